@@ -1,0 +1,10 @@
+//! Secrets and key lifecycle manager.
+
+pub mod digest;
+pub mod json;
+pub mod limits;
+pub mod log;
+pub mod name;
+pub mod policy;
+pub mod text;
+pub mod time;

@@ -1,0 +1,62 @@
+//! Every bound on what is read, in one place, each with its reason.
+//!
+//! Whatever comes from outside (a file, a keyring somebody synced, an agent's answer) is read through one of these.
+//! A bound is generous for the largest fleet the design aims at (10 000 members) and small beside the memory of the
+//! smallest machine that runs a PoP.
+
+/// One log entry, bytes. C2SP tlog-tiles prefixes an entry with a 16-bit length.
+pub const ENTRY_BYTES_MAX: usize = 65_535;
+/// Signature lines of one entry or note. A quorum larger than this is not a quorum but a crowd.
+pub const SIGNATURES_MAX: usize = 16;
+/// Depth of nested JSON; our deepest statement needs 5.
+pub const JSON_DEPTH_MAX: usize = 16;
+/// Largest magnitude of a JSON integer: RFC 8785 numbers are IEEE 754 doubles, exact up to 2^53 - 1.
+pub const JSON_INTEGER_MAX: i64 = 9_007_199_254_740_991;
+/// Changes in one statement; what remains goes into the next statement. Keeps a statement under [`ENTRY_BYTES_MAX`].
+pub const CHANGES_MAX: usize = 128;
+/// One OpenPGP certificate, bytes. Certificates of ours have 2 to 40 KB; the flooding attack of 2019 had 50 MiB.
+pub const CERT_BYTES_MAX: usize = 65_536;
+/// Signatures in one OpenPGP certificate, counted before any is verified.
+pub const CERT_SIGNATURES_MAX: usize = 256;
+/// User ids in one OpenPGP certificate.
+pub const CERT_USERIDS_MAX: usize = 8;
+/// Subkeys in one OpenPGP certificate.
+pub const CERT_SUBKEYS_MAX: usize = 64;
+/// One enrolment request, bytes: a PoP with [`SERVICES_MAX`] services in the post-quantum profile fits.
+pub const REQUEST_BYTES_MAX: usize = 4 << 20;
+/// Services enrolled with one request.
+pub const SERVICES_MAX: usize = 64;
+/// One policy file, bytes.
+pub const POLICY_BYTES_MAX: usize = 1 << 20;
+/// Readers of one secret (members).
+pub const READERS_MAX: usize = 4_096;
+/// PKESK packets in front of a sealed body: active and standby key of [`READERS_MAX`] readers.
+pub const PKESK_MAX: usize = 8_192;
+/// A secret's plaintext, bytes, when it is held in memory.
+pub const SECRET_BYTES_MAX: usize = 64 << 20;
+/// A sealed file, bytes: [`SECRET_BYTES_MAX`], its packets and [`PKESK_MAX`] recipients.
+pub const SEALED_BYTES_MAX: usize = 96 << 20;
+/// An attachment under `keyring/objects/`, bytes, other than a sealed file.
+pub const OBJECT_BYTES_MAX: usize = 16 << 20;
+/// A checkpoint note, bytes.
+pub const CHECKPOINT_BYTES_MAX: usize = 64 << 10;
+/// One tile or entry bundle, bytes: 256 entries of the largest size with their length prefixes.
+pub const TILE_BYTES_MAX: usize = 256 * (ENTRY_BYTES_MAX + 2);
+/// One commit file, bytes: at most [`COMMIT_ENTRIES_MAX`] entries in base64.
+pub const COMMIT_BYTES_MAX: usize = 64 << 20;
+/// Entries sequenced by one commit.
+pub const COMMIT_ENTRIES_MAX: usize = 512;
+/// A private key file in a home, bytes.
+pub const KEY_FILE_BYTES_MAX: usize = 1 << 20;
+/// Files listed under one directory.
+pub const LISTING_MAX: usize = 2_000_000;
+/// How far an entry's time may lie ahead of the verifier's clock, seconds: clocks differ, proposals do not travel back.
+pub const FUTURE_SECONDS_MAX: u64 = 300;
+/// Bytes of a free text (a reason, a comment) in a statement.
+pub const REASON_BYTES_MAX: usize = 500;
+/// Principals of one SSH certificate: OpenSSH's own bound.
+pub const SSH_PRINCIPALS_MAX: usize = 256;
+/// Bits of one KRL bitmap section: OpenSSH's `SSHBUF_MAX_BIGNUM` (16 384 bits); a wider one locks everybody out.
+pub const KRL_BITMAP_BITS_MAX: u64 = 16_384;
+/// Peers of one WireGuard configuration: one for each PoP of the largest fleet.
+pub const MESH_NODES_MAX: usize = 10_000;

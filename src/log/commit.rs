@@ -1,0 +1,102 @@
+//! The record by which a writer wins the next place in the log.
+//!
+//! `log/commit/<20 digits>` is made by create-if-absent, so exactly one writer wins each number and history is a line
+//! without a lock. It is written *before* anything is signed; tiles and checkpoint follow from it, and whoever comes
+//! next can finish them (see `crate::store`).
+//!
+//! ```text
+//! keys/commit/v1
+//! 6
+//! 7
+//! Uqzw4QyVNuFTcbpbd2oUhsZPsXWsm+EUa/R8Nd0ytz4=
+//!
+//! eyJhY3QiOiJzZWNyZXQuc2VhbCIs…
+//! ```
+//! Old size, new size, new root, a blank line, then one entry a line in base64.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::digest::Digest;
+use crate::limits::{COMMIT_ENTRIES_MAX, ENTRY_BYTES_MAX};
+
+const HEADER: &str = "keys/commit/v1";
+
+/// The entries that were given the places `old_size` onward.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The size of the tree before.
+    pub old_size: u64,
+    /// The root of the tree after.
+    pub new_root: Digest,
+    /// The entries, 1 to [`COMMIT_ENTRIES_MAX`].
+    pub entries: Vec<Vec<u8>>,
+}
+
+impl Commit {
+    /// The size of the tree after.
+    pub fn new_size(&self) -> u64 {
+        self.old_size.saturating_add(self.entries.len() as u64)
+    }
+
+    /// The path below `log/` of commit number `number`.
+    pub fn path(number: u64) -> String {
+        format!("commit/{number:020}")
+    }
+
+    /// The number that `path` (below `log/`) names.
+    pub fn number(path: &str) -> Option<u64> {
+        path.strip_prefix("commit/")?.parse().ok().filter(|&n| Self::path(n) == path)
+    }
+
+    /// Writes the file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut text =
+            format!("{HEADER}\n{}\n{}\n{}\n\n", self.old_size, self.new_size(), BASE64.encode(self.new_root.0));
+        for entry in &self.entries {
+            BASE64.encode_string(entry, &mut text);
+            text.push('\n');
+        }
+        text.into_bytes()
+    }
+
+    /// Reads the file; `None` for any other spelling.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let mut lines = text.strip_suffix('\n')?.split('\n');
+        let (HEADER, old_size, _new_size, root, "") =
+            (lines.next()?, lines.next()?, lines.next()?, lines.next()?, lines.next()?)
+        else {
+            return None;
+        };
+        let entries = lines
+            .map(|line| BASE64.decode(line).ok().filter(|e| e.len() <= ENTRY_BYTES_MAX))
+            .collect::<Option<Vec<_>>>()?;
+        let commit = Self {
+            old_size: old_size.parse().ok()?,
+            new_root: Digest(BASE64.decode(root).ok()?.try_into().ok()?),
+            entries,
+        };
+        ((1..=COMMIT_ENTRIES_MAX).contains(&commit.entries.len()) && commit.to_bytes() == bytes).then_some(commit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_has_one_spelling() {
+        let commit = Commit { old_size: 6, new_root: Digest::of(b"x"), entries: vec![b"one".to_vec(), b"".to_vec()] };
+        let bytes = commit.to_bytes();
+        assert_eq!(Commit::parse(&bytes), Some(commit));
+        for i in 0..bytes.len() {
+            let mut wrong = bytes.clone();
+            wrong[i] ^= 0x80;
+            assert_eq!(Commit::parse(&wrong), None, "byte {i}");
+            assert_eq!(Commit::parse(&bytes[..i]), None, "{i} bytes");
+        }
+        assert_eq!(Commit::number("commit/00000000000000000042"), Some(42));
+        assert_eq!(Commit::number("commit/42"), None);
+    }
+}
