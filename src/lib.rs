@@ -5,6 +5,7 @@ pub mod json;
 pub mod limits;
 pub mod log;
 pub mod name;
+pub mod openpgp;
 pub mod policy;
 pub mod text;
 pub mod time;

@@ -1,0 +1,249 @@
+//! A certificate from outside: bounded, single, public, and identified by its bytes.
+
+use sequoia_openpgp as pgp;
+
+use pgp::cert::raw::RawCertParser;
+use pgp::crypto::mpi::PublicKey as Mpis;
+use pgp::packet::key::{KeyParts, KeyRole};
+use pgp::parse::Parse as _;
+use pgp::serialize::MarshalInto as _;
+use pgp::types::RevocationStatus;
+use pgp::{Cert, Fingerprint};
+
+use super::policy_at;
+use crate::digest::Digest;
+use crate::limits::{CERT_BYTES_MAX, CERT_SIGNATURES_MAX, CERT_SUBKEYS_MAX, CERT_USERIDS_MAX};
+use crate::text;
+use crate::time::Time;
+
+/// Why bytes are not a certificate we accept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// Not an OpenPGP certificate.
+    #[error("is not an OpenPGP certificate: {0}")]
+    Parse(String),
+    /// Several certificates where one belongs.
+    #[error("holds {0} certificates; exactly one is expected")]
+    Several(usize),
+    /// Secret key material where only public belongs.
+    #[error("holds secret key material; export the public certificate only")]
+    Secret,
+    /// Beyond a limit, as in a flooding attack.
+    #[error("has {count} {what}; at most {max} are allowed")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Not valid at the time in question.
+    #[error("is not valid at {at}: {detail}")]
+    Invalid {
+        /// The time of judgement.
+        at: Time,
+        /// Sequoia's reason.
+        detail: String,
+    },
+    /// Another user id than the member's name requires.
+    #[error("has the user id '{found}' where '{expected}' is expected")]
+    UserId {
+        /// What the name requires.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A later version that lost or changed something that must stay.
+    #[error("{0}")]
+    Lost(&'static str),
+}
+
+/// A public certificate within the limits. Equality is that of bytes.
+#[derive(Clone)]
+pub struct Certificate {
+    cert: Cert,
+    bytes: Vec<u8>,
+    digest: Digest,
+}
+
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Certificate({}, {:?})", self.cert.fingerprint(), self.digest)
+    }
+}
+
+impl Certificate {
+    /// Reads one binary or armored public certificate. Limits are checked before any signature is.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, CertificateError> {
+        let too_many = |what, count, max| CertificateError::TooMany { what, count, max };
+        let parse_error = |e: pgp::anyhow::Error| CertificateError::Parse(text::shown(&e.to_string()).to_string());
+        if bytes.len() > CERT_BYTES_MAX {
+            return Err(too_many("bytes", bytes.len(), CERT_BYTES_MAX));
+        }
+        let raw = RawCertParser::from_bytes(bytes)
+            .and_then(|p| p.take(2).collect::<Result<Vec<_>, _>>())
+            .map_err(parse_error)?;
+        let [raw] = raw.as_slice() else { return Err(CertificateError::Several(raw.len())) };
+        let count = |tag| raw.packets().filter(|p| p.tag() == tag).count();
+        let signatures = count(pgp::packet::Tag::Signature);
+        if signatures > CERT_SIGNATURES_MAX {
+            return Err(too_many("signatures", signatures, CERT_SIGNATURES_MAX));
+        }
+        let cert = Cert::try_from(raw.clone()).map_err(parse_error)?;
+        let (userids, subkeys) = (cert.userids().count(), cert.keys().subkeys().count());
+        if userids > CERT_USERIDS_MAX {
+            return Err(too_many("user ids", userids, CERT_USERIDS_MAX));
+        }
+        if subkeys > CERT_SUBKEYS_MAX {
+            return Err(too_many("subkeys", subkeys, CERT_SUBKEYS_MAX));
+        }
+        if cert.is_tsk() {
+            return Err(CertificateError::Secret);
+        }
+        let bytes = raw.as_bytes().to_vec();
+        Ok(Self { cert, digest: Digest::of(&bytes), bytes })
+    }
+
+    /// The public part of `cert`, serialised. Certifications marked as not exportable are left out.
+    ///
+    /// # Errors
+    /// [`CertificateError`], if it is beyond the limits.
+    pub fn of(cert: &Cert) -> Result<Self, CertificateError> {
+        let bytes = cert
+            .clone()
+            .strip_secret_key_material()
+            .export_to_vec()
+            .map_err(|e| CertificateError::Parse(e.to_string()))?;
+        Self::parse(&bytes)
+    }
+
+    /// Sequoia's certificate.
+    pub fn cert(&self) -> &Cert {
+        &self.cert
+    }
+
+    /// The serialised certificate, binary.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// SHA-256 of [`Certificate::bytes`].
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The primary key's fingerprint.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.cert.fingerprint()
+    }
+
+    /// Where it lies in a certificate directory, relative to it: `ab/cdef…`, lower case.
+    pub fn directory_path(&self) -> String {
+        directory_path(&self.fingerprint())
+    }
+
+    /// The public key with this fingerprint, primary or subkey.
+    pub fn key(
+        &self,
+        fingerprint: &Fingerprint,
+    ) -> Option<&pgp::packet::Key<pgp::packet::key::PublicParts, pgp::packet::key::UnspecifiedRole>> {
+        self.cert.keys().map(|k| k.key()).find(|k| &k.fingerprint() == fingerprint)
+    }
+
+    /// Checks that at `at` the certificate is valid, not revoked by its owner, and has `user_id` as its only user id.
+    /// Gives the time at which it expires, if it does.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn check(&self, user_id: &str, at: Time) -> Result<Option<Time>, CertificateError> {
+        let found: Vec<String> = self
+            .cert
+            .userids()
+            .map(|u| text::shown(&String::from_utf8_lossy(u.userid().value())).to_string())
+            .collect();
+        if found != [user_id] {
+            return Err(CertificateError::UserId { expected: user_id.to_owned(), found: found.join(", ") });
+        }
+        self.alive(at)
+    }
+
+    /// Checks that at `at` the certificate is valid and not revoked. Gives the time at which it expires, if it does.
+    ///
+    /// # Errors
+    /// [`CertificateError::Invalid`].
+    pub fn alive(&self, at: Time) -> Result<Option<Time>, CertificateError> {
+        let policy = policy_at(at);
+        let invalid = |detail: String| CertificateError::Invalid { at, detail };
+        let valid = self
+            .cert
+            .with_policy(&policy, at.to_system())
+            .map_err(|e| invalid(text::shown(&format!("{e:#}")).to_string()))?;
+        valid.alive().map_err(|e| invalid(text::shown(&format!("{e:#}")).to_string()))?;
+        if let RevocationStatus::Revoked(_) = valid.revocation_status() {
+            return Err(invalid("it is revoked".to_owned()));
+        }
+        Ok(valid.primary_key().key_expiration_time().map(Time::from_system))
+    }
+
+    /// Whether the owner or somebody entitled has revoked the certificate, at any time.
+    pub fn is_revoked(&self, at: Time) -> bool {
+        matches!(self.cert.revocation_status(&policy_at(at), at.to_system()), RevocationStatus::Revoked(_))
+    }
+
+    /// Checks that `self` is a later version of `earlier`: same primary key, same user ids, and no revocation lost.
+    ///
+    /// # Errors
+    /// [`CertificateError::Lost`].
+    pub fn succeeds(&self, earlier: &Self) -> Result<(), CertificateError> {
+        if self.fingerprint() != earlier.fingerprint() {
+            return Err(CertificateError::Lost("another primary key than before"));
+        }
+        let user_ids = |c: &Self| c.cert.userids().map(|u| u.userid().value().to_vec()).collect::<Vec<_>>();
+        if user_ids(self) != user_ids(earlier) {
+            return Err(CertificateError::Lost("other user ids than before"));
+        }
+        let kept = |old: &pgp::packet::Signature| revocations(&self.cert).any(|new| new.normalized_eq(old));
+        if !revocations(&earlier.cert).all(kept) {
+            return Err(CertificateError::Lost("a revocation that was there before is missing"));
+        }
+        Ok(())
+    }
+}
+
+/// Every revocation in `cert`, of whatever component, by whomever.
+fn revocations(cert: &Cert) -> impl Iterator<Item = &pgp::packet::Signature> {
+    let of_primary = cert.primary_key().self_revocations().chain(cert.primary_key().other_revocations());
+    let of_subkeys = cert.keys().subkeys().flat_map(|k| k.self_revocations().chain(k.other_revocations()));
+    let of_userids = cert.userids().flat_map(|u| u.self_revocations().chain(u.other_revocations()));
+    of_primary.chain(of_subkeys).chain(of_userids)
+}
+
+/// `ab/cdef…` of a fingerprint, as openpgp-cert-d lays certificates out.
+pub(crate) fn directory_path(fingerprint: &Fingerprint) -> String {
+    let hex = fingerprint.to_hex().to_ascii_lowercase();
+    let (two, rest) = hex.split_at_checked(2).unwrap_or((&hex, ""));
+    format!("{two}/{rest}")
+}
+
+/// What a public key is made of, independent of the certificate around it: two keys with the same numbers are one key,
+/// whatever their creation times, formats and names say. Ed25519 and X25519 points give the same value in every format.
+pub fn material<P: KeyParts, R: KeyRole>(key: &pgp::packet::Key<P, R>) -> Digest {
+    match key.mpis() {
+        Mpis::EdDSA { q, .. } => Digest::of_parts(&[b"ed25519", q.value().strip_prefix(&[0x40]).unwrap_or(q.value())]),
+        Mpis::Ed25519 { a } => Digest::of_parts(&[b"ed25519", a]),
+        Mpis::ECDH { q, .. } => Digest::of_parts(&[b"x25519", q.value().strip_prefix(&[0x40]).unwrap_or(q.value())]),
+        Mpis::X25519 { u } => Digest::of_parts(&[b"x25519", u]),
+        other => Digest::of_parts(&[b"openpgp", &other.to_vec().unwrap_or_default()]),
+    }
+}

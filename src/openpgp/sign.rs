@@ -1,0 +1,144 @@
+//! Signatures on statements: OpenPGP binary-document signatures over the body's bytes, with the log's name in a hashed
+//! notation so that none can be replayed into another fleet's log.
+
+use sequoia_openpgp as pgp;
+
+use pgp::Fingerprint;
+use pgp::crypto::Signer;
+use pgp::packet::key::{KeyParts, KeyRole};
+use pgp::packet::signature::SignatureBuilder;
+use pgp::packet::signature::subpacket::{NotationDataFlags, SubpacketTag, SubpacketValue};
+use pgp::packet::{Key, Packet, Signature};
+use pgp::parse::{PacketParser, PacketParserResult, Parse as _};
+use pgp::serialize::SerializeInto as _;
+use pgp::types::{HashAlgorithm, SignatureType};
+
+use super::profile::{HASH, notation_name};
+use super::{Doing as _, OpenpgpError};
+use crate::name::FleetName;
+use crate::time::Time;
+
+/// Why bytes are not a statement's signature.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignatureError {
+    /// Not exactly one OpenPGP signature packet.
+    #[error("is not one OpenPGP signature packet")]
+    Packet,
+    /// Of another type than binary document.
+    #[error("is not a binary-document signature")]
+    Type,
+    /// Made with a hash that no longer counts.
+    #[error("uses the hash {0}, which does not count")]
+    Hash(String),
+    /// Without issuer fingerprint or creation time in the signed part.
+    #[error("has no {0} in its signed part")]
+    Unbound(&'static str),
+    /// Made for another log, or for none.
+    #[error("was not made for the log {0}")]
+    Log(String),
+    /// The mathematics says no.
+    #[error("does not verify")]
+    Wrong,
+}
+
+/// Signs `body` for the log `origin`; gives the signature packet.
+///
+/// # Errors
+/// [`OpenpgpError`].
+pub fn sign_statement(
+    signer: &mut (dyn Signer + Send + Sync),
+    fleet: &FleetName,
+    origin: &str,
+    body: &[u8],
+    now: Time,
+) -> Result<Vec<u8>, OpenpgpError> {
+    let signature = SignatureBuilder::new(SignatureType::Binary)
+        .set_hash_algo(HASH)
+        .set_signature_creation_time(now.to_system())
+        .and_then(|b| b.set_issuer_fingerprint(signer.public().fingerprint()))
+        .and_then(|b| {
+            b.set_notation(notation_name("log", fleet), origin, NotationDataFlags::empty().set_human_readable(), false)
+        })
+        .and_then(|b| b.sign_message(signer, body))
+        .doing("sign a statement")?;
+    Packet::from(signature).to_vec().doing("write a signature")
+}
+
+/// A statement's signature, parsed and bound to a log, not yet verified.
+#[derive(Debug, Clone)]
+pub struct StatementSignature {
+    signature: Signature,
+    issuer: Fingerprint,
+    created: Time,
+}
+
+impl StatementSignature {
+    /// Reads one signature packet made for the log `origin`. Only what is in the signed part counts.
+    ///
+    /// # Errors
+    /// [`SignatureError`].
+    pub fn parse(bytes: &[u8], fleet: &FleetName, origin: &str) -> Result<Self, SignatureError> {
+        let PacketParserResult::Some(parser) = PacketParser::from_bytes(bytes).map_err(|_| SignatureError::Packet)?
+        else {
+            return Err(SignatureError::Packet);
+        };
+        let (packet, rest) = parser.next().map_err(|_| SignatureError::Packet)?;
+        let (Packet::Signature(signature), PacketParserResult::EOF(_)) = (packet, rest) else {
+            return Err(SignatureError::Packet);
+        };
+        if signature.typ() != SignatureType::Binary {
+            return Err(SignatureError::Type);
+        }
+        match signature.hash_algo() {
+            HashAlgorithm::SHA256
+            | HashAlgorithm::SHA384
+            | HashAlgorithm::SHA512
+            | HashAlgorithm::SHA3_256
+            | HashAlgorithm::SHA3_512 => {}
+            other => return Err(SignatureError::Hash(other.to_string())),
+        }
+        // Sequoia takes creation time and notations from the signed part alone, the issuer from both: so look there ourselves.
+        let issuer = match signature.hashed_area().subpacket(SubpacketTag::IssuerFingerprint).map(|s| s.value()) {
+            Some(SubpacketValue::IssuerFingerprint(fingerprint)) => fingerprint.clone(),
+            _ => return Err(SignatureError::Unbound("issuer fingerprint")),
+        };
+        let created = signature
+            .signature_creation_time()
+            .map(Time::from_system)
+            .ok_or(SignatureError::Unbound("creation time"))?;
+        let name = notation_name("log", fleet);
+        let logs: Vec<&[u8]> = signature.notation(&name).collect();
+        if logs != [origin.as_bytes()] {
+            return Err(SignatureError::Log(origin.to_owned()));
+        }
+        Ok(Self { signature, issuer, created })
+    }
+
+    /// The fingerprint of the key that claims to have made it.
+    pub fn issuer(&self) -> &Fingerprint {
+        &self.issuer
+    }
+
+    /// When it claims to have been made.
+    pub fn created(&self) -> Time {
+        self.created
+    }
+
+    /// Whether both are one signature: the same signed part and the same numbers.
+    #[cfg(test)]
+    pub(super) fn signature_is(&self, other: &Self) -> bool {
+        self.signature.hashed_area() == other.signature.hashed_area() && self.signature.mpis() == other.signature.mpis()
+    }
+
+    /// Checks that `key` made it over `body`.
+    ///
+    /// # Errors
+    /// [`SignatureError::Wrong`].
+    pub fn verify<P: KeyParts, R: KeyRole>(&self, key: &Key<P, R>, body: &[u8]) -> Result<(), SignatureError> {
+        if key.fingerprint() != self.issuer {
+            return Err(SignatureError::Wrong);
+        }
+        self.signature.verify_message(key, body).map_err(|_| SignatureError::Wrong)
+    }
+}
