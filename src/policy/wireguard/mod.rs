@@ -1,0 +1,12 @@
+//! `policy/wireguard.toml`: the mesh, its address pools, the two lanes and the rhythm of rotation.
+//!
+//! [`TEMPLATE`] is the format by example. What can be judged without knowing a node is judged when the file is read:
+//! `wg` and systemd-networkd take most wrong values without a word (port 0, an address with host bits, an overlapping
+//! prefix), so reading the policy is the only check that these values ever see.
+
+mod read;
+mod tables;
+mod template;
+
+pub use tables::{Ipam, LanesTable, MeshTable, Pool, PskMode, Rotation, Topology, WireguardPolicy};
+pub use template::{FILE, TEMPLATE, TEMPLATE_ULA};

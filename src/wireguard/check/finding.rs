@@ -1,0 +1,98 @@
+//! What a check found.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::name::MemberName;
+
+/// Whether a finding stops the rendering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Nothing is rendered.
+    Error,
+    /// It is said, and rendered all the same.
+    Warning,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
+}
+
+/// One thing that is wrong, or may be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// Whether it stops the rendering.
+    pub severity: Severity,
+    /// A word for the kind of finding, the same in every version.
+    pub code: &'static str,
+    /// The nodes it is about, by name; none if it is about the policy.
+    pub nodes: Vec<MemberName>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl Finding {
+    /// An error about `nodes`.
+    pub(super) fn error<'a>(
+        code: &'static str,
+        nodes: impl IntoIterator<Item = &'a MemberName>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self { severity: Severity::Error, code, nodes: sorted(nodes), message: message.into(), hint: hint.into() }
+    }
+
+    /// A warning about `nodes`.
+    pub(super) fn warning<'a>(
+        code: &'static str,
+        nodes: impl IntoIterator<Item = &'a MemberName>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, nodes, message, hint) }
+    }
+}
+
+fn sorted<'a>(nodes: impl IntoIterator<Item = &'a MemberName>) -> Vec<MemberName> {
+    let mut nodes: Vec<_> = nodes.into_iter().cloned().collect();
+    nodes.sort();
+    nodes
+}
+
+/// Names shown before the rest is counted.
+const NAMES_SHOWN: usize = 5;
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.severity)?;
+        if !self.nodes.is_empty() {
+            let names: Vec<_> = self.nodes.iter().take(NAMES_SHOWN).map(ToString::to_string).collect();
+            let rest = self.nodes.len().saturating_sub(NAMES_SHOWN);
+            let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+            write!(f, "{}{more}: ", names.join(", "))?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_names_are_counted() {
+        let names: Vec<MemberName> = (1..=7).rev().filter_map(|i| format!("pop{i}").parse().ok()).collect();
+        let shown = Finding::warning("x", &names, "has something", "do something").to_string();
+        assert_eq!(shown, "warning: pop1, pop2, pop3, pop4, pop5 and 2 more: has something");
+        assert_eq!(Finding::error("x", [], "is wrong", "").to_string(), "error: is wrong");
+    }
+}

@@ -1,0 +1,139 @@
+//! A mesh, and the same once it has been checked.
+
+use std::collections::BTreeMap;
+
+use super::check::{self as checks, Finding, Severity};
+use super::{Node, WgPublicKey};
+use crate::name::MemberName;
+use crate::policy::wireguard::WireguardPolicy;
+
+/// Every key that some node had in an earlier generation and has no more, with that node.
+pub type PastKeys = BTreeMap<WgPublicKey, MemberName>;
+
+/// A policy and the nodes under it, not yet checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mesh {
+    /// What holds for all nodes.
+    pub policy: WireguardPolicy,
+    /// The nodes, in any order.
+    pub nodes: Vec<Node>,
+}
+
+/// Why a mesh is not rendered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MeshError {
+    /// The check found errors.
+    #[error("the mesh has {} to put right:{}", errors(findings), lines(findings))]
+    Refused {
+        /// What was found, errors first, warnings among them.
+        findings: Vec<Finding>,
+    },
+}
+
+fn errors(findings: &[Finding]) -> String {
+    match findings.iter().filter(|finding| finding.severity == Severity::Error).count() {
+        1 => "1 error".to_owned(),
+        n => format!("{n} errors"),
+    }
+}
+
+fn lines(findings: &[Finding]) -> String {
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
+    errors.map(|finding| format!("\n  {finding}")).collect()
+}
+
+/// Checks a mesh; what is found comes errors first, and in the same order for the same mesh.
+pub fn check(mesh: &Mesh, past_keys: &PastKeys) -> Vec<Finding> {
+    let mut findings = [
+        checks::names(mesh),
+        checks::addresses(mesh),
+        checks::pools(mesh),
+        checks::keys(mesh, past_keys),
+        checks::endpoints(mesh),
+        checks::ports(mesh),
+        checks::reach(mesh),
+    ]
+    .concat();
+    findings.sort();
+    findings
+}
+
+/// A mesh without errors, its nodes in the order of their names. Only this is rendered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedMesh {
+    policy: WireguardPolicy,
+    nodes: Vec<Node>,
+    warnings: Vec<Finding>,
+}
+
+impl CheckedMesh {
+    /// Checks `mesh`.
+    ///
+    /// # Errors
+    /// [`MeshError::Refused`] if anything found is an error.
+    pub fn new(mesh: Mesh, past_keys: &PastKeys) -> Result<Self, MeshError> {
+        let findings = check(&mesh, past_keys);
+        if findings.iter().any(|finding| finding.severity == Severity::Error) {
+            return Err(MeshError::Refused { findings });
+        }
+        let Mesh { policy, mut nodes } = mesh;
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Self { policy, nodes, warnings: findings })
+    }
+
+    /// What holds for all nodes.
+    pub fn policy(&self) -> &WireguardPolicy {
+        &self.policy
+    }
+
+    /// The nodes, by name.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &MemberName) -> Option<&Node> {
+        self.position(name).and_then(|i| self.nodes.get(i))
+    }
+
+    /// What the check found and let pass.
+    pub fn warnings(&self) -> &[Finding] {
+        &self.warnings
+    }
+
+    /// Where in [`CheckedMesh::nodes`] the node stands.
+    pub(super) fn position(&self, name: &MemberName) -> Option<usize> {
+        self.nodes.binary_search_by(|node| node.name.cmp(name)).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn a_sound_mesh_passes_in_any_order() {
+        let mesh = samples::mesh(4);
+        let mut turned = mesh.clone();
+        turned.nodes.reverse();
+        let checked = CheckedMesh::new(mesh.clone(), &PastKeys::new()).expect("a sound mesh");
+        assert_eq!(CheckedMesh::new(turned, &PastKeys::new()).as_ref(), Ok(&checked));
+        assert_eq!(checked.node(&samples::name(2)).map(|n| &n.name), Some(&samples::name(2)));
+        assert_eq!(checked.node(&samples::name(9)), None);
+    }
+
+    #[test]
+    fn errors_refuse_and_are_named_before_warnings() {
+        let mut mesh = samples::mesh(3);
+        mesh.nodes[1].keys = mesh.nodes[0].keys;
+        let findings = check(&mesh, &PastKeys::new());
+        assert!(findings.is_sorted());
+        assert_eq!(findings.first().map(|f| f.severity), Some(Severity::Error));
+        assert_eq!(findings.last().map(|f| f.severity), Some(Severity::Warning));
+        let message = CheckedMesh::new(mesh, &PastKeys::new()).map_err(|e| e.to_string()).expect_err("a shared key");
+        assert!(message.starts_with("the mesh has 2 errors to put right:\n  error: pop1, pop2: "), "{message}");
+        assert!(!message.contains("warning"), "{message}");
+    }
+}

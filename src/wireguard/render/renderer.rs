@@ -1,0 +1,170 @@
+//! Puts the files together: each peer's text is written once and copied into every node's files.
+
+use super::tables::{self, LaneText};
+use super::{RenderError, RenderOptions, networkd, wg};
+use crate::name::MemberName;
+use crate::policy::wireguard::WireguardPolicy;
+use crate::wireguard::{CheckedMesh, Lane, Node};
+
+/// A relative path and the bytes that belong there.
+pub type File = (String, Vec<u8>);
+
+/// Renders the nodes of a checked mesh.
+#[derive(Debug)]
+pub struct Renderer<'m> {
+    mesh: &'m CheckedMesh,
+    options: RenderOptions,
+    /// What each node looks like to the others, in the order of the mesh.
+    texts: Vec<NodeText>,
+}
+
+/// What one node looks like in the files of others.
+#[derive(Debug)]
+pub(super) struct NodeText {
+    /// By lane; none where it has no key.
+    pub(super) lanes: [Option<PeerText>; 2],
+    /// Its inner addresses as host routes: `10.88.16.1/32`, `fd12:3456:789a:10::1/128`.
+    pub(super) routes: [String; 2],
+    /// Its lines in the hosts file.
+    pub(super) hosts: String,
+    /// Its line in the JSON description.
+    pub(super) json: String,
+    /// Its name.
+    name: String,
+}
+
+/// A peer on one lane, each form ending with a line feed.
+#[derive(Debug)]
+pub(super) struct PeerText {
+    /// As wg(8) reads it.
+    pub(super) wg: String,
+    /// As systemd.netdev(5) has it.
+    pub(super) netdev: String,
+}
+
+impl<'m> Renderer<'m> {
+    /// Writes every node once.
+    pub fn new(mesh: &'m CheckedMesh, options: RenderOptions) -> Self {
+        let texts = mesh.nodes().iter().map(|node| NodeText::new(mesh.policy(), node)).collect();
+        Self { mesh, options, texts }
+    }
+
+    /// All files of one node, in the order of their paths.
+    ///
+    /// # Errors
+    /// [`RenderError::Node`] if the mesh has no such node.
+    pub fn node(&self, name: &MemberName) -> Result<Vec<File>, RenderError> {
+        let missing = || RenderError::Node { name: name.to_string() };
+        let position = self.mesh.position(name).ok_or_else(missing)?;
+        let node = self.mesh.nodes().get(position).ok_or_else(missing)?;
+        let view = View { mesh: self.mesh, options: &self.options, texts: &self.texts, position, node };
+        let mut files = vec![
+            ("firewall.nft".to_owned(), tables::firewall(&view)),
+            ("hosts".to_owned(), tables::hosts(&view)),
+            ("mesh.json".to_owned(), tables::json(&view)),
+            ("networkd/sysctl.d/60-keys-wg.conf".to_owned(), networkd::sysctl(&view)),
+        ];
+        for lane in Lane::ALL {
+            let interface = view.interface(lane);
+            files.extend([
+                (format!("networkd/60-{interface}.netdev"), networkd::netdev(&view, lane)),
+                (format!("networkd/60-{interface}.network"), networkd::network(&view, lane)),
+                (format!("wg/{interface}.addconf"), wg::addconf(&view, lane)),
+                (format!("wg/{interface}.routes"), tables::routes(&view, lane)),
+                (format!("wg-quick/{interface}.conf"), wg::quick(&view, lane)),
+                (format!("wg-quick/wg-quick@{interface}.service.d/keys.conf"), wg::drop_in(&view, lane)),
+            ]);
+        }
+        files.sort();
+        Ok(files.into_iter().map(|(path, text)| (path, text.into_bytes())).collect())
+    }
+}
+
+impl NodeText {
+    fn new(policy: &WireguardPolicy, node: &Node) -> Self {
+        let routes = [format!("{}/32", node.addresses.ipv4), format!("{}/128", node.addresses.ipv6)];
+        let endpoint = |lane| node.endpoint.as_ref().map(|endpoint| endpoint.host.with_port(node.port(policy, lane)));
+        let lanes = Lane::ALL.map(|lane| {
+            let (key, endpoint) = (node.key(lane)?, endpoint(lane));
+            Some(PeerText {
+                wg: wg::peer(&node.name, key, endpoint.as_deref(), &routes),
+                netdev: networkd::peer(&node.name, key, endpoint.as_deref(), &routes),
+            })
+        });
+        let described = Lane::ALL.map(|lane| LaneText { lane, public_key: node.key(lane), endpoint: endpoint(lane) });
+        Self {
+            lanes,
+            routes,
+            hosts: tables::hosts_lines(node),
+            json: tables::peer_json(node, &described),
+            name: node.name.to_string(),
+        }
+    }
+}
+
+/// One node's view of the mesh.
+#[derive(Debug)]
+pub(super) struct View<'r> {
+    pub(super) mesh: &'r CheckedMesh,
+    pub(super) options: &'r RenderOptions,
+    pub(super) texts: &'r [NodeText],
+    pub(super) node: &'r Node,
+    position: usize,
+}
+
+impl<'r> View<'r> {
+    pub(super) fn policy(&self) -> &'r WireguardPolicy {
+        self.mesh.policy()
+    }
+
+    pub(super) fn interface(&self, lane: Lane) -> &'r str {
+        lane.interface(self.mesh.policy())
+    }
+
+    pub(super) fn port(&self, lane: Lane) -> u16 {
+        self.node.port(self.policy(), lane)
+    }
+
+    /// Whether this node has a key on `lane`; without one the lane has no peers.
+    pub(super) fn has_key(&self, lane: Lane) -> bool {
+        self.node.key(lane).is_some()
+    }
+
+    /// The private key file of `lane`.
+    pub(super) fn key_file(&self, lane: Lane) -> String {
+        self.options.key_file().replace("%i", self.interface(lane))
+    }
+
+    /// The metric of routes through `lane`: the lower goes first.
+    pub(super) fn metric(&self, lane: Lane) -> u32 {
+        if lane == self.node.preferred { 100 } else { 200 }
+    }
+
+    /// All nodes but this one, by name.
+    pub(super) fn others(&self) -> impl Iterator<Item = &'r NodeText> + use<'r> {
+        let position = self.position;
+        self.texts.iter().enumerate().filter(move |(i, _)| *i != position).map(|(_, text)| text)
+    }
+
+    /// The nodes that are peers on `lane`: both sides have a key.
+    pub(super) fn peers(&self, lane: Lane) -> impl Iterator<Item = (&'r NodeText, &'r PeerText)> + use<'r> {
+        let any = self.has_key(lane);
+        self.others().filter_map(move |other| Some((other, lane.of(&other.lanes).as_ref()?))).filter(move |_| any)
+    }
+
+    /// The comment at the head of a file.
+    pub(super) fn header(&self, lane: Option<Lane>) -> String {
+        let lane = lane.map(|lane| format!(", lane {lane}")).unwrap_or_default();
+        let (node, mesh) = (&self.node.name, &self.policy().mesh().id);
+        format!("# Written by keys for {node}{lane} of mesh {mesh}; changes here are lost. Holds no secret.\n")
+    }
+
+    /// Comments about the peers that `lane` does not have.
+    pub(super) fn left_out(&self, lane: Lane) -> String {
+        if !self.has_key(lane) {
+            return format!("# This node has no key on lane {lane} yet: its peers are left out.\n");
+        }
+        let missing = self.others().filter(|other| lane.of(&other.lanes).is_none());
+        missing.map(|other| format!("# {} has no key on lane {lane} yet: left out.\n", other.name)).collect()
+    }
+}
