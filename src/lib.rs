@@ -7,6 +7,7 @@ pub mod log;
 pub mod name;
 pub mod openpgp;
 pub mod policy;
+pub mod ssh;
 pub mod text;
 pub mod time;
 pub mod wireguard;

@@ -60,3 +60,19 @@ pub const SSH_PRINCIPALS_MAX: usize = 256;
 pub const KRL_BITMAP_BITS_MAX: u64 = 16_384;
 /// Peers of one WireGuard configuration: one for each PoP of the largest fleet.
 pub const MESH_NODES_MAX: usize = 10_000;
+/// One line of an SSH key or certificate file, bytes: 256 host principals of the longest kind in base64, and a log proof.
+pub const SSH_LINE_BYTES_MAX: usize = 131_072;
+/// A key id, a comment or a FIDO application, bytes: what a log line can bear.
+pub const SSH_KEY_ID_BYTES_MAX: usize = 256;
+/// The value of one critical option of an SSH certificate, bytes.
+pub const SSH_OPTION_BYTES_MAX: usize = 4_096;
+/// Longest life of an SSH certificate, days: ten years, which only a break-glass certificate comes near.
+pub const SSH_LIFETIME_DAYS_MAX: u64 = 3_653;
+/// Shortest RSA modulus of a user's key, bits: NIST SP 800-57 part 1, 128-bit security.
+pub const SSH_RSA_BITS_MIN: usize = 3_072;
+/// Longest RSA modulus of a user's key, bits: OpenSSH's own bound.
+pub const SSH_RSA_BITS_MAX: usize = 16_384;
+/// One KRL, bytes: 100 000 revoked key hashes fit; a login that reads more takes seconds.
+pub const KRL_BYTES_MAX: usize = 4 << 20;
+/// Runs of serials in one KRL. A bitmap of 2 KB unfolds into 8 192 runs, so the count needs a bound of its own.
+pub const KRL_RANGES_MAX: usize = 1 << 20;

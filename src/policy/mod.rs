@@ -3,5 +3,6 @@
 pub mod cidr;
 mod read;
 pub mod wireguard;
+pub mod ssh;
 
 pub use read::{PolicyError, toml};

@@ -1,0 +1,492 @@
+//! `policy/ssh.toml`: who signs SSH certificates, for whom, for how long, and who may log in where.
+//!
+//! A text is read in two steps: TOML with line and caret, then its meaning. An [`SshPolicy`] has passed both. Principals
+//! are templates over `{pop}`, `{domain}` and `{member}`; what they expand to is checked again when it is known.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use super::PolicyError;
+use crate::limits::{KRL_BYTES_MAX, SSH_LIFETIME_DAYS_MAX, SSH_PRINCIPALS_MAX};
+use crate::name::{FleetName, Glob, Label, MemberName};
+use crate::ssh::{CertificateKind, Cidr, EXTENSIONS, Login, Principal, SOURCE_ADDRESS, WordError};
+use crate::text::{nearest, shown};
+use crate::time::Span;
+
+/// The file that `keys init` writes.
+pub const TEMPLATE: &str = r#"# SSH: certificates, accounts, revocation. In force once a quorum has signed it.
+
+# Who signs. "file" is a key in the authority's home; it has an active and a standby key, and nodes trust both.
+[ca.user]
+key = "file"
+
+[ca.host]
+key = "file"
+
+# SSH certificates of hosts. The first rule whose pattern matches the member is the one.
+# Principals may hold {pop} (fra1), {domain} (cdn.example) and {member} (fra1).
+[[host]]
+match = "*"
+principals = ["{pop}.{domain}"]
+lifetime = "30d"
+renew_at = 0.5              # renewed when this part of the lifetime is over: here two weeks of outage do no harm
+
+# SSH certificates of people, one rule a role.
+[[user]]
+role = "operator"
+principals = ["deploy:{pop}"]
+lifetime = "16h"
+source_address = []         # networks the login may come from, for example ["2001:db8::/32"]; none means anywhere
+extensions = ["permit-pty"] # also: permit-port-forwarding (needed on a jump host), permit-agent-forwarding,
+                            # permit-X11-forwarding, permit-user-rc
+
+# On every node: login name -> the principals it accepts.
+[accounts]
+deploy = ["deploy:{pop}"]
+
+[revocation]
+krl_bytes_max = 65536       # sshd reads the whole list at each login
+
+[log]
+require_proof = false
+"#;
+
+/// A checked `policy/ssh.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshPolicy {
+    /// Where the CA that signs users has its key.
+    pub user_ca: CaKey,
+    /// Where the CA that signs hosts has its key.
+    pub host_ca: CaKey,
+    /// Rules for hosts, in the order of the file.
+    pub hosts: Vec<HostRule>,
+    /// Rules for users by role.
+    pub users: BTreeMap<Label, UserRule>,
+    /// Login name to the principals it accepts.
+    pub accounts: BTreeMap<Login, Vec<PrincipalTemplate>>,
+    /// The largest KRL that is published, bytes.
+    pub krl_bytes_max: usize,
+}
+
+/// Where a CA's keys are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CaKey {
+    /// In a file of the authority's home.
+    File,
+}
+
+/// How hosts are certified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRule {
+    /// Which members.
+    pub members: Glob,
+    /// What they are called.
+    pub principals: Vec<PrincipalTemplate>,
+    /// How long an SSH certificate lives.
+    pub lifetime: Span,
+    /// How long after its beginning it is renewed; shorter than the lifetime.
+    pub renew_after: Span,
+}
+
+/// How the people of one role are certified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRule {
+    /// What they may log in as.
+    pub principals: Vec<PrincipalTemplate>,
+    /// How long an SSH certificate lives.
+    pub lifetime: Span,
+    /// Where they may come from; anywhere, if empty.
+    pub source_addresses: BTreeSet<Cidr>,
+    /// What their sessions may do.
+    pub extensions: BTreeSet<String>,
+}
+
+impl UserRule {
+    /// The critical options that the rule puts into an SSH certificate.
+    pub fn critical_options(&self) -> BTreeMap<String, String> {
+        let networks: Vec<String> = self.source_addresses.iter().map(Cidr::to_string).collect();
+        // An empty list would be a network that nobody comes from.
+        if networks.is_empty() { BTreeMap::new() } else { [(SOURCE_ADDRESS.to_owned(), networks.join(","))].into() }
+    }
+}
+
+impl SshPolicy {
+    /// Reads `text`, the content of `file`.
+    ///
+    /// # Errors
+    /// [`PolicyError`], with line and caret, or with the table and key that cannot mean what it says.
+    pub fn parse(file: &str, text: &str) -> Result<Self, PolicyError> {
+        let raw: RawPolicy = super::toml(file, text)?;
+        raw.check().map_err(|Wrong { place, problem }| PolicyError::Meaning { file: file.to_owned(), place, problem })
+    }
+
+    /// The first rule for the host `member`.
+    pub fn host_rule(&self, member: &MemberName) -> Option<&HostRule> {
+        let name = member.to_string();
+        self.hosts.iter().find(|rule| rule.members.matches(&name))
+    }
+
+    /// The rule for `role`.
+    pub fn user_rule(&self, role: &str) -> Option<&UserRule> {
+        self.users.iter().find(|(word, _)| word.as_str() == role).map(|(_, rule)| rule)
+    }
+
+    /// Login name to principals on the node that `places` describes.
+    ///
+    /// # Errors
+    /// [`WordError`], if a template does not give a user's principal there.
+    pub fn accounts_at(&self, places: Places<'_>) -> Result<BTreeMap<Login, BTreeSet<Principal>>, WordError> {
+        self.accounts
+            .iter()
+            .map(|(login, templates)| Ok((login.clone(), expand_all(templates, CertificateKind::User, places)?)))
+            .collect()
+    }
+}
+
+/// What the placeholders of a template stand for.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    /// `{pop}`: the site that is logged in to, or that is certified.
+    pub pop: &'a Label,
+    /// `{domain}`: the fleet's name.
+    pub domain: &'a FleetName,
+    /// `{member}`: whose SSH certificate it is.
+    pub member: &'a MemberName,
+}
+
+/// A principal with placeholders: `deploy:{pop}`, `{pop}.{domain}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PrincipalTemplate(String);
+
+impl PrincipalTemplate {
+    /// The principal at `places`.
+    ///
+    /// # Errors
+    /// [`WordError`], if what comes out is no principal of `kind`.
+    pub fn expand(&self, kind: CertificateKind, places: Places<'_>) -> Result<Principal, WordError> {
+        // Names hold no braces, so nothing that was put in is expanded once more.
+        let text = self
+            .0
+            .replace("{pop}", places.pop.as_str())
+            .replace("{domain}", places.domain.as_str())
+            .replace("{member}", &places.member.to_string());
+        match kind {
+            CertificateKind::User => Principal::user(&text),
+            CertificateKind::Host => Principal::host(&text),
+        }
+    }
+}
+
+/// All principals of `templates` at `places`.
+///
+/// # Errors
+/// [`WordError`], for the first that is no principal of `kind`.
+pub fn expand_all(
+    templates: &[PrincipalTemplate],
+    kind: CertificateKind,
+    places: Places<'_>,
+) -> Result<BTreeSet<Principal>, WordError> {
+    templates.iter().map(|template| template.expand(kind, places)).collect()
+}
+
+impl fmt::Display for PrincipalTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPolicy {
+    ca: RawCas,
+    #[serde(default)]
+    host: Vec<RawHost>,
+    #[serde(default)]
+    user: Vec<RawUser>,
+    #[serde(default)]
+    accounts: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    revocation: RawRevocation,
+    #[serde(default)]
+    log: RawLog,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCas {
+    user: RawCa,
+    host: RawCa,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCa {
+    key: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHost {
+    #[serde(rename = "match")]
+    members: Glob,
+    principals: Vec<String>,
+    lifetime: Span,
+    renew_at: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUser {
+    role: Label,
+    principals: Vec<String>,
+    lifetime: Span,
+    #[serde(default)]
+    source_address: Vec<String>,
+    #[serde(default)]
+    extensions: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawRevocation {
+    krl_bytes_max: usize,
+}
+
+impl Default for RawRevocation {
+    fn default() -> Self {
+        Self { krl_bytes_max: 65_536 }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawLog {
+    require_proof: bool,
+}
+
+/// Which table or key, and what is wrong with it.
+struct Wrong {
+    place: String,
+    problem: String,
+}
+
+fn wrong<T>(place: impl fmt::Display, problem: impl fmt::Display) -> Result<T, Wrong> {
+    Err(Wrong { place: place.to_string(), problem: problem.to_string() })
+}
+
+impl RawPolicy {
+    fn check(self) -> Result<SshPolicy, Wrong> {
+        if self.log.require_proof {
+            return wrong("log.require_proof", "true is not available in this version; write false");
+        }
+        // 44 bytes is a list without entries.
+        if !(44..=KRL_BYTES_MAX).contains(&self.revocation.krl_bytes_max) {
+            return wrong("revocation.krl_bytes_max", format!("has to be from 44 to {KRL_BYTES_MAX}"));
+        }
+        let mut users = BTreeMap::new();
+        for user in self.user {
+            let role = user.role.clone();
+            if users.insert(role.clone(), user.check()?).is_some() {
+                return wrong(format!("[[user]] {role}"), "this role has two rules; write one");
+            }
+        }
+        Ok(SshPolicy {
+            user_ca: ca_key("ca.user.key", &self.ca.user.key)?,
+            host_ca: ca_key("ca.host.key", &self.ca.host.key)?,
+            hosts: self.host.into_iter().map(RawHost::check).collect::<Result<_, _>>()?,
+            users,
+            accounts: self.accounts.into_iter().map(account).collect::<Result<_, _>>()?,
+            krl_bytes_max: self.revocation.krl_bytes_max,
+        })
+    }
+}
+
+impl RawHost {
+    fn check(self) -> Result<HostRule, Wrong> {
+        let place = |key: &str| format!("[[host]] match = \"{}\": {key}", self.members);
+        check_lifetime(place("lifetime"), self.lifetime)?;
+        // A comparison with NaN is false, which refuses it too.
+        if !(self.renew_at > 0.0 && self.renew_at < 1.0) {
+            return wrong(place("renew_at"), "has to lie between 0 and 1, for example 0.5 for half the lifetime");
+        }
+        let renew_after = Span((self.lifetime.0 as f64 * self.renew_at) as u64);
+        let principals = templates(&place("principals"), CertificateKind::Host, &self.principals)?;
+        Ok(HostRule { members: self.members, principals, lifetime: self.lifetime, renew_after })
+    }
+}
+
+impl RawUser {
+    fn check(self) -> Result<UserRule, Wrong> {
+        let place = |key: &str| format!("[[user]] role = \"{}\": {key}", self.role);
+        check_lifetime(place("lifetime"), self.lifetime)?;
+        let principals = templates(&place("principals"), CertificateKind::User, &self.principals)?;
+        let mut source_addresses = BTreeSet::new();
+        for text in &self.source_address {
+            source_addresses.insert(text.parse().or_else(|e: WordError| wrong(place("source_address"), e))?);
+        }
+        if let Some(unknown) = self.extensions.iter().find(|e| !EXTENSIONS.contains(&e.as_str())) {
+            let hint = nearest(unknown, EXTENSIONS).map(|word| format!("; did you mean '{word}'?")).unwrap_or_default();
+            let known = EXTENSIONS.join(", ");
+            let problem = format!("'{}' is not an extension; known are {known}{hint}", shown(unknown));
+            return wrong(place("extensions"), problem);
+        }
+        let extensions = self.extensions.into_iter().collect();
+        Ok(UserRule { principals, lifetime: self.lifetime, source_addresses, extensions })
+    }
+}
+
+fn ca_key(place: &str, text: &str) -> Result<CaKey, Wrong> {
+    match text {
+        "file" => Ok(CaKey::File),
+        agent if agent.starts_with("agent:") => {
+            wrong(place, "a key in an agent is not available in this version; write \"file\"")
+        }
+        other => wrong(place, format!("'{}' is no place for a key; write \"file\"", shown(other))),
+    }
+}
+
+fn check_lifetime(place: String, lifetime: Span) -> Result<(), Wrong> {
+    if lifetime == Span(0) || lifetime > Span::days(SSH_LIFETIME_DAYS_MAX) {
+        return wrong(place, format!("has to be longer than nothing and at most {SSH_LIFETIME_DAYS_MAX}d"));
+    }
+    Ok(())
+}
+
+fn account((login, principals): (String, Vec<String>)) -> Result<(Login, Vec<PrincipalTemplate>), Wrong> {
+    let place = format!("accounts.{}", shown(&login));
+    let checked = Login::from_str(&login).or_else(|e| wrong(&place, e))?;
+    Ok((checked, templates(&place, CertificateKind::User, &principals)?))
+}
+
+/// Checks templates by expanding them for a sample node; a name of another length or shape may still fail later.
+fn templates(place: &str, kind: CertificateKind, texts: &[String]) -> Result<Vec<PrincipalTemplate>, Wrong> {
+    if !(1..=SSH_PRINCIPALS_MAX).contains(&texts.len()) {
+        return wrong(place, format!("lists {} principals; 1 to {SSH_PRINCIPALS_MAX} are needed", texts.len()));
+    }
+    let (Ok(pop), Ok(domain), Ok(member)) = ("fra1".parse(), "cdn.example".parse(), "fra1".parse()) else {
+        unreachable!("these are names")
+    };
+    let places = Places { pop: &pop, domain: &domain, member: &member };
+    let check = |text: &String| {
+        let template = PrincipalTemplate(text.clone());
+        match template.expand(kind, places) {
+            Ok(_) => Ok(template),
+            Err(e) => wrong(
+                place,
+                format!(
+                    "'{}' does not give a principal (placeholders are {{pop}}, {{domain}}, {{member}}): {e}",
+                    shown(text)
+                ),
+            ),
+        }
+    };
+    texts.iter().map(check).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "policy/ssh.toml";
+
+    fn refused(old: &str, new: &str) -> String {
+        assert!(TEMPLATE.contains(old), "{old}");
+        SshPolicy::parse(FILE, &TEMPLATE.replace(old, new)).expect_err("a bad policy").to_string()
+    }
+
+    #[test]
+    fn the_template_is_a_policy() {
+        let policy = SshPolicy::parse(FILE, TEMPLATE).expect("the template");
+        let (pop, domain): (Label, FleetName) = ("fra1".parse().expect("good"), "cdn.example".parse().expect("good"));
+        let member: MemberName = "fra1".parse().expect("good");
+        let places = Places { pop: &pop, domain: &domain, member: &member };
+        let host = policy.host_rule(&member).expect("every member matches");
+        assert_eq!((host.lifetime, host.renew_after), (Span::days(30), Span::days(15)));
+        let principals = expand_all(&host.principals, CertificateKind::Host, places).expect("good");
+        assert_eq!(principals.iter().map(Principal::as_str).collect::<Vec<_>>(), ["fra1.cdn.example"]);
+        let user = policy.user_rule("operator").expect("a rule");
+        assert_eq!((user.lifetime, user.extensions.len()), (Span::hours(16), 1));
+        assert!(user.critical_options().is_empty());
+        assert_eq!(policy.user_rule("auditor"), None);
+        let accounts = policy.accounts_at(places).expect("good");
+        assert_eq!(format!("{accounts:?}"), r#"{Login("deploy"): {Principal("deploy:fra1")}}"#);
+    }
+
+    #[test]
+    fn networks_become_a_critical_option() {
+        let text = TEMPLATE.replace("address = []", "address = [\"2001:db8::/32\", \"10.0.0.0/8\"]");
+        let policy = SshPolicy::parse(FILE, &text).expect("two networks");
+        let options = policy.user_rule("operator").map(UserRule::critical_options);
+        assert_eq!(options, Some([(SOURCE_ADDRESS.to_owned(), "10.0.0.0/8,2001:db8::/32".to_owned())].into()));
+    }
+
+    #[test]
+    fn the_first_matching_host_rule_counts() {
+        let second = "[[host]]\nmatch = \"fra*\"\nprincipals = [\"{member}\"]\nlifetime = \"1d\"\nrenew_at = 0.25\n";
+        let text = TEMPLATE.replacen("[[host]]", &format!("{second}\n[[host]]"), 1);
+        let policy = SshPolicy::parse(FILE, &text).expect("two rules");
+        let rule = |name: &str| policy.host_rule(&name.parse().expect("good")).map(|r| r.renew_after);
+        assert_eq!(rule("fra1"), Some(Span::hours(6)));
+        assert_eq!(rule("ams1"), Some(Span::days(15)));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (old, new, expected) in [
+            ("\"{pop}.{domain}\"", "\"*.{domain}\"", "[[host]] match = \"*\": principals: '*.{domain}' does not give"),
+            ("\"{pop}.{domain}\"", "\"{zone}.{domain}\"", "placeholders are {pop}, {domain}, {member}"),
+            ("[\"{pop}.{domain}\"]", "[]", "lists 0 principals"),
+            ("\"deploy:{pop}\"]\nl", "\"deploy,{pop}\"]\nl", "role = \"operator\": principals: 'deploy,{pop}'"),
+            ("\"deploy:{pop}\"]\n\n", "\"\"]\n\n", "accounts.deploy: '' does not give"),
+            ("deploy = ", "\"../x\" = ", "accounts.../x: '../x' is not a login name"),
+            ("\"30d\"", "\"0s\"", "lifetime: has to be longer than nothing"),
+            ("\"16h\"", "\"3654d\"", "at most 3653d"),
+            ("0.5 ", "0.0 ", "renew_at: has to lie between 0 and 1"),
+            ("0.5 ", "1.0 ", "renew_at"),
+            ("0.5 ", "nan ", "renew_at"),
+            ("0.5 ", "-0.5 ", "renew_at"),
+            ("[\"permit-pty\"]", "[\"permit-ptty\"]", "did you mean 'permit-pty'?"),
+            ("[\"permit-pty\"]", "[\"no-touch-required\"]", "'no-touch-required' is not an extension"),
+            ("address = []", "address = [\"10.0.0.1/8\"]", "source_address: '10.0.0.1/8' is not a network"),
+            (
+                "key = \"file\"",
+                "key = \"agent:SHA256:x\"",
+                "ca.user.key: a key in an agent is not available in this version",
+            ),
+            ("key = \"file\"", "key = \"disk\"", "ca.user.key: 'disk' is no place"),
+            ("proof = false", "proof = true", "log.require_proof: true is not available in this version"),
+            ("65536", "43", "krl_bytes_max: has to be from 44"),
+            ("65536", "99999999", "krl_bytes_max"),
+        ] {
+            let message = refused(old, new);
+            assert!(message.starts_with("policy/ssh.toml: ") && message.contains(expected), "{new}: {message}");
+        }
+        let twice = "[[user]]\nrole = \"operator\"\nprincipals = [\"x\"]\nlifetime = \"1h\"\n\n[accounts]";
+        assert!(refused("[accounts]", twice).contains("two rules"));
+    }
+
+    #[test]
+    fn unknown_keys_are_shown_where_they_stand() {
+        for (old, new) in [
+            ("lifetime = \"30d\"", "lifetme = \"30d\""),
+            ("[log]", "[logg]"),
+            ("require_proof", "require_prof"),
+            ("[ca.host]", "[ca.hosts]"),
+        ] {
+            assert!(refused(old, new).contains("TOML parse error at line"), "{new}");
+        }
+    }
+
+    #[test]
+    fn what_expands_to_no_principal_is_noticed() {
+        let template = PrincipalTemplate("{member}".to_owned());
+        let (pop, domain): (Label, FleetName) = ("fra1".parse().expect("good"), "cdn.example".parse().expect("good"));
+        let member: MemberName = "nginx@fra1".parse().expect("good");
+        let places = Places { pop: &pop, domain: &domain, member: &member };
+        assert!(template.expand(CertificateKind::User, places).is_err());
+        assert!(template.expand(CertificateKind::Host, places).is_err());
+    }
+}
