@@ -1,6 +1,8 @@
 //! Secrets and key lifecycle manager.
 
 pub mod digest;
+#[cfg(feature = "shell")]
+pub mod gpg_agent;
 pub mod json;
 pub mod limits;
 pub mod log;

@@ -76,3 +76,22 @@ pub const SSH_RSA_BITS_MAX: usize = 16_384;
 pub const KRL_BYTES_MAX: usize = 4 << 20;
 /// Runs of serials in one KRL. A bitmap of 2 KB unfolds into 8 192 runs, so the count needs a bound of its own.
 pub const KRL_RANGES_MAX: usize = 1 << 20;
+/// One line of Assuan, bytes without its end: the protocol's own bound.
+pub const AGENT_LINE_BYTES_MAX: usize = 1_000;
+/// The data of one answer of gpg-agent, bytes: a signature of the largest RSA key ([`AGENT_RSA_BITS_MAX`]) has 2 KB.
+pub const AGENT_ANSWER_BYTES_MAX: usize = 8 << 10;
+/// Reads from the agent's socket for one answer, each of which may wait for the timeout: an answer needs a handful, an
+/// agent that reports progress while a person looks for a card a few hundred.
+pub const AGENT_READS_MAX: usize = 1_024;
+/// Questions that the agent may put while it works on one command; it puts one.
+pub const AGENT_INQUIRIES_MAX: usize = 8;
+/// The text that a pinentry shows, bytes after escaping; with its command it fits in [`AGENT_LINE_BYTES_MAX`].
+pub const AGENT_PROMPT_BYTES_MAX: usize = 900;
+/// A file that stands in the place of the agent's socket and names another, bytes: libassuan's own bound.
+pub const AGENT_REDIRECTION_BYTES_MAX: usize = 511;
+/// An RSA key used through an agent, bits. libgcrypt makes none larger.
+pub const AGENT_RSA_BITS_MAX: usize = 16_384;
+/// Depth of nested lists in an S-expression; what an agent sends has 3.
+pub const SEXP_DEPTH_MAX: usize = 8;
+/// Atoms and lists in one S-expression; what an agent sends has about 10.
+pub const SEXP_ITEMS_MAX: usize = 64;
