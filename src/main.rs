@@ -1,3 +1,5 @@
-//! The command.
+//! The command; everything it does is in `keys::cli`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    keys::cli::main().into()
+}

@@ -58,6 +58,38 @@ pub fn root_of_peaks(peaks: &[Digest]) -> Digest {
     right_to_left.fold(*last, |right, left| node(left, &right))
 }
 
+/// A growing tree of which only the peaks are kept: enough to know its root after each leaf.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Peaks {
+    size: u64,
+    peaks: Vec<Digest>,
+}
+
+impl Peaks {
+    /// Appends a leaf hash.
+    pub fn push(&mut self, leaf: Digest) {
+        let mut hash = leaf;
+        // As in a binary counter: each trailing one of the size is a peak that the new leaf completes.
+        for _ in 0..self.size.trailing_ones() {
+            if let Some(left) = self.peaks.pop() {
+                hash = node(&left, &hash);
+            }
+        }
+        self.peaks.push(hash);
+        self.size += 1;
+    }
+
+    /// How many leaves the tree has.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The root of the tree.
+    pub fn root(&self) -> Digest {
+        root_of_peaks(&self.peaks)
+    }
+}
+
 /// The hash of the leaves `from..to`, where the range is one that RFC 6962 forms (or the whole tree).
 fn range_hash<H: Hashes>(hashes: &H, from: u64, to: u64) -> Result<Digest, H::Error> {
     let peaks = cover(from, to).into_iter().map(|(h, i)| hashes.hash(h, i)).collect::<Result<Vec<_>, _>>()?;
@@ -250,6 +282,9 @@ mod tests {
             let tree = leaves(n);
             let Ok(got) = root(&tree, n);
             assert_eq!(got, mth(&tree.0), "size {n}");
+            let mut peaks = Peaks::default();
+            tree.0.iter().for_each(|l| peaks.push(*l));
+            assert_eq!((peaks.size(), peaks.root()), (n, got));
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{NameError, check};
-use crate::text;
+use crate::words::words;
 
 /// A DNS label (RFC 1123) in lower case: 1 to 63 of `a-z 0-9 -`, no hyphen at either end.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,44 +147,6 @@ impl fmt::Display for MemberName {
             None => write!(f, "{}", self.host),
         }
     }
-}
-
-/// Writes an enum whose variants have fixed words, with `ALL`, `Display` and a `FromStr` that suggests the nearest.
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident, $what:literal: $($(#[$vmeta:meta])* $variant:ident = $word:literal),* $(,)?) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($(#[$vmeta])* $variant),* }
-
-        impl $name {
-            /// All of them, in order.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
-            /// The word in files and on the command line.
-            pub fn word(self) -> &'static str {
-                match self { $(Self::$variant => $word),* }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.word())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-            fn from_str(text: &str) -> Result<Self, String> {
-                let words = || Self::ALL.iter().map(|v| v.word());
-                if let Some(found) = Self::ALL.iter().find(|v| v.word() == text) {
-                    return Ok(*found);
-                }
-                let known = words().collect::<Vec<_>>().join(", ");
-                let hint = text::nearest(text, words()).map(|w| format!("; did you mean '{w}'?")).unwrap_or_default();
-                Err(format!("'{}' is not {}; known are {known}{hint}", text::shown(text), $what))
-            }
-        }
-    };
 }
 
 words! {

@@ -4,10 +4,12 @@
 //! serves all: lower-case ASCII letters, digits and hyphens; secrets also dots and underscores. What is refused here
 //! (a path, a control character, a bidirectional mark) need not be feared anywhere else.
 
+mod act;
 mod address;
 mod glob;
 mod member;
 
+pub use act::ActName;
 pub use address::{Address, Scope};
 pub use glob::Glob;
 pub use member::{FleetName, Kind, Label, MemberName, Slot};
@@ -97,20 +99,4 @@ fn check(
     Err(NameError::Character { what, text: shown(), character, position: i + 1, allowed })
 }
 
-/// Text forms by `Display` and `FromStr` for serde, so that every file spells a name the way the command line does.
-macro_rules! serde_by_text {
-    ($($type:ty),*) => {$(
-        impl serde::Serialize for $type {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-        impl<'de> serde::Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    )*};
-}
-serde_by_text!(FleetName, Label, MemberName, Kind, Slot, Address, Glob);
+crate::words::serde_by_text!(FleetName, Label, MemberName, Address, Glob);

@@ -28,8 +28,10 @@ pub enum Use {
     Sign,
     /// Distributed beforehand, not yet used (SP 800-57: pre-active).
     Standby,
-    /// Used until now (SP 800-57: deactivated); still opens what was sealed to it.
+    /// Sealed to until now (SP 800-57: deactivated); still opens what was sealed to it.
     Retiring,
+    /// Signed with until now. It keeps its flag, or gpg would no longer accept what it signed.
+    Verify,
 }
 
 impl Use {
@@ -38,12 +40,17 @@ impl Use {
         if slot == Slot::Sign { Self::Sign } else { Self::Encrypt }
     }
 
+    /// What a key of `slot` is for that was active until now.
+    pub fn past(slot: Slot) -> Self {
+        if slot == Slot::Sign { Self::Verify } else { Self::Retiring }
+    }
+
     /// The value of the `state@<fleet>` notation.
-    fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::Encrypt | Self::Sign => "active",
             Self::Standby => "standby",
-            Self::Retiring => "retiring",
+            Self::Retiring | Self::Verify => "retiring",
         }
     }
 }
@@ -122,18 +129,28 @@ fn binding(
         // Not critical: gpg drops a binding with a critical notation it does not know, and the subkey with it.
         .and_then(|b| b.set_notation(notation_name("state", fleet), usage.word(), human, false))
         .doing("describe a binding")?;
-    if usage == Use::Sign {
-        let secret: Key<SecretParts, UnspecifiedRole> =
-            key.clone().role_into_unspecified().parts_into_secret().doing("use a signing subkey's secret")?;
-        let mut signer = secret.into_keypair().doing("use a signing subkey's secret")?;
-        let back = SignatureBuilder::new(SignatureType::PrimaryKeyBinding)
-            .set_hash_algo(HASH)
-            .set_signature_creation_time(at.to_system())
-            .and_then(|b| b.sign_primary_key_binding(&mut signer, cert.primary_key().key(), key))
-            .doing("bind the primary key to a signing subkey")?;
-        builder = builder.set_embedded_signature(back).doing("embed a back signature")?;
+    if matches!(usage, Use::Sign | Use::Verify) {
+        builder = builder.set_embedded_signature(back_signature(cert, key, at)?).doing("embed a back signature")?;
     }
     key.bind(primary, cert, builder).doing("bind a subkey")
+}
+
+/// A signing subkey's own consent to belong to the primary key: made anew, or, if its secret is gone, the one it gave.
+fn back_signature(cert: &Cert, key: &Key<PublicParts, SubordinateRole>, at: Time) -> Result<Signature, OpenpgpError> {
+    let bundle = cert.keys().subkeys().find(|k| k.key().fingerprint() == key.fingerprint());
+    if !key.has_secret()
+        && let Some(old) = bundle.iter().flat_map(|k| k.self_signatures()).find_map(|s| s.embedded_signatures().next())
+    {
+        return Ok(old.clone());
+    }
+    let secret: Key<SecretParts, UnspecifiedRole> =
+        key.clone().role_into_unspecified().parts_into_secret().doing("use a signing subkey's secret")?;
+    let mut signer = secret.into_keypair().doing("use a signing subkey's secret")?;
+    SignatureBuilder::new(SignatureType::PrimaryKeyBinding)
+        .set_hash_algo(HASH)
+        .set_signature_creation_time(at.to_system())
+        .and_then(|b| b.sign_primary_key_binding(&mut signer, cert.primary_key().key(), key))
+        .doing("bind the primary key to a signing subkey")
 }
 
 /// Puts `fresh` bindings into `cert` in place of the older bindings of the same subkeys, so that a certificate does not

@@ -2,17 +2,19 @@
 
 use sequoia_openpgp as pgp;
 
+use pgp::cert::amalgamation::ValidAmalgamation as _;
 use pgp::cert::raw::RawCertParser;
 use pgp::crypto::mpi::PublicKey as Mpis;
 use pgp::packet::key::{KeyParts, KeyRole};
 use pgp::parse::Parse as _;
 use pgp::serialize::MarshalInto as _;
-use pgp::types::RevocationStatus;
-use pgp::{Cert, Fingerprint};
+use pgp::types::{RevocationStatus, SignatureType};
+use pgp::{Cert, Fingerprint, KeyHandle};
 
 use super::policy_at;
 use crate::digest::Digest;
 use crate::limits::{CERT_BYTES_MAX, CERT_SIGNATURES_MAX, CERT_SUBKEYS_MAX, CERT_USERIDS_MAX};
+use crate::name::Slot;
 use crate::text;
 use crate::time::Time;
 
@@ -161,6 +163,11 @@ impl Certificate {
         self.cert.keys().map(|k| k.key()).find(|k| &k.fingerprint() == fingerprint)
     }
 
+    /// The first user id, made safe to show.
+    pub fn user_id(&self) -> String {
+        self.cert.userids().next().map(|u| text::shown(&String::from_utf8_lossy(u.userid().value())).to_string()).unwrap_or_default()
+    }
+
     /// Checks that at `at` the certificate is valid, not revoked by its owner, and has `user_id` as its only user id.
     /// Gives the time at which it expires, if it does.
     ///
@@ -196,12 +203,63 @@ impl Certificate {
         Ok(valid.primary_key().key_expiration_time().map(Time::from_system))
     }
 
+    /// Checks that the key `fingerprint` is bound, alive at `at`, and can do the work of `slot`.
+    ///
+    /// # Errors
+    /// In words, why not.
+    pub fn can_serve(&self, fingerprint: &Fingerprint, slot: Slot, at: Time) -> Result<(), &'static str> {
+        let policy = policy_at(at);
+        let valid = self.cert.with_policy(&policy, at.to_system()).map_err(|_| "is in a certificate that is not valid")?;
+        let key = valid.keys().find(|k| &k.key().fingerprint() == fingerprint).ok_or("is not bound in the certificate")?;
+        key.alive().map_err(|_| "is not alive")?;
+        if let RevocationStatus::Revoked(_) = key.revocation_status() {
+            return Err("is revoked");
+        }
+        let able = match slot {
+            Slot::Sign => key.key().pk_algo().for_signing(),
+            Slot::Openpgp => key.key().pk_algo().for_encryption(),
+            Slot::Wireguard | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa | Slot::Log => false,
+        };
+        if able { Ok(()) } else { Err("is of an algorithm that cannot do this") }
+    }
+
+    /// The newest key that the certificate itself flags for the work of `slot`, alive and not revoked at `at`: for
+    /// certificates that were not made here.
+    pub fn flagged_key(&self, slot: Slot, at: Time) -> Option<Fingerprint> {
+        let policy = policy_at(at);
+        let valid = self.cert.with_policy(&policy, at.to_system()).ok()?;
+        let keys = valid.keys().alive().revoked(false).supported();
+        let keys = match slot {
+            Slot::Sign => keys.for_signing(),
+            Slot::Openpgp => keys.for_storage_encryption().for_transport_encryption(),
+            Slot::Wireguard | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa | Slot::Log => return None,
+        };
+        keys.max_by_key(|k| k.key().creation_time()).map(|k| k.key().fingerprint())
+    }
+
     /// Whether the owner or somebody entitled has revoked the certificate, at any time.
     pub fn is_revoked(&self, at: Time) -> bool {
         matches!(self.cert.revocation_status(&policy_at(at), at.to_system()), RevocationStatus::Revoked(_))
     }
 
-    /// Checks that `self` is a later version of `earlier`: same primary key, same user ids, and no revocation lost.
+    /// The date of the newest binding of a subkey.
+    pub fn newest_binding(&self) -> Time {
+        let bindings = self.cert.keys().subkeys().flat_map(|k| k.self_signatures());
+        bindings.filter_map(|s| s.signature_creation_time()).map(Time::from_system).max().unwrap_or_default()
+    }
+
+    /// When `issuer` last vouched for this certificate; none if it does not, or has taken it back since.
+    pub fn certified_since(&self, issuer: &Fingerprint) -> Option<Time> {
+        let handle = KeyHandle::from(issuer);
+        let user_id = self.cert.userids().next()?;
+        let by_issuer = |s: &&pgp::packet::Signature| s.get_issuers().iter().any(|i| i.aliases(&handle));
+        let newest = user_id.certifications().chain(user_id.other_revocations()).filter(by_issuer).max_by_key(|s| s.signature_creation_time())?;
+        let revokes = newest.typ() == SignatureType::CertificationRevocation;
+        newest.signature_creation_time().filter(|_| !revokes).map(Time::from_system)
+    }
+
+    /// Checks that `self` is a later version of `earlier`: same primary key, same user ids, no revocation lost, and no
+    /// certification but by a newer one of the same issuer.
     ///
     /// # Errors
     /// [`CertificateError::Lost`].
@@ -216,6 +274,18 @@ impl Certificate {
         let kept = |old: &pgp::packet::Signature| revocations(&self.cert).any(|new| new.normalized_eq(old));
         if !revocations(&earlier.cert).all(kept) {
             return Err(CertificateError::Lost("a revocation that was there before is missing"));
+        }
+        // Whoever vouched before still does, or has said otherwise since: nobody can be made to fall silent.
+        let vouched = |c: &Self| c.cert.userids().flat_map(|u| u.certifications().chain(u.other_revocations())).cloned().collect::<Vec<_>>();
+        let later = vouched(self);
+        let answered = |old: &pgp::packet::Signature| {
+            later.iter().any(|new| {
+                let same_issuer = new.get_issuers().iter().any(|i| old.get_issuers().iter().any(|o| o.aliases(i)));
+                same_issuer && new.signature_creation_time() >= old.signature_creation_time()
+            })
+        };
+        if !vouched(earlier).iter().all(answered) {
+            return Err(CertificateError::Lost("a certification by somebody else is missing"));
         }
         Ok(())
     }

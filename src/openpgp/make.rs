@@ -122,7 +122,7 @@ fn subkey(
 pub(super) fn flags(usage: Use) -> KeyFlags {
     match usage {
         Use::Encrypt => KeyFlags::empty().set_storage_encryption().set_transport_encryption(),
-        Use::Sign => KeyFlags::empty().set_signing(),
+        Use::Sign | Use::Verify => KeyFlags::empty().set_signing(),
         Use::Standby | Use::Retiring => KeyFlags::empty(),
     }
 }

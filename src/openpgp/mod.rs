@@ -19,6 +19,7 @@ mod tests;
 mod web;
 
 pub use bind::{Use, rebind, subkey_states};
+pub(crate) use certificate::directory_path;
 pub use certificate::{Certificate, CertificateError, material};
 pub use certify::{Grant, certify, merge_revocation, withdraw};
 pub use make::{Made, add_subkey, generate};

@@ -12,9 +12,13 @@ use serde::Deserialize;
 use super::PolicyError;
 use crate::limits::{KRL_BYTES_MAX, SSH_LIFETIME_DAYS_MAX, SSH_PRINCIPALS_MAX};
 use crate::name::{FleetName, Glob, Label, MemberName};
-use crate::ssh::{CertificateKind, Cidr, EXTENSIONS, Login, Principal, SOURCE_ADDRESS, WordError};
+use crate::cidr::{AnyCidr, CidrError};
+use crate::ssh::{CertificateKind, EXTENSIONS, Login, Principal, SOURCE_ADDRESS, WordError};
 use crate::text::{nearest, shown};
 use crate::time::Span;
+
+/// The file's name.
+pub const FILE: &str = "ssh.toml";
 
 /// The file that `keys init` writes.
 pub const TEMPLATE: &str = r#"# SSH: certificates, accounts, revocation. In force once a quorum has signed it.
@@ -99,7 +103,7 @@ pub struct UserRule {
     /// How long an SSH certificate lives.
     pub lifetime: Span,
     /// Where they may come from; anywhere, if empty.
-    pub source_addresses: BTreeSet<Cidr>,
+    pub source_addresses: BTreeSet<AnyCidr>,
     /// What their sessions may do.
     pub extensions: BTreeSet<String>,
 }
@@ -107,20 +111,21 @@ pub struct UserRule {
 impl UserRule {
     /// The critical options that the rule puts into an SSH certificate.
     pub fn critical_options(&self) -> BTreeMap<String, String> {
-        let networks: Vec<String> = self.source_addresses.iter().map(Cidr::to_string).collect();
+        let networks: Vec<String> = self.source_addresses.iter().map(AnyCidr::to_string).collect();
         // An empty list would be a network that nobody comes from.
         if networks.is_empty() { BTreeMap::new() } else { [(SOURCE_ADDRESS.to_owned(), networks.join(","))].into() }
     }
 }
 
 impl SshPolicy {
-    /// Reads `text`, the content of `file`.
+    /// Reads the file.
     ///
     /// # Errors
     /// [`PolicyError`], with line and caret, or with the table and key that cannot mean what it says.
-    pub fn parse(file: &str, text: &str) -> Result<Self, PolicyError> {
-        let raw: RawPolicy = super::toml(file, text)?;
-        raw.check().map_err(|Wrong { place, problem }| PolicyError::Meaning { file: file.to_owned(), place, problem })
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        let file = format!("policy/{FILE}");
+        let raw: RawPolicy = super::toml(&file, text)?;
+        raw.check().map_err(|Wrong { place, problem }| PolicyError::Meaning { file, place, problem })
     }
 
     /// The first rule for the host `member`.
@@ -325,7 +330,7 @@ impl RawUser {
         let principals = templates(&place("principals"), CertificateKind::User, &self.principals)?;
         let mut source_addresses = BTreeSet::new();
         for text in &self.source_address {
-            source_addresses.insert(text.parse().or_else(|e: WordError| wrong(place("source_address"), e))?);
+            source_addresses.insert(text.parse().or_else(|e: CidrError| wrong(place("source_address"), e))?);
         }
         if let Some(unknown) = self.extensions.iter().find(|e| !EXTENSIONS.contains(&e.as_str())) {
             let hint = nearest(unknown, EXTENSIONS).map(|word| format!("; did you mean '{word}'?")).unwrap_or_default();
@@ -390,16 +395,15 @@ fn templates(place: &str, kind: CertificateKind, texts: &[String]) -> Result<Vec
 mod tests {
     use super::*;
 
-    const FILE: &str = "policy/ssh.toml";
 
     fn refused(old: &str, new: &str) -> String {
         assert!(TEMPLATE.contains(old), "{old}");
-        SshPolicy::parse(FILE, &TEMPLATE.replace(old, new)).expect_err("a bad policy").to_string()
+        SshPolicy::parse(&TEMPLATE.replace(old, new)).expect_err("a bad policy").to_string()
     }
 
     #[test]
     fn the_template_is_a_policy() {
-        let policy = SshPolicy::parse(FILE, TEMPLATE).expect("the template");
+        let policy = SshPolicy::parse(TEMPLATE).expect("the template");
         let (pop, domain): (Label, FleetName) = ("fra1".parse().expect("good"), "cdn.example".parse().expect("good"));
         let member: MemberName = "fra1".parse().expect("good");
         let places = Places { pop: &pop, domain: &domain, member: &member };
@@ -418,7 +422,7 @@ mod tests {
     #[test]
     fn networks_become_a_critical_option() {
         let text = TEMPLATE.replace("address = []", "address = [\"2001:db8::/32\", \"10.0.0.0/8\"]");
-        let policy = SshPolicy::parse(FILE, &text).expect("two networks");
+        let policy = SshPolicy::parse(&text).expect("two networks");
         let options = policy.user_rule("operator").map(UserRule::critical_options);
         assert_eq!(options, Some([(SOURCE_ADDRESS.to_owned(), "10.0.0.0/8,2001:db8::/32".to_owned())].into()));
     }
@@ -427,7 +431,7 @@ mod tests {
     fn the_first_matching_host_rule_counts() {
         let second = "[[host]]\nmatch = \"fra*\"\nprincipals = [\"{member}\"]\nlifetime = \"1d\"\nrenew_at = 0.25\n";
         let text = TEMPLATE.replacen("[[host]]", &format!("{second}\n[[host]]"), 1);
-        let policy = SshPolicy::parse(FILE, &text).expect("two rules");
+        let policy = SshPolicy::parse(&text).expect("two rules");
         let rule = |name: &str| policy.host_rule(&name.parse().expect("good")).map(|r| r.renew_after);
         assert_eq!(rule("fra1"), Some(Span::hours(6)));
         assert_eq!(rule("ams1"), Some(Span::days(15)));

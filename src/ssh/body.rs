@@ -15,7 +15,8 @@ use std::num::NonZeroU64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::key::{KeyAlgorithm, SshPublicKey};
-use super::names::{Cidr, KeyId, Principal};
+use super::names::{KeyId, Principal};
+use crate::cidr::AnyCidr;
 use crate::limits::{SSH_LIFETIME_DAYS_MAX, SSH_OPTION_BYTES_MAX, SSH_PRINCIPALS_MAX};
 use crate::text;
 use crate::time::{LATEST, Span, Time};
@@ -281,7 +282,7 @@ fn check_option(name: &str, value: &str) -> Result<(), BodyError> {
     }
     match option {
         FORCE_COMMAND if value.trim().is_empty() => wrong("has no command".to_owned()),
-        SOURCE_ADDRESS => value.split(',').try_for_each(|network| match network.parse::<Cidr>() {
+        SOURCE_ADDRESS => value.split(',').try_for_each(|network| match network.parse::<AnyCidr>() {
             Ok(_) => Ok(()),
             Err(e) => wrong(format!("has a bad entry: {e}")),
         }),

@@ -28,6 +28,6 @@ pub use certificate::{CertificateError, SshCertificate};
 pub use issue::{issue, to_be_signed};
 pub use key::{KeyAlgorithm, KeyError, SshPublicKey};
 pub use krl::{Krl, KrlError, KrlScope};
-pub use names::{Cidr, ConfigPath, HostPattern, KeyId, Login, Principal, WordError};
+pub use names::{ConfigPath, HostPattern, KeyId, Login, Principal, WordError};
 pub use private::{CaSigner, CertificateAuthority, SignError, SshPrivateKey};
 pub use render::{CaLine, NodeFile, NodeInput, RenderError, render};

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::policy::cidr::Cidr6;
+use crate::cidr::Cidr6;
 use crate::policy::wireguard::{Pool, WireguardPolicy};
 use crate::text;
 
@@ -91,7 +91,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn policy(length: u8) -> WireguardPolicy {
-        WireguardPolicy::read(&TEMPLATE.replace("10.88.16.0/20", &format!("10.88.16.0/{length}"))).expect("a policy")
+        WireguardPolicy::parse(&TEMPLATE.replace("10.88.16.0/20", &format!("10.88.16.0/{length}"))).expect("a policy")
     }
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
     fn a_random_range_is_a_unique_local_one() {
         let range = random_ula(&mut rand::rngs::StdRng::from_seed([3; 32]));
         assert!(range.to_string().starts_with("fd"));
-        assert!(WireguardPolicy::read(&TEMPLATE.replace("fd12:3456:789a::/48", &range.to_string())).is_ok());
+        assert!(WireguardPolicy::parse(&TEMPLATE.replace("fd12:3456:789a::/48", &range.to_string())).is_ok());
     }
 
     proptest! {

@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_lane_reads_what_it_writes_and_knows_its_interface() {
-        let policy = WireguardPolicy::read(TEMPLATE).expect("the template");
+        let policy = WireguardPolicy::parse(TEMPLATE).expect("the template");
         for lane in Lane::ALL {
             assert_eq!(lane.to_string().parse(), Ok(lane));
             assert_ne!(lane.other(), lane);

@@ -45,7 +45,7 @@ pub(crate) fn mesh(count: usize) -> Mesh {
 
 /// The same with another pool.
 pub(crate) fn mesh_in_pool(pool: &str, count: usize) -> Mesh {
-    let policy = WireguardPolicy::read(&TEMPLATE.replace("10.88.16.0/20", pool)).expect("a policy");
+    let policy = WireguardPolicy::parse(&TEMPLATE.replace("10.88.16.0/20", pool)).expect("a policy");
     let nodes = (1..=count).map(|i| node(&policy, i)).collect();
     Mesh { policy, nodes }
 }

@@ -27,7 +27,7 @@ fn private(i: u64, lane: Lane) -> WgPrivateKey {
 
 /// `pop1` to `pop4` with all that a file can hold: IPv4, IPv6, no endpoint, a port of its own, a missing key.
 fn mesh(policy: &str) -> CheckedMesh {
-    let policy = WireguardPolicy::read(policy).expect("a policy");
+    let policy = WireguardPolicy::parse(policy).expect("a policy");
     let endpoints = [Some("198.51.100.1"), Some("2001:db8::2"), None, Some("203.0.113.4")];
     let nodes = endpoints.into_iter().zip(1..).map(|(host, i)| Node {
         name: format!("pop{i}").parse().expect("a name"),

@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 
 use super::{FILE, Ipam, LanesTable, MeshTable, Pool, PskMode, Rotation, TEMPLATE_ULA, Topology, WireguardPolicy};
 use crate::name::Label;
-use crate::policy::cidr::{self, AnyCidr};
+use crate::cidr::{self, AnyCidr};
 use crate::policy::{self, PolicyError};
 use crate::text;
 
@@ -43,13 +43,10 @@ impl WireguardPolicy {
     /// # Errors
     /// [`PolicyError::Toml`] and [`PolicyError::TooLarge`] if it is not of the right form, [`PolicyError::Meaning`] if
     /// it cannot mean what it says.
-    pub fn read(text: &str) -> Result<Self, PolicyError> {
-        let written: Written = policy::toml(FILE, text)?;
-        check(&written).map_err(|Wrong { place, problem }| PolicyError::Meaning {
-            file: FILE.to_owned(),
-            place,
-            problem,
-        })
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        let file = format!("policy/{FILE}");
+        let written: Written = policy::toml(&file, text)?;
+        check(&written).map_err(|Wrong { place, problem }| PolicyError::Meaning { file, place, problem })
     }
 }
 
@@ -233,7 +230,7 @@ mod tests {
     /// What reading the template says after `from` has become `to`.
     fn changed(from: &str, to: &str) -> Result<WireguardPolicy, String> {
         assert!(TEMPLATE.contains(from), "{from}");
-        WireguardPolicy::read(&TEMPLATE.replace(from, to)).map_err(|e| e.to_string())
+        WireguardPolicy::parse(&TEMPLATE.replace(from, to)).map_err(|e| e.to_string())
     }
 
     fn refused(from: &str, to: &str) -> String {
@@ -242,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_template_reads() {
-        let policy = WireguardPolicy::read(TEMPLATE).expect("the template");
+        let policy = WireguardPolicy::parse(TEMPLATE).expect("the template");
         assert_eq!(policy.mesh().ula.to_string(), TEMPLATE_ULA);
         assert_eq!(policy.lanes().ports, [51_820, 51_821]);
         assert_eq!(policy.rotation().max_offline, Span::days(25));
@@ -298,7 +295,7 @@ mod tests {
     fn pools_are_compared_with_each_other() {
         let second = |region: &str, ipv4: &str, subnet6: u16| {
             let pool = format!("\n[[ipam.pool]]\nregion = \"{region}\"\nipv4 = \"{ipv4}\"\nsubnet6 = {subnet6}\n");
-            WireguardPolicy::read(&format!("{TEMPLATE}{pool}")).map_err(|e| e.to_string())
+            WireguardPolicy::parse(&format!("{TEMPLATE}{pool}")).map_err(|e| e.to_string())
         };
         assert!(second("eu", "10.88.32.0/20", 32).is_ok());
         for (pool, part) in [
@@ -310,7 +307,7 @@ mod tests {
             assert!(message.contains(part), "{message}");
         }
         let none = TEMPLATE.split("[[ipam.pool]]").next().unwrap_or_default().to_owned();
-        let none = WireguardPolicy::read(&format!("{none}\n[topology]\ndefault = \"full\"\n"));
+        let none = WireguardPolicy::parse(&format!("{none}\n[topology]\ndefault = \"full\"\n"));
         assert!(none.is_err_and(|e| e.to_string().contains("ipam.pool: there is none")));
     }
 
@@ -323,7 +320,7 @@ mod tests {
             ),
             ("[[external]]\nname = \"laptop\"\n", "[[external]]: peers without an agent are not available"),
         ] {
-            let read = WireguardPolicy::read(&format!("{TEMPLATE}\n{table}")).map_err(|e| e.to_string());
+            let read = WireguardPolicy::parse(&format!("{TEMPLATE}\n{table}")).map_err(|e| e.to_string());
             assert!(read.as_ref().is_err_and(|e| e.contains(part)), "{read:?}");
         }
     }

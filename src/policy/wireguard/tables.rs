@@ -4,7 +4,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::name::Label;
-use crate::policy::cidr::{AnyCidr, Cidr4, Cidr6};
+use crate::cidr::{AnyCidr, Cidr4, Cidr6};
 use crate::time::Span;
 
 /// A checked policy: reading it is the only way to have one.
@@ -138,6 +138,19 @@ impl WireguardPolicy {
     /// Who is whose peer.
     pub fn topology(&self) -> Topology {
         self.topology
+    }
+
+    /// How long a retired index is not given out again.
+    pub fn quarantine(&self) -> Span {
+        self.ipam.quarantine
+    }
+
+    /// The region of a node that names none: the only one there is.
+    pub fn default_region(&self) -> Option<&str> {
+        match self.ipam.pools.as_slice() {
+            [only] => Some(only.region.as_str()),
+            _ => None,
+        }
     }
 
     /// The pool of `region`.

@@ -1,7 +1,7 @@
 //! The format by example, which is also where a new fleet begins.
 
 /// Where the policy lies in a fleet.
-pub const FILE: &str = "policy/wireguard.toml";
+pub const FILE: &str = "wireguard.toml";
 
 /// The unique local range of [`TEMPLATE`]. A new fleet replaces it by one of its own, made at random.
 pub const TEMPLATE_ULA: &str = "fd12:3456:789a::/48";

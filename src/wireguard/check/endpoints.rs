@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::Finding;
 use crate::name::MemberName;
-use crate::policy::cidr::{Special, special};
+use crate::cidr::{Special, special};
 use crate::wireguard::{Host, Lane, Mesh};
 
 /// Linux's default `net.ipv4.ip_local_port_range`: any program's outgoing socket may take one of these.

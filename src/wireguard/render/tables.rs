@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::renderer::View;
 use crate::name::{Label, MemberName};
-use crate::policy::cidr::{Cidr4, Cidr6};
+use crate::cidr::{Cidr4, Cidr6};
 use crate::wireguard::{Lane, Node, WgPublicKey};
 
 /// A node's lines of the hosts file.

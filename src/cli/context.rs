@@ -1,0 +1,396 @@
+//! What every command needs: where the fleet and the home are, the time, entropy, and how to ask and answer.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use rand::SeedableRng as _;
+use rand::rngs::{StdRng, SysRng};
+use serde_json::Value;
+
+use super::args::{Change, Color, Global, Reason};
+use super::exit::{CliError, Exit};
+use super::output::{Out, Progress, complain};
+use crate::digest::Digest;
+use crate::disk::{Access, Disk, DiskError, RealFiles};
+use crate::fleet::{Draft, Fleet, Known, Placed};
+use crate::home::Home;
+use crate::log::note::Note;
+use crate::ops;
+use crate::store::Store;
+use crate::time::Time;
+
+/// How long a command waits for another one that is writing.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// Everything outside the library.
+pub(super) struct Context {
+    pub json: bool,
+    pub quiet: bool,
+    pub verbose: bool,
+    pub out: Out,
+    fleet: Option<PathBuf>,
+    home: PathBuf,
+    pin: Option<String>,
+    color: bool,
+    now: Time,
+}
+
+impl Context {
+    pub(super) fn new(global: &Global) -> Result<Self, CliError> {
+        let environment = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let home = global.home.clone().or_else(|| environment("KEYS_HOME")).or_else(|| environment("HOME").map(|h| h.join(".keys")));
+        let color = match global.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => std::io::stdout().is_terminal() && environment("NO_COLOR").is_none(),
+        };
+        Ok(Self {
+            json: global.json,
+            quiet: global.quiet,
+            verbose: global.verbose,
+            out: Out,
+            fleet: global.fleet.clone().or_else(|| environment("KEYS_FLEET")),
+            home: home.ok_or_else(|| CliError::usage("there is no home directory; give one with --home"))?,
+            pin: global.pin.clone(),
+            color,
+            // Read once, so that one command judges everything by one time.
+            now: Time::from_system(SystemTime::now()),
+        })
+    }
+
+    /// The same, for another fleet and home: what the demo runs on.
+    pub(super) fn elsewhere(&self, fleet: &Path, home: &Path) -> Self {
+        Self {
+            json: self.json,
+            quiet: self.quiet,
+            verbose: self.verbose,
+            out: self.out,
+            fleet: Some(fleet.to_owned()),
+            home: home.to_owned(),
+            pin: None,
+            color: self.color,
+            now: Time::from_system(SystemTime::now()),
+        }
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Fresh entropy from the system. If there is none no key is made.
+    pub(super) fn rng(&self) -> Result<StdRng, CliError> {
+        StdRng::try_from_rng(&mut SysRng).map_err(|e| CliError::failed(format!("the system gives no random numbers: {e}")).hint("no key was made"))
+    }
+
+    /// The fleet's directory: what was given, else the nearest upwards that holds a keyring.
+    pub(super) fn fleet_directory(&self) -> Result<PathBuf, CliError> {
+        if let Some(given) = &self.fleet {
+            return Ok(given.clone());
+        }
+        let here = std::env::current_dir().map_err(|e| CliError::new(Exit::Unknown, format!("cannot tell the current directory: {e}")))?;
+        Ok(here.ancestors().find(|d| d.join("keyring").is_dir()).unwrap_or(&here).to_owned())
+    }
+
+    pub(super) fn home_path(&self) -> &Path {
+        &self.home
+    }
+
+    pub(super) fn home(&self) -> Result<Home, CliError> {
+        Ok(Home::open(&self.home)?)
+    }
+
+    /// The home, if there is one: for questions that anybody may ask.
+    pub(super) fn maybe_home(&self) -> Result<Option<Home>, CliError> {
+        if self.home.exists() { self.home().map(Some) } else { Ok(None) }
+    }
+
+    pub(super) fn create_home(&self) -> Result<Home, CliError> {
+        Ok(Home::create(&self.home)?)
+    }
+
+    fn disk(&self, name: &str, create: bool) -> Result<Disk, CliError> {
+        let path = self.fleet_directory()?.join(name);
+        let opened = if create { RealFiles::create(&path, Access::Public) } else { RealFiles::open(&path, Access::Public) };
+        match opened {
+            Ok(files) => Ok(Disk::new(files)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                Err(CliError::new(Exit::NotFound, format!("there is no {}", shown(&path))).hint("give the fleet's directory with --fleet, or found one with 'keys init'"))
+            }
+            Err(source) => Err(DiskError { doing: "open", path: shown(&path), source }.into()),
+        }
+    }
+
+    pub(super) fn keyring(&self, create: bool) -> Result<Disk, CliError> {
+        self.disk("keyring", create)
+    }
+
+    pub(super) fn policy(&self, create: bool) -> Result<Disk, CliError> {
+        self.disk("policy", create)
+    }
+
+    /// What this machine trusts and has seen.
+    pub(super) fn known(&self, home: Option<&Home>) -> Result<Known, CliError> {
+        let mut known = Known::default();
+        if let Some(home) = home {
+            (known.pin, known.seen) = (home.pin()?.map(|p| p.id), home.seen()?);
+        }
+        if let Some(text) = &self.pin {
+            let id = Digest::parse(text).ok_or_else(|| CliError::usage("--pin expects the fleet's id: 64 lower-case hexadecimal digits"))?;
+            if known.pin.is_some_and(|p| p != id) {
+                return Err(CliError::new(Exit::No, "the home has another fleet pinned than --pin names"));
+            }
+            known.pin = Some(id);
+        }
+        Ok(known)
+    }
+
+    /// Opens the fleet for questions.
+    pub(super) fn open(&self) -> Result<Fleet, CliError> {
+        let home = self.maybe_home()?;
+        let fleet = self.open_with(home.as_ref())?;
+        self.remember(home.as_ref(), &fleet);
+        Ok(fleet)
+    }
+
+    fn open_with(&self, home: Option<&Home>) -> Result<Fleet, CliError> {
+        let known = self.known(home)?;
+        let mut progress = Progress::new("replaying", self.quiet);
+        Ok(Fleet::open(Store::new(self.keyring(false)?), &known, self.now, &mut |done, of| progress.step(done, of))?)
+    }
+
+    /// Remembers the head that was just accepted. That this fails is no reason to refuse an answer.
+    fn remember(&self, home: Option<&Home>, fleet: &Fleet) {
+        if let (Some(home), Some(head)) = (home, fleet.head())
+            && home.pin().is_ok_and(|p| p.is_some_and(|p| p.id == fleet.pin().id))
+        {
+            let _ = home.set_seen(&note_bytes(&head.note));
+        }
+    }
+
+    /// Opens the fleet for a change: with the lock, interrupted work finished, complete proposals taken in. `work` then
+    /// gets it.
+    pub(super) fn change<T>(&self, work: impl FnOnce(&mut Fleet, &Home) -> Result<T, CliError>) -> Result<T, CliError> {
+        let home = self.home()?;
+        let store = Store::new(self.keyring(false)?);
+        let _lock = self.lock(store.disk())?;
+        let mut fleet = self.open_with(Some(&home))?;
+        let sequencer = ops::sequencer(&home, &fleet)?;
+        let absorbed = fleet.prepare(sequencer.as_ref())?;
+        for placed in &absorbed {
+            self.say(&format!("taken in: {}", placed_text(placed)));
+        }
+        let result = work(&mut fleet, &home);
+        // What failed may have left something; only success says there is nothing to look for.
+        if result.is_ok() {
+            fleet.done();
+        }
+        self.remember(Some(&home), &fleet);
+        result
+    }
+
+    /// Takes the keyring's lock, waiting a while for whoever has it.
+    pub(super) fn lock(&self, disk: &Disk) -> Result<Box<dyn Send>, CliError> {
+        let start = Instant::now();
+        let mut told = false;
+        loop {
+            if let Some(lock) = disk.try_lock()? {
+                return Ok(lock);
+            }
+            if start.elapsed() > LOCK_WAIT {
+                let message = format!("another keys command has been writing to {} for {} s", disk.root(), LOCK_WAIT.as_secs());
+                return Err(CliError::new(Exit::Moved, message).hint("nothing was changed; run this again when it is done"));
+            }
+            if !told && start.elapsed() > Duration::from_millis(500) {
+                self.say("waiting for another keys command to finish writing");
+                told = true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Signs and places drafts, and says where they ended up.
+    pub(super) fn place(&self, fleet: &mut Fleet, home: &Home, drafts: Vec<Draft>, change: &Change) -> Result<Vec<Placed>, CliError> {
+        Ok(ops::carry_out(home, fleet, drafts, change.signer.as_ref())?)
+    }
+
+    /// Talk for people.
+    pub(super) fn say(&self, text: &str) {
+        if !self.quiet {
+            complain(text);
+        }
+    }
+
+    /// The answer as JSON, with the format's version.
+    pub(super) fn answer(&self, mut value: Value, exit: Exit) -> Result<Exit, CliError> {
+        if let Value::Object(fields) = &mut value {
+            fields.insert("v".to_owned(), 1.into());
+        }
+        let text = serde_json::to_string_pretty(&value).map_err(CliError::failed)?;
+        self.out.line(&text)?;
+        Ok(exit)
+    }
+
+    /// Emphasis where colour is wanted; it never carries meaning alone.
+    pub(super) fn bold(&self, text: &str) -> String {
+        if self.color { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+
+    /// Whether to go on: asks on a terminal; `--yes` answers; nobody to ask means no.
+    pub(super) fn confirm(&self, change: &Change, question: &str) -> Result<Go, CliError> {
+        if change.dry_run {
+            return Ok(Go::No(Exit::Pending));
+        }
+        if change.yes {
+            return Ok(Go::Yes);
+        }
+        if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+            return Err(CliError::new(Exit::Pending, "nothing was changed: there is no terminal to ask on").hint("pass --yes to go on without a question"));
+        }
+        let _ = write!(std::io::stderr(), "{question} [y/N] ");
+        let _ = std::io::stderr().flush();
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer).map_err(|e| CliError::failed(format!("cannot read the answer: {e}")))?;
+        if matches!(answer.trim(), "y" | "Y" | "yes") {
+            Ok(Go::Yes)
+        } else {
+            self.say("nothing was changed");
+            Ok(Go::No(Exit::Pending))
+        }
+    }
+}
+
+/// What a plan looks like to people and programs.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shown {
+    /// The plan, line by line.
+    pub lines: Vec<String>,
+    /// The plan as JSON.
+    pub json: Value,
+    /// Whether there is nothing to do.
+    pub empty: bool,
+}
+
+/// A change that is shown before it is made: how to plan it, to show the plan, and to carry it out.
+pub(super) struct Planned<'a, P> {
+    pub question: &'a str,
+    pub plan: &'a dyn Fn(&mut Fleet, &Home) -> Result<P, CliError>,
+    pub show: &'a dyn Fn(&P, &Fleet) -> Shown,
+    pub drafts: &'a dyn Fn(&P, &mut Fleet, &Home) -> Result<Vec<Draft>, CliError>,
+    /// What is done once all of it is logged.
+    pub after: &'a dyn Fn(&mut Fleet, &Home) -> Result<(), CliError>,
+}
+
+impl Context {
+    /// Plans, shows, asks, carries out. The question is asked without the lock; if the plan is another one by the time
+    /// the lock is there, nothing is done.
+    pub(super) fn planned<P>(&self, change: &Change, planned: &Planned<'_, P>) -> Result<Exit, CliError> {
+        let mut agreed = None;
+        if change.dry_run || !change.yes {
+            let home = self.home()?;
+            let mut fleet = self.open_with(Some(&home))?;
+            let plan = (planned.plan)(&mut fleet, &home)?;
+            let shown = (planned.show)(&plan, &fleet);
+            self.show(&shown)?;
+            if shown.empty {
+                return self.finish_plan(&shown, &[], Exit::Ok);
+            }
+            match self.confirm(change, planned.question)? {
+                Go::Yes => agreed = Some(shown.lines),
+                Go::No(exit) => return self.finish_plan(&shown, &[], exit),
+            }
+        }
+        let (shown, placed) = self.change(|fleet, home| {
+            let plan = (planned.plan)(fleet, home)?;
+            let shown = (planned.show)(&plan, fleet);
+            match &agreed {
+                Some(lines) if *lines != shown.lines => {
+                    return Err(CliError::new(Exit::Moved, "the plan is another one by now; nothing was changed").hint("look at it again"));
+                }
+                Some(_) => {}
+                None => self.show(&shown)?,
+            }
+            if shown.empty {
+                return Ok((shown, Vec::new()));
+            }
+            let drafts = (planned.drafts)(&plan, fleet, home)?;
+            let placed = self.place(fleet, home, drafts, change)?;
+            if placed_exit(&placed) == Exit::Ok {
+                (planned.after)(fleet, home)?;
+            }
+            Ok((shown, placed))
+        })?;
+        let exit = placed_exit(&placed);
+        self.finish_plan(&shown, &placed, exit)
+    }
+
+    fn show(&self, shown: &Shown) -> Result<(), CliError> {
+        if !self.json {
+            for line in &shown.lines {
+                self.out.line(line)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_plan(&self, shown: &Shown, placed: &[Placed], exit: Exit) -> Result<Exit, CliError> {
+        if self.json {
+            let placed: Vec<Value> = placed.iter().map(placed_json).collect();
+            return self.answer(serde_json::json!({ "plan": shown.json, "placed": placed }), exit);
+        }
+        for placed in placed {
+            self.say(&placed_text(placed));
+        }
+        Ok(exit)
+    }
+}
+
+/// The answer to a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Go {
+    Yes,
+    No(Exit),
+}
+
+/// The reason given, or the usual one.
+pub(super) fn reason(given: &Reason, usual: &str) -> String {
+    given.reason.clone().unwrap_or_else(|| usual.to_owned())
+}
+
+/// A path made safe to show.
+pub(super) fn shown(path: &Path) -> String {
+    crate::text::shown(&path.display().to_string()).to_string()
+}
+
+pub(super) fn note_bytes(note: &Note) -> Vec<u8> {
+    note.to_bytes()
+}
+
+/// Where a change ended up, in words.
+pub(super) fn placed_text(placed: &Placed) -> String {
+    match placed {
+        Placed::Logged { id, verdict } => {
+            let void = if verdict.void.is_empty() { String::new() } else { format!(", {} of its changes void", verdict.void.len()) };
+            format!("entry {} ({}){void}", verdict.index, id.short())
+        }
+        Placed::HandedIn { id } => format!("handed in {} (complete; in force when whoever has the log's key takes it in)", id.short()),
+        Placed::Proposed { id, missing } => format!("proposal {} (still needs {missing})", id.short()),
+    }
+}
+
+/// Where a change ended up, as JSON.
+pub(super) fn placed_json(placed: &Placed) -> Value {
+    match placed {
+        Placed::Logged { id, verdict } => {
+            let void: Vec<Value> = verdict.void.iter().map(|(i, v)| serde_json::json!({ "change": i, "why": v.to_string() })).collect();
+            serde_json::json!({ "id": id.to_string(), "state": "logged", "index": verdict.index, "void": void })
+        }
+        Placed::HandedIn { id } => serde_json::json!({ "id": id.to_string(), "state": "handed-in" }),
+        Placed::Proposed { id, missing } => serde_json::json!({ "id": id.to_string(), "state": "proposed", "missing": missing }),
+    }
+}
+
+/// The exit code for where changes ended up.
+pub(super) fn placed_exit(placed: &[Placed]) -> Exit {
+    if placed.iter().all(|p| matches!(p, Placed::Logged { .. })) { Exit::Ok } else { Exit::Unauthorised }
+}

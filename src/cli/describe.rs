@@ -1,0 +1,120 @@
+//! Statements in words: what would change, who gains, who loses. Computed here from the log, never taken from whoever
+//! proposed it.
+
+use serde_json::{Value, json};
+
+use crate::name::{Address, MemberName};
+use crate::policy::Case;
+use crate::state::State;
+use crate::statement::{Act, RecipientSet, Request, Signed, Statement};
+use crate::time::rough;
+
+/// A statement's head line: `member.enroll by alice, 2026-11-21T07:00:00Z: a new site`.
+pub(super) fn headline(statement: &Statement) -> String {
+    let reason = if statement.reason.is_empty() { String::new() } else { format!(": {}", crate::text::escape(&statement.reason)) };
+    format!("{} by {}, {}{reason}", statement.act.name(), statement.by, statement.at)
+}
+
+/// What an act does, a line each.
+pub(super) fn act(act: &Act, state: Option<&State>, objects: &dyn Fn(&crate::digest::Digest) -> Option<Vec<u8>>) -> Vec<String> {
+    match act {
+        Act::Genesis(g) => {
+            let mut lines = vec![format!("founds the fleet {}", g.fleet)];
+            lines.extend(g.members.iter().map(|m| format!("{} {} joins", m.kind, m.member)));
+            lines
+        }
+        Act::PolicyUpdate(p) => {
+            let files = p.policy.iter().filter(|(name, digest)| state.is_none_or(|s| s.policy.files.get(*name) != Some(digest)));
+            std::iter::once(format!("sets policy version {}", p.generation)).chain(files.map(|(name, _)| format!("{name} changes"))).collect()
+        }
+        Act::Enroll(list) => list.iter().map(|c| format!("{} {} joins{}", c.kind, c.member, facts(&c.member, objects(&c.request)))).collect(),
+        Act::Retire(list) => list.iter().flat_map(|c| retire(&c.member, &c.why.to_string(), c.why.burns(), state)).collect(),
+        Act::Publish(list) => {
+            let keys = |c: &crate::statement::Publish| c.keys.iter().map(|k| k.slot.word()).collect::<Vec<_>>().join(", ");
+            list.iter().map(|c| if c.keys.is_empty() { format!("{}: a new version of its certificate", c.member) } else { format!("{}: new standby keys: {}", c.member, keys(c)) }).collect()
+        }
+        Act::Certify(list) => list.iter().map(|c| format!("{}: certifications of its certificate change", c.member)).collect(),
+        Act::Activate(list) => list.iter().map(|c| format!("{} {}: the standby {} becomes active", c.member, c.slot, short_key(&c.key))).collect(),
+        Act::Destroy(list) => list.iter().map(|c| format!("{} {}: {} no longer exists", c.member, c.slot, short_key(&c.key))).collect(),
+        Act::Seal(list) => list.iter().flat_map(|c| readers(&c.address, &format!("gets version {}", c.version), objects(&c.recipients), state)).collect(),
+        Act::Reseal(list) => list.iter().flat_map(|c| readers(&c.address, "is resealed, its body unchanged", objects(&c.recipients), state)).collect(),
+        Act::Remove(list) => list.iter().map(|c| format!("{} is removed", c.address)).collect(),
+        Act::SshIssue(c) => {
+            let fields = c.certificate.fields();
+            let principals = fields.principals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            vec![format!("{} gets an SSH {} certificate as {principals}, until {}", c.member, fields.kind, fields.valid_before)]
+        }
+        Act::SshRevoke(list) => list.iter().map(|c| format!("SSH certificates are revoked: {:?}", c.serials)).collect(),
+    }
+}
+
+fn facts(member: &MemberName, request: Option<Vec<u8>>) -> String {
+    let request = request.and_then(|bytes| Request::parse(&bytes).ok());
+    let Some(found) = request.as_ref().and_then(|(r, ..)| r.member(member)) else { return String::new() };
+    let endpoint = found.facts.endpoint.as_ref().map(|e| format!(" at {}", e.host)).unwrap_or_default();
+    format!("{endpoint}, with {} keys", found.keys.len())
+}
+
+fn retire(member: &MemberName, why: &str, burns: bool, state: Option<&State>) -> Vec<String> {
+    let mut lines = vec![format!("{member} leaves: {why}")];
+    if let Some(state) = state {
+        let (now, ever) = state.reach(member);
+        if !now.is_empty() {
+            lines.push(format!("  it can no longer be a reader of {} secrets", now.len()));
+        }
+        if burns && !ever.is_empty() {
+            let burned = ever.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            lines.push(format!("  burned, to be replaced: {burned}"));
+        }
+    }
+    lines
+}
+
+/// Who gains and who loses a secret.
+fn readers(address: &Address, what: &str, set: Option<Vec<u8>>, state: Option<&State>) -> Vec<String> {
+    let mut lines = vec![format!("{address} {what}")];
+    let Some(set) = set.and_then(|bytes| RecipientSet::parse(&bytes).ok()) else { return lines };
+    let before = state.and_then(|s| s.secrets.get(address)).and_then(|s| s.live.as_ref());
+    let names = |list: Vec<&MemberName>| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match before {
+        None => lines.push(format!("  readers: {}", names(set.readers.keys().collect()))),
+        Some(live) => {
+            let gains: Vec<&MemberName> = set.readers.keys().filter(|r| !live.readers.contains_key(*r)).collect();
+            let loses: Vec<&MemberName> = live.readers.keys().filter(|r| !set.readers.contains_key(*r)).collect();
+            if !gains.is_empty() {
+                lines.push(format!("  gains: {}", names(gains)));
+            }
+            if !loses.is_empty() {
+                lines.push(format!("  loses: {}", names(loses)));
+            }
+        }
+    }
+    lines
+}
+
+/// A key, shortened for people: its last characters.
+pub(super) fn short_key(key: &str) -> String {
+    let skip = key.chars().count().saturating_sub(16);
+    let tail: String = key.chars().skip(skip).collect();
+    if skip > 0 { format!("…{tail}") } else { tail }
+}
+
+/// A statement as JSON.
+pub(super) fn statement_json(signed: &Signed) -> Value {
+    serde_json::from_slice(&signed.body).unwrap_or(Value::Null)
+}
+
+/// A case, in brackets, where an act has cases.
+pub(super) fn case_text(scheduled: bool) -> &'static str {
+    if scheduled { Case::Scheduled.word() } else { Case::Unscheduled.word() }
+}
+
+/// Members as JSON.
+pub(super) fn names_json<'a>(names: impl IntoIterator<Item = &'a MemberName>) -> Value {
+    json!(names.into_iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+/// `in 3d 4h` or `3d 4h ago`.
+pub(super) fn relative(time: crate::time::Time, now: crate::time::Time) -> String {
+    if time >= now { format!("in {}", rough(time.since(now))) } else { format!("{} ago", rough(now.since(time))) }
+}

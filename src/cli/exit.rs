@@ -1,0 +1,261 @@
+//! Exit codes, and how errors become them, with a hint for the way out.
+
+use super::args::Explain;
+use super::context::Context;
+use super::output;
+use crate::disk::DiskError;
+use crate::fleet::FleetError;
+use crate::home::HomeError;
+use crate::openpgp::SealError;
+use crate::ops::OpsError;
+use crate::policy::PolicyError;
+use crate::state::{ObjectError, ReplayError, Void};
+use crate::store::StoreError;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or checked and good.
+    Ok,
+    /// It failed; nothing was done unless the message says so.
+    Failed,
+    /// The arguments make no sense.
+    Usage,
+    /// Checked, and the answer is no.
+    No,
+    /// Not authorised yet: the change waits for signatures.
+    Unauthorised,
+    /// There is no such thing.
+    NotFound,
+    /// Somebody else was first.
+    Moved,
+    /// It could not be found out.
+    Unknown,
+    /// What is there is too old to be trusted.
+    Stale,
+    /// There is something to do, and nothing was done.
+    Pending,
+    /// A bug.
+    Bug,
+}
+
+impl Exit {
+    /// All of them with their meaning.
+    pub const ALL: [(Self, &'static str); 11] = [
+        (Self::Ok, "done; or checked, and the answer is yes"),
+        (Self::Failed, "failed; nothing was changed unless the message says so"),
+        (Self::Usage, "the arguments make no sense"),
+        (Self::No, "checked, and the answer is no: damaged, forged, rolled back, not for this key"),
+        (Self::Unauthorised, "signatures are missing: the change is recorded as a proposal; 'keys approve' adds them"),
+        (Self::NotFound, "there is no such member, secret, proposal or keyring"),
+        (Self::Moved, "somebody else changed something first, or is writing now; run it again"),
+        (Self::Unknown, "could not find out: a disk or file that does not answer, a clock that cannot be right"),
+        (Self::Stale, "what is there is too old to be trusted"),
+        (Self::Pending, "there are changes to be made, and none was made (--dry-run, --check, or nobody to ask)"),
+        (Self::Bug, "a bug in keys"),
+    ];
+
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::No => 3,
+            Self::Unauthorised => 4,
+            Self::NotFound => 5,
+            Self::Moved => 6,
+            Self::Unknown => 7,
+            Self::Stale => 8,
+            Self::Pending => 9,
+            Self::Bug => 70,
+        }
+    }
+}
+
+/// An error as the command line shows it.
+#[derive(Debug)]
+pub(super) struct CliError {
+    pub exit: Exit,
+    pub message: String,
+    pub hints: Vec<String>,
+}
+
+impl CliError {
+    pub(super) fn new(exit: Exit, message: impl ToString) -> Self {
+        Self { exit, message: message.to_string(), hints: Vec::new() }
+    }
+
+    pub(super) fn failed(message: impl ToString) -> Self {
+        Self::new(Exit::Failed, message)
+    }
+
+    pub(super) fn usage(message: impl ToString) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    pub(super) fn hint(mut self, hint: impl ToString) -> Self {
+        self.hints.push(hint.to_string());
+        self
+    }
+
+    /// Says it on stderr.
+    pub(super) fn print(&self, quiet: bool) {
+        output::complain(&format!("keys: {}", self.message));
+        for hint in self.hints.iter().filter(|_| !quiet) {
+            output::complain(&format!("hint: {hint}"));
+        }
+    }
+}
+
+impl From<DiskError> for CliError {
+    fn from(e: DiskError) -> Self {
+        let reading = matches!(e.doing, "read" | "list" | "look at" | "open" | "lock");
+        let error = Self::new(if reading { Exit::Unknown } else { Exit::Failed }, &e);
+        if e.is_full() {
+            error.hint("the disk is full; nothing was changed by this step. Make room and run the command again")
+        } else if e.is_denied() {
+            error.hint("check who owns the directory, and whether it is mounted read-only")
+        } else {
+            error
+        }
+    }
+}
+
+impl From<HomeError> for CliError {
+    fn from(e: HomeError) -> Self {
+        match e {
+            HomeError::Disk(e) => e.into(),
+            HomeError::Readable { ref path, .. } => Self::failed(&e).hint(format!("run: chmod 700 {}", quoted(path))),
+            HomeError::NotOurs { .. } => Self::failed(&e).hint("run as its owner, or give another one with --home"),
+            HomeError::Absent(_) => Self::new(Exit::NotFound, &e).hint("'keys init' and 'keys enroll' make one; --home or KEYS_HOME names another"),
+            HomeError::Damaged { .. } => Self::new(Exit::No, &e),
+            HomeError::NoKey { .. } => Self::new(Exit::NotFound, &e).hint("it is on the machine that made it; run this there"),
+        }
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(e: StoreError) -> Self {
+        match e {
+            StoreError::Disk(e) => e.into(),
+            StoreError::NoKeyring(_) => Self::new(Exit::NotFound, &e).hint("give the fleet's directory with --fleet, or found one with 'keys init'"),
+            StoreError::Missing(_) | StoreError::Damaged { .. } => {
+                Self::new(Exit::No, &e).hint("'keys log verify' lists everything that is damaged; fetch those files again from a mirror")
+            }
+            StoreError::Raced => Self::new(Exit::Moved, &e).hint("run it again"),
+        }
+    }
+}
+
+impl From<ObjectError> for CliError {
+    fn from(e: ObjectError) -> Self {
+        match e {
+            ObjectError::Missing(_) | ObjectError::Changed(_) => Self::new(Exit::No, &e).hint("'keys log verify' lists everything that is damaged"),
+            ObjectError::Unreadable(..) => Self::new(Exit::Unknown, &e),
+        }
+    }
+}
+
+impl From<FleetError> for CliError {
+    fn from(e: FleetError) -> Self {
+        match e {
+            FleetError::Store(e) => e.into(),
+            FleetError::Object(e) => e.into(),
+            FleetError::Replay(ReplayError::Object { index, source }) => {
+                let inner = Self::from(source);
+                Self { message: format!("entry {index}: {}", inner.message), ..inner }
+            }
+            FleetError::Replay(e) => Self::new(Exit::No, e),
+            FleetError::Pin { .. } => Self::new(Exit::No, &e).hint("a home belongs to one fleet; is --fleet the right directory?"),
+            FleetError::Unsigned => Self::new(Exit::No, &e),
+            FleetError::Rollback { .. } | FleetError::Fork { .. } => {
+                Self::new(Exit::No, &e).hint("do not go on: keep this keyring and the home's file 'seen' as evidence, and compare with a colleague's")
+            }
+            FleetError::Future { .. } => Self::new(Exit::Unknown, &e).hint("compare the clock with another machine's"),
+            FleetError::Refused(ref void) => refused(void),
+            FleetError::Moved(_) => Self::new(Exit::Moved, &e).hint("look at the plan again"),
+            FleetError::NoProposal(_) => Self::new(Exit::NotFound, &e).hint("'keys approve' lists what waits; give at least four digits of an id"),
+            FleetError::Statement(e) => Self::failed(e),
+            FleetError::Entry(e) => Self::failed(e),
+            FleetError::Sign { .. } => Self::failed(&e),
+        }
+    }
+}
+
+fn refused(void: &Void) -> CliError {
+    match void {
+        Void::Stale { .. } => CliError::new(Exit::Moved, format!("somebody was first: {void}")).hint("run it again"),
+        Void::NoMember(_) => CliError::new(Exit::NotFound, void),
+        other => CliError::failed(format!("the change is refused: {other}")),
+    }
+}
+
+impl From<Void> for CliError {
+    fn from(void: Void) -> Self {
+        refused(&void)
+    }
+}
+
+impl From<PolicyError> for CliError {
+    fn from(e: PolicyError) -> Self {
+        Self::failed(e)
+    }
+}
+
+impl From<OpsError> for CliError {
+    fn from(e: OpsError) -> Self {
+        match e {
+            OpsError::Fleet(e) => e.into(),
+            OpsError::Home(e) => e.into(),
+            OpsError::Void(e) => e.into(),
+            OpsError::Policy(e) => e.into(),
+            OpsError::Seal { source: SealError::NotForUs, .. } => {
+                Self::new(Exit::No, &e).hint("'keys who ADDRESS' lists its readers; open it on one of their machines")
+            }
+            OpsError::Seal { source: SealError::Empty, .. } => Self::failed(&e).hint("an empty value is what a broken pipe delivers; check the command that feeds this one"),
+            OpsError::Seal { source: SealError::TooLarge | SealError::NoRecipients, .. } => Self::failed(&e),
+            OpsError::Seal { .. } => Self::new(Exit::No, &e).hint("the file is not what its author sealed; 'keys log verify' checks the keyring"),
+            OpsError::Readers { .. } => Self::failed(&e).hint("policy/secrets.toml says who reads what; 'keys policy propose' changes it"),
+            OpsError::Reader { ref reader, .. } => {
+                let hint = format!("renew it ('keys sync' where its certifier is) or take it out ('keys revoke {reader}')");
+                Self::failed(&e).hint(hint)
+            }
+            OpsError::NoSecret(_) | OpsError::NoMember(_) | OpsError::NoMatch(_) => Self::new(Exit::NotFound, &e).hint("'keys status' and 'keys ls' show what there is"),
+            OpsError::KeyElsewhere { .. } => Self::new(Exit::NotFound, &e).hint("private keys stay where they were made; run this there, or give --home"),
+            OpsError::NoActor(_) => Self::new(Exit::NotFound, &e).hint("give the home of somebody who can with --home"),
+            OpsError::Mesh(_) => Self::new(Exit::No, &e),
+            OpsError::Openpgp(_)
+            | OpsError::Certificate { .. }
+            | OpsError::Name(_)
+            | OpsError::Request(_)
+            | OpsError::InTheWay(_)
+            | OpsError::Present(_)
+            | OpsError::Ssh(_)
+            | OpsError::Impossible(_) => Self::failed(&e),
+        }
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &str) -> String {
+    let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-'));
+    if plain { path.to_owned() } else { format!("'{}'", path.replace('\'', "'\\''")) }
+}
+
+/// `keys explain`.
+pub(super) fn explain(context: &Context, args: &Explain) -> Result<Exit, CliError> {
+    let wanted = Exit::ALL.iter().filter(|(exit, _)| args.code.is_none_or(|code| code == exit.code()));
+    let rows: Vec<(u8, &str)> = wanted.map(|(exit, text)| (exit.code(), *text)).collect();
+    if rows.is_empty() {
+        return Err(CliError::new(Exit::NotFound, "there is no such exit code").hint("'keys explain' lists all of them"));
+    }
+    if context.json {
+        let list: Vec<serde_json::Value> = rows.iter().map(|(code, text)| serde_json::json!({ "code": code, "meaning": text })).collect();
+        return context.answer(serde_json::json!({ "codes": list }), Exit::Ok);
+    }
+    for (code, text) in rows {
+        context.out.line(&format!("{code:>3}  {text}"))?;
+    }
+    Ok(Exit::Ok)
+}

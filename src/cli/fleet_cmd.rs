@@ -1,0 +1,259 @@
+//! `keys approve` and `keys withdraw`.
+
+use serde_json::{Value, json};
+
+use super::args::{Approve, Withdraw};
+use super::context::{Context, Go, placed_exit, placed_json, placed_text, reason};
+use super::describe;
+use super::exit::{CliError, Exit};
+use super::founding::{read_file, request_path, waiting_requests};
+use crate::digest::Digest;
+use crate::fleet::{Fleet, FleetError, Placed, Proposal, Signer, Standing};
+use crate::home::Home;
+use crate::limits::REQUEST_BYTES_MAX;
+use crate::ops;
+use crate::state::Objects as _;
+use crate::statement::{Act, Request};
+use crate::store::{Store, StoreError};
+
+/// Something that waits: a proposal, or a request that nobody has turned into one.
+enum Waiting {
+    Proposal(Box<Proposal>),
+    Request { id: Digest, bytes: Vec<u8> },
+}
+
+/// `keys approve`.
+pub(super) fn approve(context: &Context, args: &Approve) -> Result<Exit, CliError> {
+    if let Some(founding) = founding(context)? {
+        return approve_founding(context, args, founding);
+    }
+    if args.what.is_empty() && !args.all {
+        return list(context);
+    }
+    let mut fleet = context.open()?;
+    let wanted = wanted(context, args, &fleet)?;
+    if wanted.is_empty() {
+        return nothing(context);
+    }
+    for waiting in &wanted {
+        for line in describe_waiting(waiting, &mut fleet)? {
+            context.say(&line);
+        }
+    }
+    if let Go::No(exit) = context.confirm(&args.change, if wanted.len() == 1 { "Sign it?" } else { "Sign all of these?" })? {
+        return finish(context, &[], exit);
+    }
+    let placed = context.change(|fleet, home| {
+        let mut placed = Vec::new();
+        for waiting in &wanted {
+            placed.extend(sign(context, args, waiting, fleet, home)?);
+        }
+        Ok(placed)
+    })?;
+    let exit = placed_exit(&placed);
+    finish(context, &placed, exit)
+}
+
+fn nothing(context: &Context) -> Result<Exit, CliError> {
+    context.say("nothing waits");
+    finish(context, &[], Exit::Ok)
+}
+
+fn finish(context: &Context, placed: &[Placed], exit: Exit) -> Result<Exit, CliError> {
+    if context.json {
+        return context.answer(json!({ "placed": placed.iter().map(placed_json).collect::<Vec<Value>>() }), exit);
+    }
+    for placed in placed {
+        context.out.line(&placed_text(placed))?;
+    }
+    Ok(exit)
+}
+
+fn sign(context: &Context, args: &Approve, waiting: &Waiting, fleet: &mut Fleet, home: &Home) -> Result<Vec<Placed>, CliError> {
+    match waiting {
+        Waiting::Proposal(proposal) => {
+            // It may have been completed and taken in just now.
+            let Some(current) = fleet.proposal(&proposal.signed.id)? else {
+                context.say(&format!("{} is in the log already", proposal.signed.id.short()));
+                return Ok(Vec::new());
+            };
+            let mut signers = ops::signers(home, fleet, args.change.signer.as_ref())?;
+            let sequencer = ops::sequencer(home, fleet)?;
+            Ok(vec![fleet.approve(&current, &mut signers, sequencer.as_ref())?])
+        }
+        Waiting::Request { id, bytes } => {
+            let draft = ops::admit(bytes, &reason(&args.reason, "admitted"), home, fleet)?;
+            let placed = context.place(fleet, home, vec![draft], &args.change)?;
+            // The statement refers to the request as an object now; among the waiting ones it would be offered again.
+            fleet.store().disk().remove(&request_path(id))?;
+            fleet.store().disk().prune("proposals/requests");
+            Ok(placed)
+        }
+    }
+}
+
+fn requests(fleet: &Fleet) -> Result<Vec<Waiting>, CliError> {
+    let found = waiting_requests(fleet.store().disk())?;
+    Ok(found.into_iter().map(|(_, bytes)| Waiting::Request { id: Digest::of(&bytes), bytes }).collect())
+}
+
+/// What the arguments name.
+fn wanted(context: &Context, args: &Approve, fleet: &Fleet) -> Result<Vec<Waiting>, CliError> {
+    let mut all = requests(fleet)?;
+    if args.all {
+        all.extend(fleet.proposals()?.into_iter().map(|p| Waiting::Proposal(Box::new(p))));
+        return Ok(all);
+    }
+    let mut found = Vec::new();
+    for what in &args.what {
+        let is_id = what.len() >= 4 && what.bytes().all(|b| b.is_ascii_hexdigit());
+        let by_id = all.iter().position(|w| matches!(w, Waiting::Request { id, .. } if is_id && id.to_string().starts_with(what)));
+        if let Some(at) = by_id {
+            found.push(all.remove(at));
+        } else if is_id && !std::path::Path::new(what).exists() {
+            found.push(Waiting::Proposal(Box::new(fleet.find_proposal(what)?)));
+        } else {
+            let bytes = read_file(std::path::Path::new(what), REQUEST_BYTES_MAX)?;
+            found.push(Waiting::Request { id: Digest::of(&bytes), bytes });
+        }
+    }
+    let _ = context;
+    Ok(found)
+}
+
+fn describe_waiting(waiting: &Waiting, fleet: &mut Fleet) -> Result<Vec<String>, CliError> {
+    match waiting {
+        Waiting::Request { id, bytes } => {
+            let (request, ..) = Request::parse(bytes).map_err(|e| CliError::failed(format!("the request {}: {e}", id.short())))?;
+            let mut lines = vec![format!("request {} of {}", id.short(), request.at)];
+            for member in &request.members {
+                let endpoint = member.facts.endpoint.as_ref().map(|e| format!(" at {}", e.host)).unwrap_or_default();
+                lines.push(format!("  {} {} wants to join{endpoint}, with {} keys", member.kind, member.member, member.keys.len()));
+            }
+            Ok(lines)
+        }
+        Waiting::Proposal(proposal) => {
+            let standing = match fleet.standing(proposal)? {
+                Standing::Complete => "complete; waits for somebody with the log's key".to_owned(),
+                Standing::Lacks(missing) => format!("still needs {missing}"),
+                Standing::Dead(void) => format!("dead: {void}"),
+            };
+            let statement = &proposal.signed.statement;
+            let mut lines = vec![format!("proposal {}  {}", proposal.signed.id.short(), describe::headline(statement))];
+            let store = fleet.store().clone();
+            let objects = |digest: &Digest| store.object(digest).ok();
+            let state = fleet.is_founded().then(|| fleet.state());
+            lines.extend(describe::act(&statement.act, state, &objects).into_iter().map(|l| format!("  {l}")));
+            let signed: Vec<&str> = proposal.signatures.iter().map(|s| s.name.rsplit('/').next().unwrap_or(&s.name)).collect();
+            lines.push(format!("  signed by {}; {standing}; expires {}", signed.join(", "), describe::relative(statement.expires, fleet.now())));
+            Ok(lines)
+        }
+    }
+}
+
+/// `keys approve` without arguments.
+fn list(context: &Context) -> Result<Exit, CliError> {
+    let mut fleet = context.open()?;
+    let mut all = requests(&fleet)?;
+    all.extend(fleet.proposals()?.into_iter().map(|p| Waiting::Proposal(Box::new(p))));
+    if context.json {
+        let rows = all.iter().map(|w| waiting_json(w, &mut fleet)).collect::<Result<Vec<Value>, CliError>>()?;
+        return context.answer(json!({ "waiting": rows }), Exit::Ok);
+    }
+    if all.is_empty() {
+        context.say("nothing waits");
+    }
+    for waiting in &all {
+        for line in describe_waiting(waiting, &mut fleet)? {
+            context.out.line(&line)?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn waiting_json(waiting: &Waiting, fleet: &mut Fleet) -> Result<Value, CliError> {
+    Ok(match waiting {
+        Waiting::Request { id, bytes } => {
+            let members = Request::parse(bytes).map(|(r, ..)| r.members.iter().map(|m| m.member.to_string()).collect::<Vec<_>>()).unwrap_or_default();
+            json!({ "id": id.to_string(), "type": "request", "members": members })
+        }
+        Waiting::Proposal(proposal) => {
+            let standing = match fleet.standing(proposal)? {
+                Standing::Complete => json!({ "state": "complete" }),
+                Standing::Lacks(missing) => json!({ "state": "lacks", "missing": missing }),
+                Standing::Dead(void) => json!({ "state": "dead", "why": void.to_string() }),
+            };
+            json!({ "id": proposal.signed.id.to_string(), "type": "proposal", "statement": describe::statement_json(&proposal.signed), "standing": standing })
+        }
+    })
+}
+
+/// `keys withdraw`.
+pub(super) fn withdraw(context: &Context, args: &Withdraw) -> Result<Exit, CliError> {
+    let fleet = context.open()?;
+    let proposal = fleet.find_proposal(&args.id)?;
+    context.say(&format!("proposal {}  {}", proposal.signed.id.short(), describe::headline(&proposal.signed.statement)));
+    if let Go::No(exit) = context.confirm(&args.change, "Take it back?")? {
+        return Ok(exit);
+    }
+    context.change(|fleet, home| {
+        let author = &proposal.signed.statement.by;
+        if !home.members()?.contains(author) {
+            return Err(CliError::failed(format!("only its author {author} takes a proposal back")).hint("it expires by itself if nobody signs it"));
+        }
+        Ok(fleet.withdraw(&proposal)?)
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// The founding that waits in a keyring whose log has no entry yet.
+fn founding(context: &Context) -> Result<Option<(Fleet, Proposal)>, CliError> {
+    let store = Store::new(context.keyring(false)?);
+    match crate::store::read_checkpoint(&store) {
+        Err(StoreError::NoKeyring(_)) => {}
+        _ => return Ok(None),
+    }
+    let fleet = Fleet::empty(store.clone(), String::new(), context.now());
+    let genesis = fleet.proposals()?.into_iter().find(|p| matches!(p.signed.statement.act, Act::Genesis(_)));
+    Ok(genesis.map(|g| (Fleet::empty(store, g.signed.statement.log.clone(), context.now()), g)))
+}
+
+/// Signs the founding of a fleet as one of its founders.
+fn approve_founding(context: &Context, args: &Approve, (mut fleet, proposal): (Fleet, Proposal)) -> Result<Exit, CliError> {
+    let home = context.home()?;
+    let Act::Genesis(genesis) = &proposal.signed.statement.act else { return nothing(context) };
+    for line in describe_waiting(&Waiting::Proposal(Box::new(proposal.clone())), &mut fleet)? {
+        context.say(&line);
+    }
+    context.say(&format!("  the fleet's id will be {}", proposal.signed.id));
+    if let Go::No(exit) = context.confirm(&args.change, "Sign the founding?")? {
+        return Ok(exit);
+    }
+    let _lock = context.lock(fleet.store().disk())?;
+    let mut signers: Vec<Signer> = Vec::new();
+    let mut sequencer = None;
+    for founder in &genesis.members {
+        let request = fleet.store().object(&founder.request).map_err(FleetError::from)?;
+        let (request, ..) = Request::parse(&request).map_err(CliError::failed)?;
+        let Some(requested) = request.member(&founder.member) else { continue };
+        let key = |slot| requested.keys.iter().find(|k| k.slot == slot && k.active).map(|k| k.key.clone()).unwrap_or_default();
+        if founder.kind == crate::name::Kind::Authority
+            && let Ok(text) = home.key(&founder.member, crate::name::Slot::Log, &key(crate::name::Slot::Log))
+        {
+            sequencer = crate::log::note::SignerKey::from_private_text(&text).ok();
+        }
+        let fingerprint = crate::openpgp::Fingerprint::from_hex(&key(crate::name::Slot::Sign)).map_err(CliError::failed)?;
+        if founder.kind == crate::name::Kind::Operator
+            && let Some(pair) = home.key_pair(&founder.member, &fingerprint)?
+        {
+            signers.push(Signer { member: founder.member.clone(), key: Box::new(pair) });
+        }
+    }
+    if signers.is_empty() && sequencer.is_none() {
+        return Err(CliError::new(Exit::NotFound, "no founder's keys are in this home").hint("give the home of a founder with --home"));
+    }
+    let placed = fleet.approve(&proposal, &mut signers, sequencer.as_ref())?;
+    home.set_pin(&crate::home::Pin { fleet: genesis.fleet.clone(), id: proposal.signed.id, log: proposal.signed.statement.log.clone() })?;
+    let exit = placed_exit(std::slice::from_ref(&placed));
+    finish(context, &[placed], exit)
+}

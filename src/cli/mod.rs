@@ -1,0 +1,96 @@
+//! The command line: arguments in, library calls, text out. Everything that touches terminal, environment, clock or other
+//! programs is here, and nothing else is.
+#![allow(clippy::disallowed_methods, reason = "this is the shell: it reads the clock, the environment and the arguments")]
+
+mod args;
+mod context;
+mod demo;
+mod describe;
+mod exit;
+mod fleet_cmd;
+mod founding;
+mod harden;
+mod log_cmd;
+mod output;
+mod policy_cmd;
+mod render_cmd;
+mod rotate_cmd;
+mod secret_cmd;
+mod status;
+
+use clap::{CommandFactory as _, Parser as _};
+
+pub use exit::Exit;
+
+use args::{Args, Command};
+use context::Context;
+use exit::CliError;
+
+/// Runs the command with the process's arguments; gives the exit code.
+pub fn main() -> u8 {
+    harden::harden();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(e) => {
+            // Help and version are answers, and clap prints them to stdout.
+            let code = if e.use_stderr() { Exit::Usage } else { Exit::Ok };
+            return if e.print().is_ok() { code.code() } else { Exit::Failed.code() };
+        }
+    };
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(|l| format!(" ({}:{})", l.file(), l.line())).unwrap_or_default();
+        output::complain(&format!("keys: this is a bug{place}: {}", panic_text(info.payload())));
+        output::complain("hint: nothing that was acknowledged is lost; run 'keys log verify', then report what you did");
+    }));
+    let result = std::panic::catch_unwind(|| run(&args));
+    match result {
+        Ok(Ok(exit)) => exit.code(),
+        Ok(Err(error)) => {
+            error.print(args.global.quiet);
+            error.exit.code()
+        }
+        Err(_) => Exit::Bug.code(),
+    }
+}
+
+fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| payload.downcast_ref::<String>().cloned());
+    crate::text::shown(&text.unwrap_or_default()).to_string()
+}
+
+fn run(args: &Args) -> Result<Exit, CliError> {
+    dispatch(&Context::new(&args.global)?, &args.command)
+}
+
+fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
+    match command {
+        Command::Init(a) => founding::init(context, a),
+        Command::Enroll(a) => founding::enroll(context, a),
+        Command::Status(a) => status::status(context, a),
+        Command::Approve(a) => fleet_cmd::approve(context, a),
+        Command::Withdraw(a) => fleet_cmd::withdraw(context, a),
+        Command::Seal(a) => secret_cmd::seal(context, a),
+        Command::Open(a) => secret_cmd::open(context, a),
+        Command::Ls(a) => secret_cmd::ls(context, a),
+        Command::Rm(a) => secret_cmd::rm(context, a),
+        Command::Who(a) => secret_cmd::who(context, a),
+        Command::Reach(a) => secret_cmd::reach(context, a),
+        Command::Rotate(a) => rotate_cmd::rotate(context, a),
+        Command::Sync(a) => rotate_cmd::sync(context, a),
+        Command::Reseal(a) => rotate_cmd::reseal(context, a),
+        Command::Revoke(a) => rotate_cmd::revoke(context, a),
+        Command::Wg(a) => render_cmd::wg(context, a),
+        Command::Ssh(a) => render_cmd::ssh(context, a),
+        Command::Log(a) => log_cmd::log(context, a),
+        Command::Ring(a) => log_cmd::ring(context, a),
+        Command::Policy(a) => policy_cmd::policy(context, a),
+        Command::Demo(a) => demo::demo(context, a),
+        Command::Explain(a) => exit::explain(context, a),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Args::command(), "keys", &mut script);
+            context.out.bytes(&script)?;
+            Ok(Exit::Ok)
+        }
+    }
+}

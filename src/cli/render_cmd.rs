@@ -1,0 +1,159 @@
+//! WireGuard and SSH: configurations and certificates.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::args::{Change, Ssh, SshSign, SshVerb, Wg, WgVerb};
+use super::context::{Context, placed_exit, placed_json, placed_text, reason, shown};
+use super::exit::{CliError, Exit};
+use super::founding::read_file;
+use crate::disk::{Access, Disk, DiskError, RealFiles};
+use crate::ops::{self, IssuePlan};
+use crate::ssh::{Principal, SshCertificate, SshPublicKey};
+use crate::wireguard::render::RenderOptions;
+
+/// `keys wg`.
+pub(super) fn wg(context: &Context, args: &Wg) -> Result<Exit, CliError> {
+    let fleet = context.open()?;
+    match &args.verb {
+        WgVerb::Render { out, node, key_file } => {
+            let mut options = RenderOptions::default();
+            if let Some(path) = key_file {
+                options = options.with_key_file(path).map_err(CliError::usage)?;
+            }
+            let files = ops::wireguard_files(node.as_ref(), options, fleet.state())?;
+            write_tree(context, out, files.into_iter())
+        }
+        WgVerb::Check => {
+            let mesh = ops::mesh(fleet.state())?;
+            if context.json {
+                let findings = serde_json::to_value(mesh.warnings()).map_err(CliError::failed)?;
+                return context.answer(json!({ "nodes": mesh.nodes().len(), "warnings": findings }), Exit::Ok);
+            }
+            for finding in mesh.warnings() {
+                context.out.line(&finding.to_string())?;
+            }
+            context.out.line(&format!("{} nodes, no errors, {} warnings", mesh.nodes().len(), mesh.warnings().len()))?;
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+/// Writes files below a directory, each at once, in the order given.
+fn write_tree(context: &Context, out: &Path, files: impl Iterator<Item = (String, Vec<u8>)>) -> Result<Exit, CliError> {
+    let disk = Disk::new(RealFiles::create(out, Access::Public).map_err(|source| DiskError { doing: "create", path: shown(out), source })?);
+    let mut written = Vec::new();
+    for (path, bytes) in files {
+        disk.replace(&path, &bytes)?;
+        written.push(path);
+    }
+    if context.json {
+        return context.answer(json!({ "directory": shown(out), "files": written }), Exit::Ok);
+    }
+    if context.verbose {
+        written.iter().try_for_each(|path| context.out.line(path))?;
+    }
+    context.say(&format!("{} files written to {}", written.len(), shown(out)));
+    Ok(Exit::Ok)
+}
+
+/// `keys ssh`.
+pub(super) fn ssh(context: &Context, args: &Ssh) -> Result<Exit, CliError> {
+    match &args.verb {
+        SshVerb::Sign { what: SshSign::Host { pops, again, change, reason: why } } => {
+            let plan = |fleet: &mut crate::fleet::Fleet| Ok(ops::plan_host(pops.as_ref(), *again, fleet, &mut context.rng()?)?);
+            sign(context, change, &reason(why, "host certificates"), &plan).map(|(exit, _)| exit)
+        }
+        SshVerb::Sign { what: SshSign::User { member, key, principals, lifetime, out, change, reason: why } } => {
+            let text = String::from_utf8(read_file(key, crate::limits::KEY_FILE_BYTES_MAX)?).map_err(|_| CliError::failed(format!("{} is not a public key", shown(key))))?;
+            let public = SshPublicKey::parse_line(text.trim_end()).map_err(|e| CliError::failed(format!("{}: {e}", shown(key))))?;
+            let only = principals.iter().map(|p| Principal::user(p)).collect::<Result<BTreeSet<_>, _>>().map_err(CliError::usage)?;
+            let plan = |fleet: &mut crate::fleet::Fleet| Ok(ops::plan_user(member, &public, &only, *lifetime, fleet, &mut context.rng()?)?);
+            let (exit, signed) = sign(context, change, &reason(why, "user certificate"), &plan)?;
+            if let Some((_, certificate)) = signed.iter().find(|(_, c)| c.subject_blob() == public.blob()) {
+                let path = out.clone().unwrap_or_else(|| beside(key));
+                super::founding::write_file(&path, format!("{}\n", certificate.to_line()).as_bytes())?;
+                context.say(&format!("written to {}", shown(&path)));
+            }
+            Ok(exit)
+        }
+        SshVerb::Render { node, out, directory, host_key } => {
+            let fleet = context.open()?;
+            let parse = |text: &str| text.parse().map_err(|e: crate::ssh::WordError| CliError::usage(e));
+            let files = ops::node_files(node, &parse(host_key)?, &parse(directory)?, &fleet)?;
+            write_tree(context, out, files.into_iter().map(|f| (f.path, f.bytes)))
+        }
+        SshVerb::Inspect { file } => inspect(context, file),
+    }
+}
+
+/// `id_ed25519.pub` becomes `id_ed25519-cert.pub`, where ssh looks for it.
+fn beside(key: &Path) -> PathBuf {
+    let name = key.file_name().and_then(|n| n.to_str()).unwrap_or("key");
+    key.with_file_name(format!("{}-cert.pub", name.strip_suffix(".pub").unwrap_or(name)))
+}
+
+type Signed = Vec<(u64, SshCertificate)>;
+
+/// Decides, logs, signs.
+fn sign(context: &Context, change: &Change, why: &str, plan: &dyn Fn(&mut crate::fleet::Fleet) -> Result<IssuePlan, CliError>) -> Result<(Exit, Signed), CliError> {
+    if change.dry_run {
+        let plan = plan(&mut context.open()?)?;
+        let exit = if plan.issues.is_empty() { Exit::Ok } else { Exit::Pending };
+        for issue in &plan.issues {
+            let fields = issue.certificate.fields();
+            context.say(&format!("{} certificate for {}, until {}", fields.kind, issue.member, fields.valid_before));
+        }
+        return Ok((exit, Vec::new()));
+    }
+    let (placed, signed) = context.change(|fleet, home| {
+        let plan = plan(fleet)?;
+        let placed = context.place(fleet, home, plan.drafts(why), change)?;
+        Ok((placed, ops::issue_pending(home, fleet)?))
+    })?;
+    let exit = placed_exit(&placed);
+    if context.json {
+        let certificates: Vec<Value> = signed.iter().map(|(serial, c)| certificate_json(*serial, c)).collect();
+        let placed: Vec<Value> = placed.iter().map(placed_json).collect();
+        context.answer(json!({ "certificates": certificates, "placed": placed }), exit)?;
+        return Ok((exit, signed));
+    }
+    for (serial, certificate) in &signed {
+        context.out.line(&format!("serial {serial}: {} certificate '{}' for {}", certificate.kind(), certificate.key_id(), certificate.principals().join(", ")))?;
+    }
+    placed.iter().filter(|p| !matches!(p, crate::fleet::Placed::Logged { .. })).for_each(|p| context.say(&placed_text(p)));
+    if signed.is_empty() && placed.is_empty() {
+        context.say("every host key has a certificate that is good for a while; --again makes new ones");
+    }
+    Ok((exit, signed))
+}
+
+fn certificate_json(serial: u64, certificate: &SshCertificate) -> Value {
+    json!({
+        "serial": serial, "kind": certificate.kind().to_string(), "key_id": certificate.key_id(), "principals": certificate.principals(),
+        "valid_after": certificate.valid_after().to_string(), "valid_before": certificate.valid_before().map(|t| t.to_string()), "certificate": certificate.to_line(),
+    })
+}
+
+/// `keys ssh inspect`.
+fn inspect(context: &Context, file: &Path) -> Result<Exit, CliError> {
+    let text = String::from_utf8(read_file(file, crate::limits::KEY_FILE_BYTES_MAX)?).map_err(|_| CliError::new(Exit::No, format!("{} is not an SSH certificate", shown(file))))?;
+    let certificate = SshCertificate::parse(text.trim_end()).map_err(|e| CliError::new(Exit::No, format!("{}: {e}", shown(file))))?;
+    if context.json {
+        return context.answer(certificate_json(certificate.serial(), &certificate), Exit::Ok);
+    }
+    let before = certificate.valid_before().map_or_else(|| "for ever".to_owned(), |t| t.to_string());
+    let lines = [
+        format!("{} certificate, serial {}", certificate.kind(), certificate.serial()),
+        format!("key id       {}", crate::text::escape(certificate.key_id())),
+        format!("signed by    {}", certificate.ca_fingerprint()),
+        format!("valid        {} to {before}", certificate.valid_after()),
+        format!("principals   {}", crate::text::escape(&certificate.principals().join(", "))),
+        format!("options      {}", crate::text::escape(&certificate.critical_options().keys().cloned().collect::<Vec<_>>().join(", "))),
+        format!("extensions   {}", crate::text::escape(&certificate.extensions().keys().cloned().collect::<Vec<_>>().join(", "))),
+    ];
+    lines.iter().try_for_each(|line| context.out.line(line.trim_end()))?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,219 @@
+//! Rotation and what follows from it: rotate, sync, reseal, revoke.
+
+use serde_json::{Value, json};
+
+use super::args::{Reseal, Revoke, Rotate, Sync};
+use super::context::{Context, Planned, Shown, placed_json, placed_text, reason};
+use super::describe::{case_text, names_json, short_key};
+use super::exit::{CliError, Exit};
+use super::output::Table;
+use crate::fleet::{Fleet, Placed};
+use crate::home::Home;
+use crate::name::MemberName;
+use crate::ops::{self, ResealPlan, RevokePlan, RotatePlan, Selection};
+use crate::state::Drift;
+
+/// How many rounds of catching up one command does: keys, then what the keys make possible, then what that leaves idle.
+const ROUNDS_MAX: usize = 5;
+
+/// `keys rotate`.
+pub(super) fn rotate(context: &Context, args: &Rotate) -> Result<Exit, CliError> {
+    if args.members.is_none() && args.slot.is_none() && !args.due && !args.all {
+        return Err(CliError::usage("nothing is selected").hint("name members ('fra*'), a slot (--slot openpgp), --due, or --all"));
+    }
+    let selection = Selection { members: args.members.clone(), slot: args.slot, due: args.due };
+    let usual = if args.due { "scheduled" } else { "rotated" };
+    let why = reason(&args.reason, usual);
+    let exit = context.planned(
+        &args.change,
+        &Planned {
+            question: "Rotate these?",
+            plan: &|fleet, _| {
+                let now = fleet.now();
+                Ok(ops::plan_rotate(&selection, fleet.state(), now)?)
+            },
+            show: &|plan, _| shown_rotation(plan),
+            drafts: &|plan, _, _| Ok(plan.drafts(&why)),
+            // The machine that owns a slot also makes the next standby, and brings its certificate into line.
+            after: &|fleet, home| catch_up(context, fleet, home, &args.change).map(|_| ()),
+        },
+    )?;
+    Ok(exit)
+}
+
+fn shown_rotation(plan: &RotatePlan) -> Shown {
+    let mut table = Table::new(&["member", "slot", "from", "to", ""]);
+    for r in &plan.rotations {
+        let from = r.from.as_deref().map_or_else(|| "-".to_owned(), short_key);
+        table.row([r.member.to_string(), r.slot.to_string(), from, short_key(&r.to), case_text(r.scheduled).to_owned()]);
+    }
+    let mut lines = if table.is_empty() { Vec::new() } else { table.lines() };
+    lines.extend(plan.skipped.iter().map(|s| format!("skipped: {} {}: {}", s.member, s.slot, s.why)));
+    if plan.rotations.is_empty() {
+        lines.push("nothing to rotate".to_owned());
+    }
+    Shown { lines, json: serde_json::to_value(plan).unwrap_or(Value::Null), empty: plan.rotations.is_empty() }
+}
+
+/// `keys sync`.
+pub(super) fn sync(context: &Context, args: &Sync) -> Result<Exit, CliError> {
+    if args.change.dry_run {
+        return sync_dry(context);
+    }
+    let (done, placed, issued) = context.change(|fleet, home| catch_up(context, fleet, home, &args.change))?;
+    // A machine without the log's key has done its part when it has handed in what is complete.
+    let lacking = placed.iter().any(|p| matches!(p, Placed::Proposed { .. }));
+    let exit = if lacking { Exit::Unauthorised } else { Exit::Ok };
+    if context.json {
+        let placed: Vec<Value> = placed.iter().map(placed_json).collect();
+        return context.answer(json!({ "done": done, "placed": placed, "ssh_certificates": issued }), exit);
+    }
+    for line in &done {
+        context.out.line(line)?;
+    }
+    if done.is_empty() && issued == 0 {
+        context.say("nothing to do");
+    }
+    if issued > 0 {
+        context.out.line(&format!("{issued} SSH certificates signed"))?;
+    }
+    placed.iter().filter(|p| context.verbose || !matches!(p, Placed::Logged { .. })).for_each(|p| context.say(&placed_text(p)));
+    Ok(exit)
+}
+
+/// What a sync would do, told from the log alone: making keys to show them would be a change.
+fn sync_dry(context: &Context) -> Result<Exit, CliError> {
+    let home = context.home()?;
+    let fleet = context.open()?;
+    let here = home.members()?;
+    let missing: Vec<String> = fleet.state().missing_standbys().filter(|(m, _)| here.contains(m)).map(|(m, s)| format!("{m}: a new {s} standby")).collect();
+    if context.json {
+        return context.answer(json!({ "todo": missing }), if missing.is_empty() { Exit::Ok } else { Exit::Pending });
+    }
+    missing.iter().try_for_each(|line| context.out.line(line))?;
+    Ok(if missing.is_empty() { Exit::Ok } else { Exit::Pending })
+}
+
+/// Catches up until there is nothing more to do here, or what there is waits for somebody else. Gives what was done, where
+/// it ended up, and how many SSH certificates were signed.
+pub(super) fn catch_up(context: &Context, fleet: &mut Fleet, home: &Home, change: &super::args::Change) -> Result<(Vec<String>, Vec<Placed>, usize), CliError> {
+    let (mut done, mut placed) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS_MAX {
+        let plan = ops::plan_sync(home, fleet, &mut context.rng()?)?;
+        if plan.drafts.is_empty() {
+            break;
+        }
+        done.extend(plan.done);
+        // Each draft is its owner's own affair: a home with several members signs each as whoever may.
+        placed.extend(place_each(fleet, home, plan.drafts, change)?);
+    }
+    ops::destroy_private(home, fleet)?;
+    let issued = ops::issue_pending(home, fleet)?;
+    Ok((done, placed, issued.len()))
+}
+
+/// Places drafts one by one, each signed first by the member it is about.
+fn place_each(fleet: &mut Fleet, home: &Home, drafts: Vec<crate::fleet::Draft>, change: &super::args::Change) -> Result<Vec<Placed>, CliError> {
+    let mut placed = Vec::new();
+    for draft in drafts {
+        let mut signers = ops::signers(home, fleet, change.signer.as_ref())?;
+        let owners = owners(&draft.act);
+        signers.sort_by_key(|s| !owners.contains(&s.member));
+        let sequencer = ops::sequencer(home, fleet)?;
+        placed.extend(fleet.change(vec![draft], &mut signers, sequencer.as_ref())?);
+    }
+    Ok(placed)
+}
+
+/// The members that answer for what an act is about.
+fn owners(act: &crate::statement::Act) -> Vec<MemberName> {
+    use crate::statement::Act;
+    match act {
+        Act::Publish(list) => list.iter().map(|c| c.member.owner()).collect(),
+        Act::Certify(list) => list.iter().map(|c| c.member.owner()).collect(),
+        Act::Destroy(list) => list.iter().map(|c| c.member.owner()).collect(),
+        Act::Reseal(list) => list.iter().filter_map(|c| if let crate::name::Scope::Member(m) = c.address.scope() { Some(m.owner()) } else { None }).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// `keys reseal`.
+pub(super) fn reseal(context: &Context, args: &Reseal) -> Result<Exit, CliError> {
+    let why = reason(&args.reason, "recipients brought up to date");
+    context.planned(
+        &args.change,
+        &Planned {
+            question: "Reseal these?",
+            plan: &|fleet, home| Ok(ops::plan_reseal(args.pattern.as_ref(), home, fleet)?),
+            show: &|plan, _| shown_reseal(plan),
+            drafts: &|plan, fleet, home| Ok(plan.drafts(&why, home, fleet)?),
+            after: &|_, _| Ok(()),
+        },
+    )
+}
+
+fn shown_reseal(plan: &ResealPlan) -> Shown {
+    let mut table = Table::new(&["address", "gains", "loses", "new keys of"]);
+    let names = |set: &std::collections::BTreeSet<MemberName>| set.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    for d in &plan.drifted {
+        table.row([d.address.to_string(), names(&d.missing), names(&d.surplus), names(&d.outdated)]);
+    }
+    let mut lines = if table.is_empty() { Vec::new() } else { table.lines() };
+    lines.extend(plan.elsewhere.iter().map(|d| format!("elsewhere: {} has drifted, and no key of this home opens it", d.address)));
+    if plan.drifted.is_empty() {
+        lines.push("nothing to reseal here".to_owned());
+    }
+    let row = |d: &Drift| json!({ "address": d.address.to_string(), "gains": names_json(&d.missing), "loses": names_json(&d.surplus), "outdated": names_json(&d.outdated) });
+    let json = json!({ "reseal": plan.drifted.iter().map(row).collect::<Vec<_>>(), "elsewhere": plan.elsewhere.iter().map(row).collect::<Vec<_>>() });
+    Shown { lines, json, empty: plan.drifted.is_empty() }
+}
+
+/// `keys revoke`.
+pub(super) fn revoke(context: &Context, args: &Revoke) -> Result<Exit, CliError> {
+    let note = args.note.clone().unwrap_or_else(|| args.reason.to_string());
+    context.planned(
+        &args.change,
+        &Planned {
+            question: "Take it out everywhere?",
+            plan: &|fleet, home| Ok(ops::plan_revoke(&args.member, args.reason, home, fleet)?),
+            show: &|plan, _| shown_revocation(plan),
+            drafts: &|plan, _, _| Ok(vec![plan.draft(&note)]),
+            // Whoever revokes and can read what was shared takes the leaver's keys out at once.
+            after: &|fleet, home| {
+                let reseal = ops::plan_reseal(None, home, fleet)?;
+                let drafts = reseal.drafts("a reader has left", home, fleet)?;
+                context.place(fleet, home, drafts, &args.change).map(|_| ())
+            },
+        },
+    )
+}
+
+fn shown_revocation(plan: &RevokePlan) -> Shown {
+    let mut lines = Vec::new();
+    let names = |list: &[MemberName]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    lines.push(format!("leaves ({}): {}", plan.why, names(&plan.leaving)));
+    lines.push(format!("keys that end: {}", plan.keys));
+    match plan.certificates.is_empty() {
+        true => lines.push("certificates: no key here can revoke them for gpg; the log's word stands".to_owned()),
+        false => lines.push(format!("certificates revoked for gpg and sq, too: {}", names(&plan.certificates.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>()))),
+    }
+    if let Some((region, index)) = &plan.address {
+        lines.push(format!("mesh: address {index} of region {region} is given back, and rests in quarantine"));
+    }
+    if !plan.serials.is_empty() {
+        lines.push(format!("SSH certificates revoked (KRL): {}", plan.serials.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
+    }
+    let addresses = |set: &std::collections::BTreeSet<crate::name::Address>| set.iter().map(ToString::to_string).collect::<Vec<_>>();
+    if !plan.losing.is_empty() {
+        lines.push(format!("secrets that lose a reader: {}", addresses(&plan.losing).join(", ")));
+    }
+    if !plan.burned.is_empty() {
+        lines.push("burned secrets, whose values have to be replaced:".to_owned());
+        lines.extend(addresses(&plan.burned).into_iter().map(|a| format!("  {a}")));
+    }
+    let json = json!({
+        "leaving": names_json(&plan.leaving), "why": plan.why.to_string(), "keys": plan.keys, "certificates": names_json(plan.certificates.iter().map(|(n, _)| n)),
+        "serials": plan.serials, "losing": addresses(&plan.losing), "burned": addresses(&plan.burned),
+    });
+    Shown { lines, json, empty: false }
+}

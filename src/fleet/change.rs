@@ -1,0 +1,340 @@
+//! Changing a fleet. Effects in order, and what a crash after each leaves:
+//!
+//! 1. attachments under `objects/` — unreferenced files, which the next writer removes.
+//! 2. the commit (see `crate::store::append`) — the change has happened; whoever writes next finishes the rest.
+//! 3. tiles, checkpoint — it is published.
+//! 4. views: certificates, sealed files at their addresses — readers find the right bytes among the objects meanwhile.
+//! 5. the proposals that were committed are removed — they would be refused as done.
+
+use sequoia_openpgp as pgp;
+
+use super::proposals::{Proposal, standing_of};
+use super::views::MARK;
+use super::{Fleet, FleetError, Standing};
+use crate::digest::Digest;
+use crate::disk::Created;
+use crate::limits::{COMMIT_ENTRIES_MAX, FUTURE_SECONDS_MAX};
+use crate::log::note::{SignatureLine, SignerKey};
+use crate::name::MemberName;
+use crate::openpgp::sign_statement;
+use crate::state::{Verdict, Void};
+use crate::statement::{Act, Entry, Signed, Statement, key_hash, principal};
+use crate::store::{StoreError, append, finish, object_path};
+use crate::time::{Span, Time};
+
+/// How long a founding may wait for the founders, before there is a policy that says so.
+const FOUNDING_LIFETIME: Span = Span::days(7);
+
+/// A change with its attachments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// What.
+    pub act: Act,
+    /// Why; recorded.
+    pub reason: String,
+    /// What it refers to.
+    pub objects: Vec<Vec<u8>>,
+    /// The statement is dated at the present, but not before this: what it refers to may be dated a little ahead.
+    pub not_before: Time,
+}
+
+impl Draft {
+    /// A change without attachments.
+    pub fn bare(act: Act, reason: &str) -> Self {
+        Self::with(act, reason, Vec::new())
+    }
+
+    /// A change with attachments.
+    pub fn with(act: Act, reason: &str, objects: Vec<Vec<u8>>) -> Self {
+        Self { act, reason: reason.to_owned(), objects, not_before: Time::default() }
+    }
+}
+
+/// Somebody on this machine who can sign statements.
+pub struct Signer {
+    /// Who.
+    pub member: MemberName,
+    /// The active signing key: a software key, or one behind an agent.
+    pub key: Box<dyn pgp::crypto::Signer + Send + Sync>,
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Signer({}, ..)", self.member)
+    }
+}
+
+/// The log's private key, on the machine of an authority.
+pub type Sequencer = SignerKey;
+
+/// Where a change ended up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placed {
+    /// In the log, in force.
+    Logged {
+        /// The statement's id.
+        id: Digest,
+        /// What became of it.
+        verdict: Verdict,
+    },
+    /// Among the proposals, with all signatures it needs: whoever has the log's key takes it in with the next change.
+    HandedIn {
+        /// The statement's id.
+        id: Digest,
+    },
+    /// Among the proposals, lacking signatures.
+    Proposed {
+        /// The statement's id.
+        id: Digest,
+        /// What it waits for.
+        missing: String,
+    },
+}
+
+impl Fleet {
+    /// Prepares for writing, under the lock: finishes what an interrupted writer has left, if this machine has the log's
+    /// key, makes the views right, and takes in every proposal that is complete. Gives what was taken in.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn prepare(&mut self, sequencer: Option<&Sequencer>) -> Result<Vec<Placed>, FleetError> {
+        let clean = self.store.disk().mark(MARK)?;
+        let log = self.log.clone();
+        if let Some(key) = sequencer {
+            let store = self.store.clone();
+            while let Some(appended) = finish(&store, self.head.as_ref(), &log, key)? {
+                let size = self.replay.size();
+                for (entry, _) in entries_after(&store, size, appended.head.checkpoint.size)?.iter().zip(size..) {
+                    self.take(entry)?;
+                }
+                self.head = Some(appended.head);
+            }
+        }
+        if self.is_founded() {
+            if !clean {
+                self.tidy()?;
+            }
+            self.refresh_views()?;
+        }
+        match sequencer {
+            Some(key) => self.absorb(key),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Says that writing is over: without this the next writer looks for what this one may have left.
+    pub fn done(&self) {
+        self.store.disk().unmark(MARK);
+    }
+
+    /// Takes in the proposals that are complete, and removes those that are dead.
+    fn absorb(&mut self, sequencer: &Sequencer) -> Result<Vec<Placed>, FleetError> {
+        let mut placed = Vec::new();
+        loop {
+            let mut entries = Vec::new();
+            let mut gone = Vec::new();
+            for proposal in self.proposals()? {
+                match self.standing(&proposal)? {
+                    Standing::Lacks(_) => {}
+                    Standing::Dead(Void::Stale { .. } | Void::Expired(_) | Void::Genesis) => gone.push(proposal.signed.id),
+                    Standing::Dead(_) => {}
+                    Standing::Complete => {
+                        let bytes = Entry { signed: proposal.signed.clone(), signatures: proposal.signatures.clone() }.to_bytes()?;
+                        let verdict = self.replay.offer(&bytes)?;
+                        self.recent.note(verdict.index, &bytes);
+                        entries.push(bytes);
+                        gone.push(proposal.signed.id);
+                        placed.push(Placed::Logged { id: proposal.signed.id, verdict });
+                    }
+                }
+            }
+            let progressed = !entries.is_empty();
+            self.commit(entries, sequencer)?;
+            for id in gone {
+                self.remove_proposal(&id)?;
+            }
+            // What was complete but waited for one of these comes in the next round.
+            if !progressed {
+                return Ok(placed);
+            }
+        }
+    }
+
+    /// Signs and places changes, in order. A change that would have no effect is refused, and with it all of them; one
+    /// that lacks signatures becomes a proposal. The caller holds the lock and has called [`Fleet::prepare`].
+    ///
+    /// # Errors
+    /// [`FleetError`]; nothing has then happened, unless the commit itself had been made.
+    pub fn change(&mut self, drafts: Vec<Draft>, signers: &mut [Signer], sequencer: Option<&Sequencer>) -> Result<Vec<Placed>, FleetError> {
+        let mut staged = Vec::new();
+        let result = self.place(drafts, signers, sequencer, &mut staged);
+        if result.is_err() {
+            for digest in staged {
+                let _ = self.store.disk().remove(&object_path(&digest));
+            }
+        }
+        result
+    }
+
+    fn place(&mut self, drafts: Vec<Draft>, signers: &mut [Signer], sequencer: Option<&Sequencer>, staged: &mut Vec<Digest>) -> Result<Vec<Placed>, FleetError> {
+        let mut placed = Vec::new();
+        let mut entries = Vec::new();
+        let mut proposals = Vec::new();
+        for draft in drafts {
+            for object in &draft.objects {
+                if let (digest, Created::New) = self.store.stage(object)? {
+                    staged.push(digest);
+                }
+            }
+            let (entry, verdict) = self.sign(draft.act, draft.reason, draft.not_before, signers)?;
+            let id = entry.signed.id;
+            match (standing_of(&verdict), sequencer) {
+                (Standing::Dead(void), _) => return Err(FleetError::Refused(void)),
+                (Standing::Complete, Some(_)) => {
+                    let bytes = entry.to_bytes()?;
+                    let verdict = self.replay.offer(&bytes)?;
+                    self.recent.note(verdict.index, &bytes);
+                    entries.push(bytes);
+                    placed.push(Placed::Logged { id, verdict });
+                }
+                (Standing::Complete, None) => {
+                    proposals.push(Proposal { signed: entry.signed, signatures: entry.signatures });
+                    placed.push(Placed::HandedIn { id });
+                }
+                (Standing::Lacks(missing), _) => {
+                    proposals.push(Proposal { signed: entry.signed, signatures: entry.signatures });
+                    placed.push(Placed::Proposed { id, missing });
+                }
+            }
+        }
+        for proposal in &proposals {
+            self.write_proposal(proposal)?;
+        }
+        // From here on the attachments are referred to.
+        staged.clear();
+        if let Some(key) = sequencer {
+            self.commit(entries, key)?;
+        }
+        Ok(placed)
+    }
+
+    /// Adds this machine's signatures to a proposal. Gives where it stands then; a complete one is logged if this machine
+    /// has the log's key.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn approve(&mut self, proposal: &Proposal, signers: &mut [Signer], sequencer: Option<&Sequencer>) -> Result<Placed, FleetError> {
+        let id = proposal.signed.id;
+        let mut signed = proposal.clone();
+        let mut standing = self.standing(&signed)?;
+        for signer in signers {
+            if let Standing::Dead(void) = standing {
+                return Err(FleetError::Refused(void));
+            }
+            if standing == Standing::Complete {
+                break;
+            }
+            let line = self.signature(&signed.signed.body, signer, self.now())?;
+            if !signed.signatures.iter().any(|l| l.name == line.name) {
+                signed.signatures.push(line);
+                standing = self.standing(&signed)?;
+            }
+        }
+        match (standing, sequencer) {
+            (Standing::Dead(void), _) => Err(FleetError::Refused(void)),
+            (Standing::Complete, Some(key)) => {
+                let bytes = Entry { signed: signed.signed.clone(), signatures: signed.signatures }.to_bytes()?;
+                let verdict = self.replay.offer(&bytes)?;
+                self.recent.note(verdict.index, &bytes);
+                self.commit(vec![bytes], key)?;
+                self.remove_proposal(&id)?;
+                Ok(Placed::Logged { id, verdict })
+            }
+            (Standing::Complete, None) => {
+                self.write_proposal(&signed)?;
+                Ok(Placed::HandedIn { id })
+            }
+            (Standing::Lacks(missing), _) => {
+                self.write_proposal(&signed)?;
+                Ok(Placed::Proposed { id, missing })
+            }
+        }
+    }
+
+    /// Withdraws a proposal from the waiting ones.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn withdraw(&mut self, proposal: &Proposal) -> Result<(), FleetError> {
+        self.remove_proposal(&proposal.signed.id)
+    }
+
+    /// Signs a statement, by one signer after another until its quorum is met or nobody is left.
+    fn sign(&mut self, act: Act, reason: String, not_before: Time, signers: &mut [Signer]) -> Result<(Entry, Verdict), FleetError> {
+        let by = signers.first().map(|s| s.member.clone());
+        let by = by.ok_or_else(|| FleetError::Refused(Void::Unreadable("this home has nobody who could sign".to_owned())))?;
+        let now = self.now().max(not_before);
+        let (policy, lifetime) = match self.replay.state() {
+            Some(state) => (state.policy.version, state.policy.policy.fleet.proposal_lifetime),
+            None => (0, FOUNDING_LIFETIME),
+        };
+        let statement = Statement { act, at: now, by, expires: now.plus(lifetime), log: self.log.clone(), policy, reason };
+        let mut entry = Entry { signed: Signed::of(statement)?, signatures: Vec::new() };
+        let mut verdict = None;
+        for signer in signers {
+            entry.signatures.push(self.signature(&entry.signed.body, signer, now)?);
+            let found = self.preview(&entry.to_bytes()?)?;
+            let lacks = matches!(standing_of(&found), Standing::Lacks(_));
+            verdict = Some(found);
+            if !lacks {
+                break;
+            }
+        }
+        verdict.map(|v| (entry, v)).ok_or_else(|| FleetError::Refused(Void::Unreadable("nobody signed".to_owned())))
+    }
+
+    fn signature(&self, body: &[u8], signer: &mut Signer, now: Time) -> Result<SignatureLine, FleetError> {
+        let fleet = self.fleet_name(body)?;
+        let name = principal(&fleet, &signer.member);
+        let signature = sign_statement(signer.key.as_mut(), &fleet, &self.log, body, now)
+            .map_err(|e| FleetError::Sign { member: signer.member.clone(), problem: e.detail })?;
+        Ok(SignatureLine { key_hash: key_hash(&name, &signer.key.public().fingerprint()), name, signature })
+    }
+
+    /// The fleet's name: from the state, or, before the founding, from the statement that founds it.
+    fn fleet_name(&self, body: &[u8]) -> Result<crate::name::FleetName, FleetError> {
+        if let Some(state) = self.replay.state() {
+            return Ok(state.fleet.clone());
+        }
+        match Signed::parse(body)?.statement.act {
+            Act::Genesis(genesis) => Ok(genesis.fleet),
+            _ => Err(FleetError::Refused(Void::Genesis)),
+        }
+    }
+
+    /// Commits entries that the fold has taken, and makes the views right.
+    fn commit(&mut self, entries: Vec<Vec<u8>>, sequencer: &Sequencer) -> Result<(), FleetError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        if self.state().time > self.now.plus(Span(FUTURE_SECONDS_MAX)) {
+            return Err(FleetError::Future { claimed: self.state().time, now: self.now });
+        }
+        let log = self.log.clone();
+        for part in entries.chunks(COMMIT_ENTRIES_MAX) {
+            let appended = append(&self.store, self.head.as_ref(), &log, part.to_vec(), sequencer)?;
+            self.head = Some(appended.head);
+        }
+        self.refresh_views()
+    }
+}
+
+/// The entries from `from` to `to`.
+fn entries_after(store: &crate::store::Store, from: u64, to: u64) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut reader = crate::store::LogReader::new(store, to);
+    let mut found = Vec::new();
+    while let Some((first, entries)) = reader.next_bundle()? {
+        found.extend(entries.into_iter().zip(first..).filter(|(_, i)| *i >= from).map(|(e, _)| e));
+    }
+    Ok(found)
+}

@@ -1,0 +1,283 @@
+//! A fleet, opened: keyring read, log replayed, every signature and rule checked, ready for questions and changes.
+//!
+//! Reading needs no key and no lock. Changing goes one way: a [`Draft`] is signed, previewed, and then either
+//! committed (its quorum is met, and this machine has the log's key) or left as a proposal. The caller holds the
+//! keyring's lock from before it reads the state its draft is made from.
+
+mod change;
+mod inspect;
+mod proposals;
+mod tree;
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::digest::Digest;
+use crate::disk::DiskError;
+use crate::home::Pin;
+use crate::limits::FUTURE_SECONDS_MAX;
+use crate::log::checkpoint::Checkpoint;
+use crate::log::merkle;
+use crate::log::note::{Note, VerifierKey};
+use crate::name::{MemberName, Slot};
+use crate::openpgp::Certificate;
+use crate::state::{ObjectError, Replay, ReplayError, State, Verdict, Void};
+use crate::statement::{EntryError, StatementError};
+use crate::store::{Head, LogReader, Store, StoreError, read_checkpoint};
+use crate::time::{Span, Time};
+
+pub use change::{Draft, Placed, Sequencer, Signer};
+pub use inspect::{Problem, Report, Severity};
+pub use proposals::{Proposal, Standing};
+
+/// Why a fleet cannot be opened or changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FleetError {
+    /// The keyring.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The log cannot be replayed.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// An attachment.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// A statement cannot be written.
+    #[error(transparent)]
+    Statement(#[from] StatementError),
+    /// An entry cannot be written.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// It is not the fleet that was pinned.
+    #[error("this is not the pinned fleet: its id is {found}, pinned is {pinned}")]
+    Pin {
+        /// The id of the fleet in the keyring.
+        found: Digest,
+        /// The pinned id.
+        pinned: Digest,
+    },
+    /// The checkpoint is not signed by the log's key.
+    #[error("log/checkpoint is not signed by the log's key of this fleet")]
+    Unsigned,
+    /// The log is shorter than it was.
+    #[error("ROLLBACK: the log has {found} entries; this machine has seen {seen}")]
+    Rollback {
+        /// How many it has.
+        found: u64,
+        /// How many were seen.
+        seen: u64,
+    },
+    /// The log has another past than it had.
+    #[error("FORK: the log's first {size} entries are not those that this machine has seen")]
+    Fork {
+        /// How many had been seen.
+        size: u64,
+    },
+    /// The log claims to be from the future.
+    #[error("the log's newest entry says {claimed}, and it is {now} here; is the clock right?")]
+    Future {
+        /// The newest time in the log.
+        claimed: Time,
+        /// The clock.
+        now: Time,
+    },
+    /// A statement that would have no effect.
+    #[error("the change is refused: {0}")]
+    Refused(Void),
+    /// Somebody changed something between plan and execution.
+    #[error("the fleet has changed since this was planned: {0}")]
+    Moved(String),
+    /// No such proposal.
+    #[error("there is no proposal {0}")]
+    NoProposal(String),
+    /// Signing failed.
+    #[error("cannot sign as {member}: {problem}")]
+    Sign {
+        /// Who.
+        member: MemberName,
+        /// Why.
+        problem: String,
+    },
+}
+
+impl From<DiskError> for FleetError {
+    fn from(e: DiskError) -> Self {
+        Self::Store(e.into())
+    }
+}
+
+/// What is known before a keyring is read.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The id of the fleet that is trusted; none accepts any, and the caller has to show its id.
+    pub pin: Option<Digest>,
+    /// The newest checkpoint that was accepted before, as published.
+    pub seen: Option<Vec<u8>>,
+}
+
+/// How far an opening has come: entries done, entries in all.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// An opened fleet.
+pub struct Fleet {
+    store: Store,
+    replay: Replay<Store>,
+    head: Option<Head>,
+    log: String,
+    now: Time,
+    /// Verdicts with void parts, and the subjects of the newest entries, whose views may have to be made again.
+    void: Vec<Verdict>,
+    recent: views::Recent,
+}
+
+impl Fleet {
+    /// Opens the fleet of a keyring: reads the checkpoint, replays all entries it commits to, and checks that they hash to
+    /// its root, that the log's key signed it, that it is the pinned fleet and that it has only grown.
+    ///
+    /// `now` is the clock; it only ever bounds the future. What the log says is judged by the log's own time.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn open(store: Store, known: &Known, now: Time, progress: Progress<'_>) -> Result<Self, FleetError> {
+        let (note, checkpoint) = read_checkpoint(&store)?;
+        let seen = known.seen.as_deref().and_then(|bytes| Note::parse(bytes).ok()).and_then(|n| Checkpoint::parse(&n.text));
+        let seen = seen.filter(|s| s.origin == checkpoint.origin);
+        if let Some(seen) = seen.as_ref().filter(|s| s.size > checkpoint.size) {
+            return Err(FleetError::Rollback { found: checkpoint.size, seen: seen.size });
+        }
+        let mut fleet = Self::empty(store, checkpoint.origin.clone(), now);
+        let store = fleet.store.clone();
+        let mut reader = LogReader::new(&store, checkpoint.size);
+        let mut seen_root = None;
+        loop {
+            let mut edge = reader.edge().clone();
+            let Some((first, entries)) = reader.next_bundle()? else { break };
+            let last = first + entries.len() as u64;
+            let seen_here = seen.as_ref().filter(|s| (first..=last).contains(&s.size));
+            for entry in &entries {
+                if seen_here.is_some_and(|s| s.size == edge.size()) {
+                    seen_root = Some(edge.root());
+                }
+                edge.push(merkle::leaf(entry));
+                fleet.take(entry)?;
+            }
+            if seen_here.is_some_and(|s| s.size == last) {
+                seen_root = Some(edge.root());
+            }
+            progress(last, checkpoint.size);
+        }
+        if let (Some(seen), Some(root)) = (&seen, seen_root)
+            && seen.root != root
+        {
+            return Err(FleetError::Fork { size: seen.size });
+        }
+        fleet.head = Some(reader.finish(note, checkpoint)?);
+        fleet.check(known)?;
+        Ok(fleet)
+    }
+
+    /// A fleet whose log has no entry yet, for its founding.
+    pub fn empty(store: Store, log: String, now: Time) -> Self {
+        let replay = Replay::new(log.clone(), store.clone());
+        Self { store, replay, head: None, log, now, void: Vec::new(), recent: views::Recent::default() }
+    }
+
+    /// Takes one entry into the state.
+    fn take(&mut self, entry: &[u8]) -> Result<Verdict, FleetError> {
+        let verdict = self.replay.apply(entry)?;
+        if !verdict.is_whole() {
+            self.void.push(verdict.clone());
+        }
+        self.recent.note(verdict.index, entry);
+        Ok(verdict)
+    }
+
+    fn check(&self, known: &Known) -> Result<(), FleetError> {
+        let (Some(state), Some(head)) = (self.replay.state(), &self.head) else { return Ok(()) };
+        if let Some(pinned) = known.pin.filter(|pin| *pin != state.id) {
+            return Err(FleetError::Pin { found: state.id, pinned });
+        }
+        if !log_keys(state).iter().any(|key| head.note.is_signed_by(key)) {
+            return Err(FleetError::Unsigned);
+        }
+        if state.time > self.now.plus(Span(FUTURE_SECONDS_MAX)) {
+            return Err(FleetError::Future { claimed: state.time, now: self.now });
+        }
+        Ok(())
+    }
+
+    /// The state.
+    ///
+    /// # Panics
+    /// Before the founding; [`Fleet::open`] gives none such.
+    pub fn state(&self) -> &State {
+        self.replay.state().expect("an opened fleet has been founded")
+    }
+
+    /// Whether it has been founded.
+    pub fn is_founded(&self) -> bool {
+        self.replay.state().is_some()
+    }
+
+    /// The present: the clock, but never before what the log has seen. Whatever is made now is dated so.
+    pub fn now(&self) -> Time {
+        self.replay.state().map_or(self.now, |s| s.time.max(self.now))
+    }
+
+    /// The keyring.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The log's name.
+    pub fn log(&self) -> &str {
+        &self.log
+    }
+
+    /// The published head; none before the founding.
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// What identifies this fleet.
+    pub fn pin(&self) -> Pin {
+        let state = self.state();
+        Pin { fleet: state.fleet.clone(), id: state.id, log: self.log.clone() }
+    }
+
+    /// Entries that are void, wholly or in part.
+    pub fn void(&self) -> &[Verdict] {
+        &self.void
+    }
+
+    /// The certificate of a member, as of now.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn certificate(&mut self, member: &MemberName) -> Result<Arc<Certificate>, FleetError> {
+        Ok(self.replay.current_certificate(member)?)
+    }
+
+    /// Checks that enough operators vouch for a member now, and that its certificate is alive.
+    ///
+    /// # Errors
+    /// [`Void`], saying why not.
+    pub fn check_vouched(&mut self, member: &MemberName) -> Result<(), Void> {
+        let now = self.now();
+        self.replay.check_vouched(member, now)
+    }
+
+    /// How many operators vouch for each member that needs it, and how many have to.
+    pub fn trust(&mut self) -> BTreeMap<MemberName, Result<(), Void>> {
+        let names: BTreeSet<MemberName> = self.state().members.iter().filter(|(_, m)| m.is_active()).map(|(n, _)| n.clone()).collect();
+        names.into_iter().map(|name| (name.clone(), self.check_vouched(&name))).collect()
+    }
+}
+
+/// The keys that may sign the checkpoint: the active log key of every authority that has not left.
+fn log_keys(state: &State) -> Vec<VerifierKey> {
+    let keys = state.members.values().filter(|m| m.is_active()).filter_map(|m| m.active(Slot::Log));
+    keys.filter_map(|k| VerifierKey::parse(&k.key).ok()).collect()
+}

@@ -1,0 +1,176 @@
+//! The log's files against each other: entry bundles, hash tiles, commits and the checkpoint say the same thing four
+//! times, so one that was changed can be named.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::FleetError;
+use super::inspect::Report;
+use crate::digest::Digest;
+use crate::disk::{EntryKind, is_temporary};
+use crate::limits::{COMMIT_BYTES_MAX, TILE_BYTES_MAX};
+use crate::log::checkpoint::Checkpoint;
+use crate::log::commit::Commit;
+use crate::log::merkle::{self, Peaks};
+use crate::log::tile::{Edge, Level, TILE_WIDTH, TileId, parse_entries, parse_hashes, tiles_of, write_hashes};
+use crate::store::Store;
+
+/// The leaves of the log, as far as its files agree on them, and the tiles they make.
+pub(super) struct Tree {
+    size: u64,
+    leaves: Vec<Digest>,
+    tiles: BTreeMap<TileId, Vec<Digest>>,
+}
+
+/// What one bundle's entries hash to, and what the hash tile beside it says; none if that file cannot be read.
+struct Pair {
+    bundle: TileId,
+    entries: Option<Vec<Digest>>,
+    hashes: Option<Vec<Digest>>,
+}
+
+impl Pair {
+    fn read(store: &Store, bundle: TileId) -> Result<Self, FleetError> {
+        let hash_tile = TileId { level: Level::Hashes(0), ..bundle };
+        let read = |id: TileId| store.disk().read(&format!("log/{id}"), TILE_BYTES_MAX);
+        let entries = read(bundle)?.and_then(|bytes| parse_entries(&bytes, bundle.width));
+        let hashes = read(hash_tile)?.and_then(|bytes| parse_hashes(&bytes, bundle.width));
+        Ok(Self { bundle, entries: entries.map(|list| list.iter().map(|e| merkle::leaf(e)).collect()), hashes })
+    }
+
+    fn leaves(&self, prefer: Prefer) -> Vec<Digest> {
+        let (first, second) = match prefer {
+            Prefer::Entries => (&self.entries, &self.hashes),
+            Prefer::Hashes => (&self.hashes, &self.entries),
+        };
+        let width = usize::try_from(self.bundle.width).unwrap_or_default();
+        first.clone().or_else(|| second.clone()).unwrap_or_else(|| vec![merkle::empty_root(); width])
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Prefer {
+    Entries,
+    Hashes,
+}
+
+impl Tree {
+    /// Reads bundles and lowest tiles. Where the two differ, the one that leads to the checkpoint's root is right.
+    pub(super) fn read(store: &Store, checkpoint: &Checkpoint, report: &mut Report) -> Result<Self, FleetError> {
+        let bundles = tiles_of(checkpoint.size).into_iter().filter(|t| t.level == Level::Entries);
+        let pairs = bundles.map(|id| Pair::read(store, id)).collect::<Result<Vec<_>, _>>()?;
+        let leaves = |prefer| pairs.iter().flat_map(|p| p.leaves(prefer)).collect::<Vec<Digest>>();
+        let root = |leaves: &[Digest]| {
+            let mut peaks = Peaks::default();
+            leaves.iter().for_each(|l| peaks.push(*l));
+            peaks.root()
+        };
+        let (by_entries, by_hashes) = (leaves(Prefer::Entries), leaves(Prefer::Hashes));
+        let (entries_right, hashes_right) = (root(&by_entries) == checkpoint.root, root(&by_hashes) == checkpoint.root);
+        for pair in &pairs {
+            let unreadable = pair.entries.is_none();
+            // With neither leading to the root, both files of a pair that differs are suspect.
+            if unreadable || (!entries_right && pair.entries != pair.hashes) {
+                report.damage(&format!("log/{}", pair.bundle), if unreadable { "it is missing or cut short" } else { "its entries are not those that were logged" });
+            }
+        }
+        if !entries_right && !hashes_right && pairs.iter().all(|p| p.entries == p.hashes) {
+            report.damage("log/checkpoint", "its root is not that of the entries");
+        }
+        let leaves = if hashes_right && !entries_right { by_hashes } else { by_entries };
+        let mut edge = Edge::default();
+        let mut tiles: BTreeMap<TileId, Vec<Digest>> = BTreeMap::new();
+        for leaf in &leaves {
+            tiles.extend(edge.push(*leaf));
+        }
+        tiles.extend(edge.partial().map(|(id, hashes)| (id, hashes.to_vec())));
+        Ok(Self { size: checkpoint.size, leaves, tiles })
+    }
+
+    /// Checks every file below `log/`, and that none is missing or strange.
+    pub(super) fn check_files(&self, store: &Store, files: &[(String, EntryKind)], report: &mut Report) -> Result<(), FleetError> {
+        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        let mut commits: BTreeMap<u64, (&str, Commit)> = BTreeMap::new();
+        let mut there = BTreeSet::new();
+        for (path, kind) in files.iter().filter(|(p, _)| p.starts_with("log/")) {
+            seen.insert(path);
+            let below = path.strip_prefix("log/").unwrap_or(path);
+            if *kind == EntryKind::Other {
+                report.damage(path, "it is neither file nor directory (a symbolic link, socket or device)");
+            } else if is_temporary(path) {
+                report.note(path, "left by a writer that was interrupted; the next change removes it");
+            } else if let Some(id) = TileId::parse(below) {
+                self.check_tile(store, path, id, report)?;
+            } else if let Some(number) = Commit::number(below) {
+                there.insert(number);
+                let bytes = store.disk().read(path, COMMIT_BYTES_MAX)?.unwrap_or_default();
+                match Commit::parse(&bytes).filter(|c| c.old_size == number) {
+                    Some(commit) => drop(commits.insert(number, (path, commit))),
+                    None => report.damage(path, "it is not the commit that its name says"),
+                }
+            } else if below != "checkpoint" {
+                report.damage(path, "no log has such a file");
+            }
+        }
+        for id in tiles_of(self.size).iter().map(|id| format!("log/{id}")).filter(|path| !seen.contains(path.as_str())) {
+            report.damage(&id, "it is missing");
+        }
+        self.check_commits(&commits, &there, report);
+        Ok(())
+    }
+
+    fn check_tile(&self, store: &Store, path: &str, id: TileId, report: &mut Report) -> Result<(), FleetError> {
+        let bytes = store.disk().read(path, TILE_BYTES_MAX)?.unwrap_or_default();
+        let right = match id.level {
+            Level::Entries => {
+                let first = usize::try_from(id.index.saturating_mul(TILE_WIDTH)).unwrap_or(usize::MAX);
+                let own = parse_entries(&bytes, id.width).unwrap_or_default();
+                let own: Vec<Digest> = own.iter().map(|e| merkle::leaf(e)).collect();
+                !own.is_empty() && self.leaves.get(first..).is_some_and(|l| l.starts_with(&own))
+            }
+            Level::Hashes(_) => {
+                // A smaller partial tile, which a crash left, is a beginning of the one there is now.
+                let whole = self.tiles.range(TileId { width: 0, ..id }..=TileId { width: TILE_WIDTH, ..id }).next_back();
+                whole.is_some_and(|(_, hashes)| bytes.len() as u64 == id.width * 32 && write_hashes(hashes).starts_with(&bytes))
+            }
+        };
+        if !right {
+            report.damage(path, "it is not what the log's other files make it");
+        }
+        Ok(())
+    }
+
+    /// Every place of the log belongs to one commit, whose entries are those of the log and lead to the root it names.
+    fn check_commits(&self, commits: &BTreeMap<u64, (&str, Commit)>, there: &BTreeSet<u64>, report: &mut Report) {
+        let mut peaks = Peaks::default();
+        let mut leaves = self.leaves.iter();
+        let mut begun = BTreeSet::new();
+        while peaks.size() < self.size {
+            let at = peaks.size();
+            begun.insert(at);
+            let Some((path, commit)) = commits.get(&at) else {
+                // Go on with the next one there is; what lies between belongs to the one that is missing or damaged.
+                if !there.contains(&at) {
+                    report.damage(&format!("log/{}", Commit::path(at)), "it is missing");
+                }
+                let next = there.range(at + 1..).next().copied().unwrap_or(self.size).min(self.size);
+                leaves.by_ref().take(usize::try_from(next - at).unwrap_or(usize::MAX)).for_each(|l| peaks.push(*l));
+                continue;
+            };
+            let mut same = true;
+            for entry in &commit.entries {
+                let Some(leaf) = leaves.next() else { break };
+                same &= *leaf == merkle::leaf(entry);
+                peaks.push(*leaf);
+            }
+            if !same || peaks.size() != commit.new_size() || peaks.root() != commit.new_root {
+                report.damage(path, "its entries are not those of the log");
+            }
+        }
+        for (_, (path, _)) in commits.range(..self.size).filter(|(at, _)| !begun.contains(*at)) {
+            report.damage(path, "no commit of this log begins there");
+        }
+        for (path, _) in commits.range(self.size..).map(|(_, c)| c) {
+            report.note(path, "a commit that is not yet published; the next change finishes it");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `certs/` and `sealed/`: what the log says they hold, made so. Also tidying up after a writer that died.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Fleet, FleetError};
+use crate::digest::Digest;
+use crate::disk::EntryKind;
+use crate::limits::{CERT_BYTES_MAX, COMMIT_ENTRIES_MAX, SEALED_BYTES_MAX};
+use crate::name::{Address, MemberName};
+use crate::state::Objects as _;
+use crate::statement::{Act, Entry, ObjectKind};
+use crate::store::{certificate_path, object_digest, object_path};
+
+/// Left by a writer for as long as it writes.
+pub(super) const MARK: &str = ".writing";
+
+/// The subjects of the newest entries: a writer that was interrupted can only have left their views behind.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    members: BTreeMap<MemberName, u64>,
+    addresses: BTreeMap<Address, u64>,
+    sealed: BTreeMap<Digest, u64>,
+}
+
+impl Recent {
+    /// Notes what an entry is about.
+    pub(super) fn note(&mut self, index: u64, entry: &[u8]) {
+        let Ok(entry) = Entry::parse(entry) else { return };
+        let act = &entry.signed.statement.act;
+        let (members, addresses) = subjects(act);
+        self.members.extend(members.into_iter().map(|m| (m, index)));
+        self.addresses.extend(addresses.into_iter().map(|a| (a, index)));
+        self.sealed.extend(act.objects().into_iter().filter(|(_, kind)| *kind == ObjectKind::Sealed).map(|(d, _)| (d, index)));
+    }
+}
+
+/// The members and secrets whose views an act may change.
+fn subjects(act: &Act) -> (BTreeSet<MemberName>, BTreeSet<Address>) {
+    let members = |list: Vec<&MemberName>| (list.into_iter().cloned().collect(), BTreeSet::new());
+    let addresses = |list: Vec<&Address>| (BTreeSet::new(), list.into_iter().cloned().collect());
+    match act {
+        Act::Genesis(genesis) => members(genesis.members.iter().map(|c| &c.member).collect()),
+        Act::Enroll(list) => members(list.iter().map(|c| &c.member).collect()),
+        Act::Retire(list) => members(list.iter().map(|c| &c.member).collect()),
+        Act::Publish(list) => members(list.iter().map(|c| &c.member).collect()),
+        Act::Certify(list) => members(list.iter().map(|c| &c.member).collect()),
+        Act::Seal(list) => addresses(list.iter().map(|c| &c.address).collect()),
+        Act::Reseal(list) => addresses(list.iter().map(|c| &c.address).collect()),
+        Act::Remove(list) => addresses(list.iter().map(|c| &c.address).collect()),
+        Act::PolicyUpdate(_) | Act::Activate(_) | Act::Destroy(_) | Act::SshIssue(_) | Act::SshRevoke(_) => (BTreeSet::new(), BTreeSet::new()),
+    }
+}
+
+impl Fleet {
+    /// Makes the views of the newest entries' subjects what the log says. Idempotent; the caller holds the lock.
+    pub(super) fn refresh_views(&self) -> Result<(), FleetError> {
+        let oldest = self.replay.size().saturating_sub(COMMIT_ENTRIES_MAX as u64);
+        for member in self.recent.members.iter().filter(|(_, i)| **i >= oldest).map(|(m, _)| m) {
+            self.refresh_certificate(member)?;
+        }
+        for address in self.recent.addresses.iter().filter(|(_, i)| **i >= oldest).map(|(a, _)| a) {
+            self.refresh_sealed(address)?;
+        }
+        // A sealed file that was superseded in the very commit that brought it has no address to be moved to.
+        let live: BTreeSet<Digest> = self.state().live_secrets().map(|(_, s)| s.file).collect();
+        for digest in self.recent.sealed.iter().filter(|(d, i)| **i >= oldest && !live.contains(*d)).map(|(d, _)| d) {
+            self.store.disk().remove(&object_path(digest))?;
+        }
+        Ok(())
+    }
+
+    fn refresh_certificate(&self, member: &MemberName) -> Result<(), FleetError> {
+        let Some(found) = self.state().members.get(member) else { return Ok(()) };
+        let path = certificate_path(&found.fingerprint);
+        let there = self.store.disk().read(&path, CERT_BYTES_MAX)?;
+        if there.is_none_or(|bytes| Digest::of(&bytes) != found.cert) {
+            self.store.disk().replace(&path, &self.store.object(&found.cert)?)?;
+        }
+        Ok(())
+    }
+
+    fn refresh_sealed(&self, address: &Address) -> Result<(), FleetError> {
+        let (disk, path) = (self.store.disk(), address.path());
+        let Some(live) = self.state().secrets.get(address).and_then(|s| s.live.as_ref()) else {
+            if disk.remove(&path)? {
+                disk.prune(path.rsplit_once('/').map_or("", |(directory, _)| directory));
+            }
+            return Ok(());
+        };
+        let staged = object_path(&live.file);
+        if disk.read(&staged, SEALED_BYTES_MAX)?.is_some_and(|bytes| Digest::of(&bytes) == live.file) {
+            disk.rename(&staged, &path)?;
+            disk.prune(staged.rsplit_once('/').map_or("", |(directory, _)| directory));
+        }
+        Ok(())
+    }
+
+    /// Removes what a writer that died has left: temporary files, and attachments that neither the log nor a proposal
+    /// refers to. The caller holds the lock, so nobody else is writing.
+    pub(super) fn tidy(&self) -> Result<(), FleetError> {
+        let disk = self.store.disk();
+        disk.remove_temporaries("")?;
+        let referenced = self.referenced()?;
+        for (path, kind) in disk.walk("objects")? {
+            let unreferenced = object_digest(&path).is_some_and(|d| !referenced.contains_key(&d));
+            if kind == EntryKind::File && unreferenced {
+                disk.remove(&path)?;
+                disk.prune(path.rsplit_once('/').map_or("", |(directory, _)| directory));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every object that an entry or a proposal refers to, and what it is.
+    pub(super) fn referenced(&self) -> Result<BTreeMap<Digest, ObjectKind>, FleetError> {
+        let mut all = BTreeMap::new();
+        let size = self.head.as_ref().map_or(0, |h| h.checkpoint.size);
+        let mut reader = crate::store::LogReader::new(&self.store, size);
+        while let Some((_, entries)) = reader.next_bundle()? {
+            for entry in entries.iter().filter_map(|e| Entry::parse(e).ok()) {
+                all.extend(entry.signed.statement.act.objects());
+            }
+        }
+        for proposal in self.proposals()? {
+            all.extend(proposal.signed.statement.act.objects());
+        }
+        Ok(all)
+    }
+}
+

@@ -1,0 +1,302 @@
+//! A home: where the private halves of the members on this machine lie, and what this machine has seen of the fleet.
+//!
+//! ```text
+//! home/                                  0700
+//!   pin                                  fleet, id and log: the only thing that has to be pinned
+//!   seen                                 the newest checkpoint that was accepted here
+//!   members/fra1/openpgp.tsk             the certificate with its secrets (OpenPGP transferable secret key)
+//!   members/fra1/ssh-host/3f2b….key      OpenSSH private key, named by the digest of its public half
+//!   members/fra1/wireguard/9a01….key     as `wg set … private-key FILE` reads
+//!   members/casc1/log/77c2….key          a note signer key, as Go's sumdb/note reads
+//!   members/alice/agent                  instead of openpgp.tsk: the socket of the gpg-agent that has the secrets
+//! ```
+//! Every file is 0600 from birth. There is no function that copies a private key out of here.
+
+use std::path::Path;
+
+use sequoia_openpgp as pgp;
+
+use pgp::Cert;
+use pgp::parse::Parse as _;
+use pgp::serialize::MarshalInto as _;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::digest::Digest;
+use crate::disk::{Access, Disk, DiskError, RealFiles};
+use crate::enrolment::PrivateKey;
+use crate::json;
+use crate::limits::{CHECKPOINT_BYTES_MAX, KEY_FILE_BYTES_MAX};
+use crate::name::{FleetName, MemberName, Slot};
+use crate::openpgp::Fingerprint;
+
+/// Why a home cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HomeError {
+    /// There is none.
+    #[error("there is no home at {0}")]
+    Absent(String),
+    /// Others can read it.
+    #[error("the home {path} can be read by others (mode {mode:04o})")]
+    Readable {
+        /// Where it is.
+        path: String,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It belongs to somebody else.
+    #[error("the home {path} belongs to user {owner}, not to user {user}")]
+    NotOurs {
+        /// Where it is.
+        path: String,
+        /// Its owner's user id.
+        owner: u32,
+        /// Our user id.
+        user: u32,
+    },
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A file in it is not what it has to be.
+    #[error("{path} in the home is damaged: {problem}")]
+    Damaged {
+        /// Which file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A private key that is needed is not here.
+    #[error("the {slot} key of {member} is not in this home")]
+    NoKey {
+        /// Whose.
+        member: MemberName,
+        /// The slot.
+        slot: Slot,
+    },
+}
+
+/// What a machine trusts without asking anybody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// The fleet's name.
+    pub fleet: FleetName,
+    /// The fleet's id: SHA-256 of the genesis statement.
+    pub id: Digest,
+    /// The log's name.
+    pub log: String,
+}
+
+/// A home.
+#[derive(Debug, Clone)]
+pub struct Home {
+    disk: Disk,
+}
+
+impl Home {
+    /// Opens a home.
+    ///
+    /// # Errors
+    /// [`HomeError`], also if others can read it.
+    pub fn open(path: &Path) -> Result<Self, HomeError> {
+        let shown = || crate::text::shown(&path.display().to_string()).to_string();
+        let files = match RealFiles::open(path, Access::Private) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(HomeError::Absent(shown())),
+            other => other.map_err(|source| DiskError { doing: "open", path: shown(), source })?,
+        };
+        Self::checked(files, shown())
+    }
+
+    /// Creates a home, readable by its owner alone, or opens the one that is there.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn create(path: &Path) -> Result<Self, HomeError> {
+        let shown = crate::text::shown(&path.display().to_string()).to_string();
+        let files = RealFiles::create(path, Access::Private).map_err(|source| DiskError { doing: "create", path: shown.clone(), source })?;
+        Self::checked(files, shown)
+    }
+
+    fn checked(files: RealFiles, path: String) -> Result<Self, HomeError> {
+        let (mode, owner) = files.permissions().map_err(|source| DiskError { doing: "look at", path: path.clone(), source })?;
+        let user = rustix::process::geteuid().as_raw();
+        if owner != user {
+            return Err(HomeError::NotOurs { path, owner, user });
+        }
+        if mode & 0o077 != 0 {
+            return Err(HomeError::Readable { path, mode });
+        }
+        Ok(Self { disk: Disk::new(files) })
+    }
+
+    /// A home on a disk of the caller's, whose privacy is the caller's care.
+    pub fn on(disk: Disk) -> Self {
+        Self { disk }
+    }
+
+    /// The disk it lies on.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// The members whose private halves are here, in order.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn members(&self) -> Result<Vec<MemberName>, HomeError> {
+        Ok(self.disk.list("members")?.iter().filter_map(|(name, _)| name.parse().ok()).collect())
+    }
+
+    fn damaged(path: &str, problem: impl ToString) -> HomeError {
+        HomeError::Damaged { path: path.to_owned(), problem: crate::text::shown(&problem.to_string()).to_string() }
+    }
+
+    /// What is pinned.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn pin(&self) -> Result<Option<Pin>, HomeError> {
+        let Some(bytes) = self.disk.read("pin", KEY_FILE_BYTES_MAX)? else { return Ok(None) };
+        json::parse_as(bytes.trim_ascii_end()).map(Some).map_err(|e| Self::damaged("pin", e))
+    }
+
+    /// Pins a fleet. A home belongs to one fleet for good.
+    ///
+    /// # Errors
+    /// [`HomeError`], also if another fleet is pinned already.
+    pub fn set_pin(&self, pin: &Pin) -> Result<(), HomeError> {
+        match self.pin()? {
+            Some(there) if there == *pin => Ok(()),
+            Some(there) => Err(Self::damaged("pin", format!("it belongs to the fleet {} ({})", there.fleet, there.id.short()))),
+            None => Ok(self.disk.replace("pin", format!("{}\n", json::to_canonical(pin)).as_bytes())?),
+        }
+    }
+
+    /// The newest checkpoint that was accepted here, as it was published.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn seen(&self) -> Result<Option<Vec<u8>>, HomeError> {
+        Ok(self.disk.read("seen", CHECKPOINT_BYTES_MAX)?)
+    }
+
+    /// Remembers a checkpoint.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn set_seen(&self, note: &[u8]) -> Result<(), HomeError> {
+        if self.seen()?.as_deref() != Some(note) {
+            self.disk.replace("seen", note)?;
+        }
+        Ok(())
+    }
+
+    /// The certificate of `member` with its secrets.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn secret_certificate(&self, member: &MemberName) -> Result<Option<Cert>, HomeError> {
+        let path = format!("members/{member}/openpgp.tsk");
+        let Some(bytes) = self.disk.read(&path, KEY_FILE_BYTES_MAX)?.map(Zeroizing::new) else { return Ok(None) };
+        Cert::from_bytes(bytes.as_slice()).map(Some).map_err(|e| Self::damaged(&path, e))
+    }
+
+    /// Keeps the certificate of `member` with its secrets.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn set_secret_certificate(&self, member: &MemberName, cert: &Cert) -> Result<(), HomeError> {
+        let path = format!("members/{member}/openpgp.tsk");
+        let bytes = Zeroizing::new(cert.as_tsk().to_vec().map_err(|e| Self::damaged(&path, e))?);
+        Ok(self.disk.replace(&path, &bytes)?)
+    }
+
+    /// The secret of one key of `member`'s certificate, ready to sign or decrypt.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn key_pair(&self, member: &MemberName, fingerprint: &Fingerprint) -> Result<Option<pgp::crypto::KeyPair>, HomeError> {
+        let Some(cert) = self.secret_certificate(member)? else { return Ok(None) };
+        let found = cert.keys().secret().map(|k| k.key().clone()).find(|k| &k.fingerprint() == fingerprint);
+        let path = || format!("members/{member}/openpgp.tsk");
+        found.map(|key| key.into_keypair().map_err(|e| Self::damaged(&path(), e))).transpose()
+    }
+
+    /// The socket of the gpg-agent that has `member`'s secrets, if that is where they are.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn agent(&self, member: &MemberName) -> Result<Option<String>, HomeError> {
+        let path = format!("members/{member}/agent");
+        let Some(bytes) = self.disk.read(&path, KEY_FILE_BYTES_MAX)? else { return Ok(None) };
+        let text = String::from_utf8(bytes).map_err(|e| Self::damaged(&path, e))?;
+        Ok(Some(text.trim_end().to_owned()))
+    }
+
+    /// Remembers that a gpg-agent has `member`'s secrets.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn set_agent(&self, member: &MemberName, socket: &str) -> Result<(), HomeError> {
+        Ok(self.disk.replace(&format!("members/{member}/agent"), format!("{socket}\n").as_bytes())?)
+    }
+
+    /// Keeps a private key.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn set_key(&self, member: &MemberName, key: &PrivateKey) -> Result<(), HomeError> {
+        Ok(self.disk.replace(&key_path(member, key.slot, &key.public), key.file.as_bytes())?)
+    }
+
+    /// A private key's file, by its public half.
+    ///
+    /// # Errors
+    /// [`HomeError::NoKey`], if it is not here.
+    pub fn key(&self, member: &MemberName, slot: Slot, public: &str) -> Result<Zeroizing<String>, HomeError> {
+        let path = key_path(member, slot, public);
+        let bytes = self.disk.read(&path, KEY_FILE_BYTES_MAX)?.ok_or_else(|| HomeError::NoKey { member: member.clone(), slot })?;
+        String::from_utf8(bytes).map(Zeroizing::new).map_err(|_| Self::damaged(&path, "it is not text"))
+    }
+
+    /// The private key files of a slot that are here.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn key_files(&self, member: &MemberName, slot: Slot) -> Result<Vec<Zeroizing<String>>, HomeError> {
+        let directory = format!("members/{member}/{slot}");
+        let mut found = Vec::new();
+        for (name, _) in self.disk.list(&directory)?.iter().filter(|(n, _)| n.ends_with(".key")) {
+            let path = format!("{directory}/{name}");
+            if let Some(bytes) = self.disk.read(&path, KEY_FILE_BYTES_MAX)? {
+                found.push(String::from_utf8(bytes).map(Zeroizing::new).map_err(|_| Self::damaged(&path, "it is not text"))?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Destroys a private key; `false` if it was not here.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn destroy_key(&self, member: &MemberName, slot: Slot, public: &str) -> Result<bool, HomeError> {
+        Ok(self.disk.remove(&key_path(member, slot, public))?)
+    }
+
+    /// Removes the private halves of a member that was never admitted.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn forget(&self, member: &MemberName) -> Result<(), HomeError> {
+        for (path, _) in self.disk.walk(&format!("members/{member}"))? {
+            self.disk.remove(&path)?;
+            self.disk.prune(path.rsplit_once('/').map_or("", |(directory, _)| directory));
+        }
+        Ok(())
+    }
+}
+
+fn key_path(member: &MemberName, slot: Slot, public: &str) -> String {
+    format!("members/{member}/{slot}/{}.key", Digest::of(public.as_bytes()).short())
+}

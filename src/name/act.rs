@@ -1,0 +1,34 @@
+//! The names of acts: what a statement can do, and what a quorum rule can be about.
+
+use crate::words::words;
+
+words! {
+    /// What kind of change a statement makes.
+    ActName, "an act":
+    /// The first entry: the fleet's founders, policy and log.
+    Genesis = "genesis",
+    /// A new policy.
+    PolicyUpdate = "policy.update",
+    /// New members with their keys.
+    Enroll = "member.enroll",
+    /// Members leave, with a reason.
+    Retire = "member.retire",
+    /// An owner publishes new standby keys, or a new version of its certificate.
+    Publish = "key.publish",
+    /// Somebody vouches for a certificate, or takes that back.
+    Certify = "key.certify",
+    /// Standby keys become active.
+    Activate = "key.activate",
+    /// Deactivated keys were destroyed by their owner.
+    Destroy = "key.destroy",
+    /// A secret gets a (new) value.
+    Seal = "secret.seal",
+    /// A secret gets other recipients; its body stays.
+    Reseal = "secret.reseal",
+    /// A secret is removed.
+    Remove = "secret.remove",
+    /// An SSH certificate is issued.
+    SshIssue = "ssh.issue",
+    /// SSH certificates are revoked.
+    SshRevoke = "ssh.revoke",
+}

@@ -1,0 +1,62 @@
+//! Admitting: an authority certifies who asks, and the quorum enrols it.
+
+use super::OpsError;
+use super::act::signing_key;
+use crate::digest::Digest;
+use crate::fleet::{Draft, Fleet};
+use crate::home::Home;
+use crate::name::{Kind, MemberName};
+use crate::openpgp::{Certificate, Grant, amount_for, certify};
+use crate::statement::{Act, Enroll, Request, RequestedMember};
+
+/// Turns a request into the statement that admits its members. PoPs are certified by an authority of this home,
+/// authorities by its operators; services come certified by their PoP.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn admit(request: &[u8], reason: &str, home: &Home, fleet: &mut Fleet) -> Result<Draft, OpsError> {
+    let (parsed, ..) = Request::parse(request).map_err(|e| OpsError::Request(e.to_string()))?;
+    if parsed.log != fleet.log() {
+        return Err(OpsError::Request(format!("is for the log '{}', not for {}", crate::text::shown(&parsed.log), fleet.log())));
+    }
+    let mut changes = Vec::new();
+    let mut objects = vec![request.to_vec()];
+    for requested in &parsed.members {
+        let certificate = certified(requested, home, fleet)?;
+        changes.push(Enroll { cert: certificate.digest(), kind: requested.kind, member: requested.member.clone(), request: Digest::of(request) });
+        objects.push(certificate.bytes().to_vec());
+    }
+    Ok(Draft::with(Act::Enroll(changes), reason, objects))
+}
+
+fn certified(requested: &RequestedMember, home: &Home, fleet: &mut Fleet) -> Result<Certificate, OpsError> {
+    let name = &requested.member;
+    let own = Certificate::parse(&requested.cert).map_err(|problem| OpsError::Certificate { member: name.clone(), problem })?;
+    let policy = std::sync::Arc::clone(&fleet.state().policy.policy);
+    let (by, grant) = match requested.kind {
+        Kind::Operator | Kind::Service => return Ok(own),
+        Kind::Pop => (Kind::Authority, Grant::Pop { fleet: fleet.state().fleet.clone(), pop: name.host_label().clone() }),
+        Kind::Authority => (Kind::Operator, Grant::Authority { fleet: fleet.state().fleet.clone(), amount: amount_for(policy.fleet.vouching_operators) }),
+    };
+    let validity = policy.fleet.certifications.of(requested.kind);
+    let mut certificate = own;
+    let mut vouched = false;
+    for certifier in certifiers(home, fleet, by)? {
+        let public = fleet.certificate(&certifier)?;
+        if let Some(mut signer) = signing_key(home, &certifier, &public, &public.fingerprint())? {
+            certificate = certify(&certificate, &grant, signer.as_mut(), validity, fleet.now())?;
+            vouched = true;
+        }
+    }
+    match (vouched, by) {
+        (true, _) => Ok(certificate),
+        (false, Kind::Authority) => Err(OpsError::NoActor("authority to certify a PoP; run this where one is (casc1, for example)")),
+        (false, _) => Err(OpsError::NoActor("operator to certify an authority")),
+    }
+}
+
+/// The members of `kind` whose private halves are in this home.
+pub(super) fn certifiers(home: &Home, fleet: &Fleet, kind: Kind) -> Result<Vec<MemberName>, OpsError> {
+    let here = home.members()?;
+    Ok(here.into_iter().filter(|m| fleet.state().members.get(m).is_some_and(|s| s.is_active() && s.kind == kind)).collect())
+}

@@ -1,0 +1,220 @@
+//! Joining: a machine, or a person, makes its keys where they will be used and asks to be admitted.
+
+use rand::CryptoRng;
+
+use super::OpsError;
+use super::act::signing_key;
+use crate::enrolment::{Fresh, Setting, sign_request};
+use crate::fleet::Fleet;
+use crate::home::{Home, HomeError};
+use crate::name::{FleetName, Kind, Label, MemberName, Slot};
+use crate::openpgp::{self, Certificate, Fingerprint, Grant, Profile, certify, seal};
+use crate::statement::{Facts, Request, RequestedKey, RequestedMember};
+use crate::time::{Span, Time};
+
+/// The lifetime of an operator's certificate that is made before there is a policy to say so.
+const OPERATOR_VALIDITY: Span = Span::days(1095);
+
+/// Who wants to join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joining {
+    /// The machine or person; for services alone: their PoP, which is a member already.
+    pub member: MemberName,
+    /// What it is.
+    pub kind: Kind,
+    /// Services on it.
+    pub services: Vec<Label>,
+    /// What the network has to know about it.
+    pub facts: Facts,
+    /// The OpenPGP user id, for an operator.
+    pub user_id: Option<String>,
+}
+
+/// Makes keys in `home` and the request that asks for admission.
+///
+/// Effects in order: private halves in the home, then the request beside them. Run again it gives the same request; if it
+/// was interrupted before there was one, it begins anew, since nobody has seen those keys.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn ask(joining: &Joining, home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Result<Vec<u8>, OpsError> {
+    let owner = &joining.member;
+    let state = fleet.state();
+    let setting = Shared { fleet: state.fleet.clone(), log: state.log.clone(), profile: state.policy.policy.fleet.profile, now: fleet.now() };
+    let member_already = state.members.get(owner).is_some_and(|m| m.is_active());
+    let services: Vec<MemberName> = joining.services.iter().map(|s| MemberName::service(s.clone(), owner.host_label().clone())).collect();
+    if let Some(there) = services.iter().find(|s| fleet.state().members.get(*s).is_some_and(|m| m.is_active())) {
+        return Err(OpsError::Present(there.clone()));
+    }
+    if member_already && services.is_empty() {
+        return Err(OpsError::Present(owner.clone()));
+    }
+    let key = if member_already { services.first().unwrap_or(owner) } else { owner };
+    if let Some(request) = saved_request(home, key)? {
+        return Ok(request);
+    }
+    let certificates = fleet.state().policy.policy.fleet.certificates;
+    let mut requested = Vec::new();
+    let readers = recovery_keys(fleet)?;
+    let readers: Vec<(&Certificate, &str)> = readers.iter().map(|(c, k)| (c.as_ref(), k.as_str())).collect();
+    let envelope = Envelope { fleet: &setting.fleet, log: &setting.log, profile: setting.profile, now: setting.now };
+    if !member_already {
+        home.forget(owner)?;
+        let fresh = match (joining.kind, &joining.user_id) {
+            (Kind::Operator, Some(user_id)) => make_operator(owner, user_id, home, &setting.setting())?,
+            (kind, _) => {
+                let fresh = Fresh::generate(owner, kind, certificates.of(kind), &setting.setting(), rng)?;
+                keep(home, &fresh)?;
+                fresh
+            }
+        };
+        let own = Certificate::of(&fresh.cert).map_err(|problem| OpsError::Certificate { member: owner.clone(), problem })?;
+        requested.push(fresh.requested(&own, joining.facts.clone(), envelope.seal_revocation(&fresh, &readers)?));
+    }
+    let owner_certificate = match requested.first() {
+        Some(first) => Certificate::parse(&first.cert).map_err(|problem| OpsError::Certificate { member: owner.clone(), problem })?,
+        None => Certificate::clone(fleet.certificate(owner)?.as_ref()),
+    };
+    let elsewhere = || OpsError::KeyElsewhere { member: owner.clone(), slot: Slot::Sign };
+    let validity = fleet.state().policy.policy.fleet.certifications.service;
+    for service in &services {
+        home.forget(service)?;
+        let fresh = Fresh::generate(service, Kind::Service, certificates.service, &setting.setting(), rng)?;
+        keep(home, &fresh)?;
+        let own = Certificate::of(&fresh.cert).map_err(|problem| OpsError::Certificate { member: service.clone(), problem })?;
+        let mut primary = signing_key(home, owner, &owner_certificate, &owner_certificate.fingerprint())?.ok_or_else(elsewhere)?;
+        let certified = certify(&own, &Grant::Service, primary.as_mut(), validity, setting.now)?;
+        requested.push(fresh.requested(&certified, Facts::default(), envelope.seal_revocation(&fresh, &readers)?));
+    }
+    let signing = match requested.iter().find(|m| m.member == *owner) {
+        Some(own) => own.keys.iter().find(|k| k.slot == Slot::Sign && k.active).map(|k| k.key.clone()),
+        None => fleet.state().members.get(owner).and_then(|m| m.active(Slot::Sign)).map(|k| k.key.clone()),
+    };
+    let signing = signing.and_then(|k| Fingerprint::from_hex(&k).ok()).ok_or_else(elsewhere)?;
+    let mut signer = signing_key(home, owner, &owner_certificate, &signing)?.ok_or_else(elsewhere)?;
+    let request = Request::new(setting.now, setting.log.clone(), requested);
+    let bytes = sign_request(&request, owner, signer.as_mut(), &setting.fleet, setting.now)?;
+    home.disk().replace(&request_path(key), &bytes).map_err(HomeError::from)?;
+    home.set_pin(&fleet.pin())?;
+    Ok(bytes)
+}
+
+/// Makes an operator's keys and request for a fleet that is yet to be founded.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn ask_to_found(name: &MemberName, user_id: &str, fleet: &FleetName, profile: Profile, home: &Home, now: Time) -> Result<Vec<u8>, OpsError> {
+    if let Some(request) = saved_request(home, name)? {
+        return Ok(request);
+    }
+    home.forget(name)?;
+    let shared = Shared { fleet: fleet.clone(), log: format!("{fleet}/keys/1"), profile, now };
+    let fresh = make_operator(name, user_id, home, &shared.setting())?;
+    let own = Certificate::of(&fresh.cert).map_err(|problem| OpsError::Certificate { member: name.clone(), problem })?;
+    let signing = fresh.signing_key().ok_or(OpsError::NoActor("signing key"))?;
+    let mut signer = signing_key(home, name, &own, &signing)?.ok_or(OpsError::KeyElsewhere { member: name.clone(), slot: Slot::Sign })?;
+    let request = Request::new(now, shared.log.clone(), vec![fresh.requested(&own, Facts::default(), Vec::new())]);
+    let bytes = sign_request(&request, name, signer.as_mut(), fleet, now)?;
+    home.disk().replace(&request_path(name), &bytes).map_err(HomeError::from)?;
+    Ok(bytes)
+}
+
+/// The values that [`Setting`] borrows.
+struct Shared {
+    fleet: FleetName,
+    log: String,
+    profile: Profile,
+    now: Time,
+}
+
+impl Shared {
+    fn setting(&self) -> Setting<'_> {
+        Setting { fleet: &self.fleet, log: &self.log, profile: self.profile, now: self.now }
+    }
+}
+
+fn request_path(member: &MemberName) -> String {
+    format!("members/{member}/request")
+}
+
+fn saved_request(home: &Home, member: &MemberName) -> Result<Option<Vec<u8>>, OpsError> {
+    Ok(home.disk().read(&request_path(member), crate::limits::REQUEST_BYTES_MAX).map_err(HomeError::from)?)
+}
+
+/// Keeps a fresh member's private halves.
+fn keep(home: &Home, fresh: &Fresh) -> Result<(), OpsError> {
+    home.set_secret_certificate(&fresh.member, &fresh.cert)?;
+    for key in &fresh.private {
+        home.set_key(&fresh.member, key)?;
+    }
+    Ok(())
+}
+
+/// Makes an operator's certificate with a user id of her own choice.
+pub(super) fn make_operator(name: &MemberName, user_id: &str, home: &Home, setting: &Setting<'_>) -> Result<Fresh, OpsError> {
+    let made = openpgp::generate(Kind::Operator, user_id, setting.fleet, setting.profile, OPERATOR_VALIDITY, setting.now)?;
+    let keys = made.subkeys.iter().map(|(slot, f, usage)| RequestedKey { active: *usage != openpgp::Use::Standby, key: f.to_hex(), lane: None, slot: *slot });
+    let fresh = Fresh { member: name.clone(), kind: Kind::Operator, keys: keys.collect(), cert: made.cert, revocation: made.revocation, private: Vec::new() };
+    keep(home, &fresh)?;
+    Ok(fresh)
+}
+
+/// An operator whose keys a gpg-agent has: her certificate's newest signing and encryption keys, without standbys.
+pub(super) fn operator_from_agent(name: &MemberName, certificate: &Certificate, now: Time) -> Result<RequestedMember, OpsError> {
+    let bad = |problem: &str| OpsError::Impossible(format!("the certificate of {name} {problem}"));
+    let signing = certificate.flagged_key(Slot::Sign, now).ok_or_else(|| bad("has no key that may sign"))?;
+    let encryption = certificate.flagged_key(Slot::Openpgp, now).ok_or_else(|| bad("has no key that may encrypt"))?;
+    let key = |slot, fingerprint: Fingerprint| RequestedKey { active: true, key: fingerprint.to_hex(), lane: None, slot };
+    Ok(RequestedMember {
+        cert: certificate.bytes().to_vec(),
+        facts: Facts::default(),
+        keys: vec![key(Slot::Openpgp, encryption), key(Slot::Sign, signing)],
+        kind: Kind::Operator,
+        member: name.clone(),
+        revocation: Vec::new(),
+    })
+}
+
+/// The recovery operators' encryption keys.
+fn recovery_keys(fleet: &mut Fleet) -> Result<Vec<(std::sync::Arc<Certificate>, String)>, OpsError> {
+    let mut keys = Vec::new();
+    for operator in fleet.state().recovery_operators() {
+        let certificate = fleet.certificate(&operator)?;
+        let own: Vec<String> = fleet.state().encryption_keys(&operator).map(str::to_owned).collect();
+        keys.extend(own.into_iter().map(|k| (std::sync::Arc::clone(&certificate), k)));
+    }
+    Ok(keys)
+}
+
+/// What a message about a member's own certificate is sealed as.
+pub(super) struct Envelope<'a> {
+    pub fleet: &'a FleetName,
+    pub log: &'a str,
+    pub profile: Profile,
+    pub now: Time,
+}
+
+impl Envelope<'_> {
+    /// Seals a fresh member's revocation to `readers`; empty if there are none. It is there for the day on which the
+    /// machine cannot be asked, and useless to whoever steals the machine.
+    pub(super) fn seal_revocation(&self, fresh: &Fresh, readers: &[(&Certificate, &str)]) -> Result<Vec<u8>, OpsError> {
+        use sequoia_openpgp::serialize::MarshalInto as _;
+        let keys: Vec<_> = readers.iter().filter_map(|(c, k)| Fingerprint::from_hex(k).ok().and_then(|f| c.key(&f))).collect();
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let failed = |problem: String| OpsError::Impossible(format!("the revocation of {} cannot be sealed: {problem}", fresh.member));
+        let packet = sequoia_openpgp::Packet::from(fresh.revocation.clone()).to_vec().map_err(|e| failed(e.to_string()))?;
+        let envelope = openpgp::Envelope {
+            fleet: self.fleet.clone(),
+            origin: self.log.to_owned(),
+            address: format!("{}#revocation", fresh.member),
+            version: 1,
+            readers: crate::digest::Digest::of(b""),
+        };
+        // A service's primary key only certifies; for this one message it does not matter who signs.
+        let signer = fresh.cert.keys().secret().map(|k| k.key().clone()).find(|k| k.pk_algo().for_signing());
+        let signer = signer.ok_or_else(|| failed("no key".to_owned()))?.into_keypair().map_err(|e| failed(e.to_string()))?;
+        seal(&packet, &envelope, &keys, signer, self.profile, self.now).map_err(|e| failed(e.to_string()))
+    }
+}

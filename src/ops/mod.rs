@@ -1,0 +1,136 @@
+//! What people and machines do with a fleet: found, join, seal, open, rotate, catch up, revoke, issue.
+//!
+//! Each module takes an opened [`Fleet`] and the [`Home`] of whoever acts, and either gives an answer or a plan that can
+//! be shown, compared and carried out; the terminal, the clock and the environment are the caller's. Entropy is an
+//! argument, OpenPGP's own aside.
+
+mod act;
+mod admit;
+mod found;
+mod join;
+mod open;
+mod render;
+mod reseal;
+mod revoke;
+mod ring;
+mod rotate;
+mod seal;
+mod ssh;
+mod sync;
+
+use crate::fleet::FleetError;
+use crate::home::HomeError;
+use crate::name::{Address, MemberName, NameError, Slot};
+use crate::openpgp::{CertificateError, OpenpgpError, SealError};
+use crate::policy::PolicyError;
+use crate::state::{ReadersError, Void};
+
+pub use act::{carry_out, sequencer, signers};
+pub use admit::admit;
+pub use found::{Founded, Founder, Founding, found};
+pub use join::{Joining, ask, ask_to_found};
+pub use open::{Opened, open};
+pub use render::{mesh, node_files, wireguard_files};
+pub use reseal::{ResealPlan, plan_reseal};
+pub use revoke::{RevokePlan, plan_revoke};
+pub use ring::{Ring, export_ring};
+pub use rotate::{RotatePlan, Rotation, Selection, Skipped, plan_rotate};
+pub use seal::{SealPlan, plan_seal, plan_remove, seal};
+pub use ssh::{IssuePlan, issue_pending, plan_host, plan_user};
+pub use sync::{SyncPlan, destroy_private, plan_sync};
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpsError {
+    /// The fleet.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// The home.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// OpenPGP.
+    #[error(transparent)]
+    Openpgp(#[from] OpenpgpError),
+    /// A certificate.
+    #[error("the certificate of {member} {problem}")]
+    Certificate {
+        /// Whose.
+        member: MemberName,
+        /// What is wrong.
+        problem: CertificateError,
+    },
+    /// A policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A rule says no.
+    #[error(transparent)]
+    Void(#[from] Void),
+    /// A secret cannot be sealed or opened.
+    #[error("{address}: {source}")]
+    Seal {
+        /// Which.
+        address: Address,
+        /// Why.
+        source: SealError,
+    },
+    /// The policy gives the secret no readers, or not these.
+    #[error("{address}: {source}")]
+    Readers {
+        /// Which.
+        address: Address,
+        /// Why.
+        source: ReadersError,
+    },
+    /// A reader is not to be trusted now.
+    #[error("{address} cannot be sealed to {reader}: {problem}")]
+    Reader {
+        /// Which.
+        address: Address,
+        /// Who.
+        reader: MemberName,
+        /// Why.
+        problem: Void,
+    },
+    /// There is no such secret.
+    #[error("there is no secret {0}")]
+    NoSecret(Address),
+    /// There is no such member.
+    #[error("{0} is not a member of this fleet, or has left")]
+    NoMember(MemberName),
+    /// Nothing matches.
+    #[error("no active member matches '{0}'")]
+    NoMatch(String),
+    /// This home cannot do it.
+    #[error("this home has no {0}")]
+    NoActor(&'static str),
+    /// A key that is needed is elsewhere.
+    #[error("the {slot} key of {member} is not in this home")]
+    KeyElsewhere {
+        /// Whose.
+        member: MemberName,
+        /// The slot.
+        slot: Slot,
+    },
+    /// A request that cannot be used.
+    #[error("the request {0}")]
+    Request(String),
+    /// A file or directory is in the way.
+    #[error("{0} is not empty; a new fleet needs a place of its own")]
+    InTheWay(String),
+    /// A member of that name is in this home already.
+    #[error("{0} is in this home already")]
+    Present(MemberName),
+    /// SSH.
+    #[error("SSH: {0}")]
+    Ssh(String),
+    /// The mesh has faults.
+    #[error("the mesh has faults:\n{0}")]
+    Mesh(String),
+    /// Something else that was asked is impossible.
+    #[error("{0}")]
+    Impossible(String),
+}

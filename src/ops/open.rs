@@ -1,0 +1,95 @@
+//! Opening a secret.
+
+use sequoia_openpgp as pgp;
+
+use pgp::crypto::Decryptor;
+use zeroize::Zeroizing;
+
+use super::OpsError;
+use crate::fleet::Fleet;
+use crate::gpg_agent::{Agent, AgentDecryptor};
+use crate::home::Home;
+use crate::name::{Address, MemberName};
+use crate::openpgp::{Envelope, Fingerprint, SealError};
+use crate::state::LiveSecret;
+use crate::time::Time;
+
+/// A secret, opened.
+pub struct Opened {
+    /// The value; wiped when dropped.
+    pub value: Zeroizing<Vec<u8>>,
+    /// Its version.
+    pub version: u64,
+    /// Who sealed it.
+    pub author: MemberName,
+    /// When.
+    pub sealed: Time,
+    /// Whose compromise burned it, if it is burned.
+    pub burned: Option<MemberName>,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Opened(version {}, ..)", self.version)
+    }
+}
+
+/// Opens the secret at `address` with whatever key of this home is a recipient (`only` picks the member). The file has to
+/// be the one that the log has, signed inside by the author that the log names, for this address and version.
+///
+/// # Errors
+/// [`OpsError`]; [`SealError::NotForUs`] if no key here is a recipient.
+pub fn open(address: &Address, only: Option<&MemberName>, home: &Home, fleet: &mut Fleet) -> Result<Opened, OpsError> {
+    let state = fleet.state();
+    let secret = state.secrets.get(address).ok_or_else(|| OpsError::NoSecret(address.clone()))?;
+    let live = secret.live.clone().ok_or_else(|| OpsError::NoSecret(address.clone()))?;
+    let version = secret.version;
+    let envelope = Envelope {
+        fleet: state.fleet.clone(),
+        origin: state.log.clone(),
+        address: address.to_string(),
+        version,
+        readers: live.readers_signed,
+    };
+    let file = fleet.store().sealed(address, &live.file).map_err(crate::fleet::FleetError::from)?;
+    let mut own = decryptors(&live, only, home, fleet)?;
+    let failed = |source| OpsError::Seal { address: address.clone(), source };
+    if own.is_empty() {
+        return Err(failed(SealError::NotForUs));
+    }
+    let author_key = Fingerprint::from_hex(&live.author_key).map_err(|_| failed(SealError::Signature))?;
+    let certificate = fleet.certificate(&live.author)?;
+    let key = certificate.key(&author_key).ok_or_else(|| failed(SealError::Signature))?;
+    let opened = crate::openpgp::open(&file, &envelope, &mut own, key).map_err(failed)?;
+    Ok(Opened { value: opened.value, version, author: live.author, sealed: opened.signed, burned: live.burned.map(|(_, by)| by) })
+}
+
+/// A key of this home and what decrypts with it.
+pub(super) type OwnKey = (Fingerprint, Box<dyn Decryptor>);
+
+/// The keys of this home that a secret is sealed to.
+pub(super) fn decryptors(live: &LiveSecret, only: Option<&MemberName>, home: &Home, fleet: &mut Fleet) -> Result<Vec<OwnKey>, OpsError> {
+    let mut own: Vec<OwnKey> = Vec::new();
+    let here = home.members()?;
+    for (member, keys) in live.readers.iter().filter(|(m, _)| here.contains(m) && only.is_none_or(|o| o == *m)) {
+        for fingerprint in keys.iter().filter_map(|k| Fingerprint::from_hex(k).ok()) {
+            if let Some(key) = decryptor(home, member, &fingerprint, fleet)? {
+                own.push((fingerprint, key));
+            }
+        }
+    }
+    Ok(own)
+}
+
+/// What decrypts with one key of a member: its secret in the home, or the gpg-agent that the home names.
+pub(super) fn decryptor(home: &Home, member: &MemberName, fingerprint: &Fingerprint, fleet: &mut Fleet) -> Result<Option<Box<dyn Decryptor>>, OpsError> {
+    if let Some(pair) = home.key_pair(member, fingerprint)? {
+        return Ok(Some(Box::new(pair)));
+    }
+    let Some(socket) = home.agent(member)? else { return Ok(None) };
+    let certificate = fleet.certificate(member)?;
+    let Some(key) = certificate.key(fingerprint) else { return Ok(None) };
+    let problem = |e: crate::gpg_agent::AgentError| OpsError::Impossible(format!("gpg-agent, for {member}: {e}"));
+    let agent = Agent::connect(std::path::Path::new(&socket)).map_err(problem)?;
+    Ok(Some(Box::new(AgentDecryptor::new(agent, key).map_err(problem)?)))
+}

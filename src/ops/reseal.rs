@@ -1,0 +1,91 @@
+//! Resealing: other recipients around the same encrypted body. Needs one key that opens it now; the body is not opened.
+
+use super::OpsError;
+use super::open::decryptors;
+use super::seal::recipient_keys;
+use crate::digest::Digest;
+use crate::fleet::{Draft, Fleet};
+use crate::home::Home;
+use crate::limits::CHANGES_MAX;
+use crate::name::{Address, Glob};
+use crate::openpgp::Sealed;
+use crate::state::Drift;
+use crate::statement::{Act, Reseal};
+
+/// Secrets whose recipients are not those of policy and log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResealPlan {
+    /// Those that a key of this home opens.
+    pub drifted: Vec<Drift>,
+    /// Those that none does.
+    pub elsewhere: Vec<Drift>,
+}
+
+/// Finds what has drifted among the secrets that match.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn plan_reseal(pattern: Option<&Glob>, home: &Home, fleet: &mut Fleet) -> Result<ResealPlan, OpsError> {
+    let mut plan = ResealPlan { drifted: Vec::new(), elsewhere: Vec::new() };
+    let state = fleet.state();
+    let matches = |a: &Address| pattern.is_none_or(|p| p.matches(&a.to_string()));
+    let drifts: Vec<(Drift, _)> =
+        state.live_secrets().filter(|(a, _)| matches(a)).filter_map(|(a, s)| state.drift(a, s).map(|d| (d, s.clone()))).collect();
+    for (drift, secret) in drifts {
+        // A secret whose owner has left has nobody to be sealed to but those who could read it to replace it.
+        if fleet.state().readers(&drift.address).is_err() {
+            continue;
+        }
+        let here = !decryptors(&secret, None, home, fleet)?.is_empty();
+        if here { plan.drifted.push(drift) } else { plan.elsewhere.push(drift) }
+    }
+    Ok(plan)
+}
+
+impl ResealPlan {
+    /// The statements that carry it out.
+    ///
+    /// # Errors
+    /// [`OpsError`].
+    pub fn drafts(&self, reason: &str, home: &Home, fleet: &mut Fleet) -> Result<Vec<Draft>, OpsError> {
+        let mut drafts = Vec::new();
+        for part in self.drifted.chunks(CHANGES_MAX) {
+            let mut changes = Vec::new();
+            let mut objects = Vec::new();
+            for drift in part {
+                let (change, set, file) = resealed(&drift.address, home, fleet)?;
+                changes.push(change);
+                objects.extend([set, file]);
+            }
+            drafts.push(Draft::with(Act::Reseal(changes), reason, objects));
+        }
+        Ok(drafts)
+    }
+}
+
+fn resealed(address: &Address, home: &Home, fleet: &mut Fleet) -> Result<(Reseal, Vec<u8>, Vec<u8>), OpsError> {
+    let secret = fleet.state().secrets.get(address).cloned().ok_or_else(|| OpsError::NoSecret(address.clone()))?;
+    let live = secret.live.ok_or_else(|| OpsError::NoSecret(address.clone()))?;
+    let readers = fleet.state().readers(address).map_err(|source| OpsError::Readers { address: address.clone(), source })?;
+    for reader in &readers {
+        fleet.check_vouched(reader).map_err(|problem| OpsError::Reader { address: address.clone(), reader: reader.clone(), problem })?;
+    }
+    let set = fleet.state().recipient_set(readers);
+    let keys = recipient_keys(address, &set, fleet)?;
+    let keys: Vec<_> = keys.iter().filter_map(|(certificate, f)| certificate.key(f)).collect();
+    let mut own = decryptors(&live, None, home, fleet)?;
+    let old = fleet.store().sealed(address, &live.file).map_err(crate::fleet::FleetError::from)?;
+    let failed = |source| OpsError::Seal { address: address.clone(), source };
+    let file = crate::openpgp::reseal(&old, &mut own, &keys).map_err(failed)?;
+    let body = Sealed::parse(&file).map_err(|e| failed(e.into()))?.body_digest();
+    let set = set.to_bytes();
+    let change = Reseal {
+        address: address.clone(),
+        body,
+        file: Digest::of(&file),
+        generation: secret.generation + 1,
+        prev: secret.prev,
+        recipients: Digest::of(&set),
+    };
+    Ok((change, set, file))
+}

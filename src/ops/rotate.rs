@@ -1,0 +1,115 @@
+//! Rotation: promoting standby keys. The plan is a value; what is shown is what is carried out.
+
+use serde::Serialize;
+
+use super::OpsError;
+use crate::digest::Digest;
+use crate::fleet::Draft;
+use crate::limits::CHANGES_MAX;
+use crate::name::{Glob, MemberName, Slot};
+use crate::state::State;
+use crate::statement::{Act, Activate};
+use crate::time::Time;
+
+/// What to rotate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// Which members; none means everybody.
+    pub members: Option<Glob>,
+    /// Which slot; none means every slot.
+    pub slot: Option<Slot>,
+    /// Only what is due.
+    pub due: bool,
+}
+
+/// One promotion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rotation {
+    /// Whose.
+    pub member: MemberName,
+    /// The slot.
+    pub slot: Slot,
+    /// The key that is active now, if any.
+    pub from: Option<String>,
+    /// The standby that becomes active.
+    pub to: String,
+    /// Whether its cryptoperiod is over.
+    pub scheduled: bool,
+    generation: u64,
+    prev: Digest,
+}
+
+/// A slot that cannot be rotated now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// Whose.
+    pub member: MemberName,
+    /// The slot.
+    pub slot: Slot,
+    /// Why.
+    pub why: String,
+}
+
+/// What a rotation will do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RotatePlan {
+    /// The promotions, by member and slot.
+    pub rotations: Vec<Rotation>,
+    /// What was asked for and cannot be done.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Plans a rotation. The log's own key is not among what rotates so: it changes by an act of its own.
+///
+/// # Errors
+/// [`OpsError::NoMatch`], if the pattern matches no active member.
+pub fn plan_rotate(selection: &Selection, state: &State, now: Time) -> Result<RotatePlan, OpsError> {
+    let mut plan = RotatePlan { rotations: Vec::new(), skipped: Vec::new() };
+    let matches = |name: &MemberName| selection.members.as_ref().is_none_or(|g| g.matches(&name.to_string()));
+    let mut matched = false;
+    for (name, member) in state.members.iter().filter(|(n, m)| m.is_active() && matches(n)) {
+        matched = true;
+        for (&slot, keys) in member.slots.iter().filter(|(s, _)| **s != Slot::Log && selection.slot.is_none_or(|wanted| wanted == **s)) {
+            let period = state.policy.policy.fleet.cryptoperiod(slot);
+            let since = keys.active().and_then(|k| k.activated);
+            let due = since.is_none_or(|s| now >= s.plus(period));
+            if selection.due && !due {
+                continue;
+            }
+            match keys.standbys().next() {
+                Some(standby) => plan.rotations.push(Rotation {
+                    member: name.clone(),
+                    slot,
+                    from: keys.active().map(|k| k.key.clone()),
+                    to: standby.key.clone(),
+                    scheduled: due,
+                    generation: keys.generation + 1,
+                    prev: keys.prev,
+                }),
+                None => {
+                    let why = format!("it has no standby key; {} makes one when it next runs 'keys sync'", name.owner());
+                    plan.skipped.push(Skipped { member: name.clone(), slot, why });
+                }
+            }
+        }
+    }
+    match (&selection.members, matched) {
+        (Some(glob), false) => Err(OpsError::NoMatch(glob.to_string())),
+        _ => Ok(plan),
+    }
+}
+
+impl RotatePlan {
+    /// The statements that carry it out. Scheduled and unscheduled promotions are apart, since they need different quorums.
+    pub fn drafts(&self, reason: &str) -> Vec<Draft> {
+        let mut drafts = Vec::new();
+        for scheduled in [true, false] {
+            let of_kind: Vec<&Rotation> = self.rotations.iter().filter(|r| r.scheduled == scheduled).collect();
+            for part in of_kind.chunks(CHANGES_MAX) {
+                let changes = part.iter().map(|r| Activate { generation: r.generation, key: r.to.clone(), member: r.member.clone(), prev: r.prev, slot: r.slot });
+                drafts.push(Draft::bare(Act::Activate(changes.collect()), reason));
+            }
+        }
+        drafts
+    }
+}

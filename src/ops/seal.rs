@@ -1,0 +1,144 @@
+//! Sealing a value, and removing a secret.
+
+use sequoia_openpgp as pgp;
+
+use super::OpsError;
+use super::act::signing_key;
+use crate::digest::Digest;
+use crate::fleet::{Draft, Fleet};
+use crate::home::Home;
+use crate::name::{Address, Kind, MemberName, Slot};
+use crate::openpgp::{Certificate, Envelope, Fingerprint, Sealed};
+use crate::statement::{Act, RecipientSet, Remove, Seal};
+
+/// What sealing a secret will do: all of it but the value, which is read last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealPlan {
+    /// Where.
+    pub address: Address,
+    /// The value's version after it.
+    pub version: u64,
+    /// Who will be able to read it, with their keys.
+    pub recipients: RecipientSet,
+    /// Who could read the version before, if there was one.
+    pub before: Option<Vec<MemberName>>,
+    generation: u64,
+    prev: Option<Digest>,
+}
+
+/// Plans to seal a value at `address`: readers by policy, each checked to be trusted now. A reader that is expired,
+/// revoked or unvouched is an error that names it, never left out in silence.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn plan_seal(address: &Address, fleet: &mut Fleet) -> Result<SealPlan, OpsError> {
+    let readers = fleet.state().readers(address).map_err(|source| OpsError::Readers { address: address.clone(), source })?;
+    for reader in &readers {
+        let bad = |problem| OpsError::Reader { address: address.clone(), reader: reader.clone(), problem };
+        fleet.check_vouched(reader).map_err(bad)?;
+        if fleet.state().encryption_keys(reader).next().is_none() {
+            return Err(bad(crate::state::Void::Slots { member: reader.clone(), problem: "no key to seal to".to_owned() }));
+        }
+    }
+    let state = fleet.state();
+    let before = state.secrets.get(address);
+    Ok(SealPlan {
+        address: address.clone(),
+        version: before.map_or(0, |s| s.version) + 1,
+        recipients: state.recipient_set(readers),
+        before: before.and_then(|s| s.live.as_ref()).map(|live| live.readers.keys().cloned().collect()),
+        generation: before.map_or(0, |s| s.generation) + 1,
+        prev: before.map(|s| s.prev),
+    })
+}
+
+/// Seals `value` as planned, signed by the first operator of this home (or `author`); gives the statement to sign.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn seal(plan: &SealPlan, value: &[u8], reason: &str, author: Option<&MemberName>, home: &Home, fleet: &mut Fleet) -> Result<Draft, OpsError> {
+    let address = &plan.address;
+    let (_, fingerprint, signer) = author_key(author, home, fleet)?;
+    let state = fleet.state();
+    let envelope = Envelope {
+        fleet: state.fleet.clone(),
+        origin: state.log.clone(),
+        address: address.to_string(),
+        version: plan.version,
+        readers: plan.recipients.names_digest(),
+    };
+    let profile = state.policy.policy.fleet.profile;
+    let keys = recipient_keys(address, &plan.recipients, fleet)?;
+    let keys: Vec<_> = keys.iter().filter_map(|(certificate, f)| certificate.key(f)).collect();
+    let failed = |source| OpsError::Seal { address: address.clone(), source };
+    let file = crate::openpgp::seal(value, &envelope, &keys, signer, profile, fleet.now()).map_err(failed)?;
+    let body = Sealed::parse(&file).map_err(|e| failed(e.into()))?.body_digest();
+    let set = plan.recipients.to_bytes();
+    let change = Seal {
+        address: address.clone(),
+        author: fingerprint.to_hex(),
+        body,
+        file: Digest::of(&file),
+        generation: plan.generation,
+        prev: plan.prev,
+        recipients: Digest::of(&set),
+        version: plan.version,
+    };
+    Ok(Draft::with(Act::Seal(vec![change]), reason, vec![set, file]))
+}
+
+/// The statement that removes a secret.
+///
+/// # Errors
+/// [`OpsError::NoSecret`].
+pub fn plan_remove(address: &Address, reason: &str, fleet: &Fleet) -> Result<Draft, OpsError> {
+    let secret = fleet.state().secrets.get(address).filter(|s| s.live.is_some()).ok_or_else(|| OpsError::NoSecret(address.clone()))?;
+    let change = Remove { address: address.clone(), generation: secret.generation + 1, prev: secret.prev };
+    Ok(Draft::bare(Act::Remove(vec![change]), reason))
+}
+
+type BoxedSigner = Box<dyn pgp::crypto::Signer + Send + Sync>;
+
+/// Who seals: `author`, or the first operator here, or the first PoP.
+fn author_key(author: Option<&MemberName>, home: &Home, fleet: &mut Fleet) -> Result<(MemberName, Fingerprint, BoxedSigner), OpsError> {
+    let mut here: Vec<(Kind, MemberName)> = Vec::new();
+    for member in home.members()? {
+        if let Some(found) = fleet.state().members.get(&member).filter(|m| m.is_active() && author.is_none_or(|a| *a == member)) {
+            here.push((found.kind, member));
+        }
+    }
+    here.sort();
+    for (_, member) in here {
+        let key = fleet.state().members.get(&member).and_then(|m| m.active(Slot::Sign)).and_then(|k| Fingerprint::from_hex(&k.key).ok());
+        let Some(fingerprint) = key else { continue };
+        let certificate = fleet.certificate(&member)?;
+        if let Some(signer) = signing_key(home, &member, &certificate, &fingerprint)? {
+            return Ok((member, fingerprint, signer));
+        }
+    }
+    match author {
+        Some(member) => Err(OpsError::KeyElsewhere { member: member.clone(), slot: Slot::Sign }),
+        None => Err(OpsError::NoActor("member of this fleet who can sign a secret")),
+    }
+}
+
+/// A certificate and the key in it to seal to.
+pub(super) type RecipientKey = (std::sync::Arc<Certificate>, Fingerprint);
+
+/// The keys of a recipient set, each found in its member's certificate by fingerprint.
+pub(super) fn recipient_keys(address: &Address, set: &RecipientSet, fleet: &mut Fleet) -> Result<Vec<RecipientKey>, OpsError> {
+    let mut keys = Vec::new();
+    for (reader, fingerprints) in &set.readers {
+        let certificate = fleet.certificate(reader)?;
+        for text in fingerprints {
+            let fingerprint = Fingerprint::from_hex(text).ok().filter(|f| certificate.key(f).is_some());
+            let fingerprint = fingerprint.ok_or_else(|| OpsError::Reader {
+                address: address.clone(),
+                reader: reader.clone(),
+                problem: crate::state::Void::Key { member: reader.clone(), slot: Slot::Openpgp, key: text.clone(), problem: "is not in the certificate".to_owned() },
+            })?;
+            keys.push((std::sync::Arc::clone(&certificate), fingerprint));
+        }
+    }
+    Ok(keys)
+}

@@ -1,0 +1,175 @@
+//! Issuing SSH certificates: first the statement, then the signature.
+//!
+//! The log decides what is signed; [`issue_pending`] then signs whatever the log has decided and nobody has signed yet,
+//! so an issuance that was interrupted between the two is finished by whoever runs next.
+
+use std::collections::BTreeSet;
+
+use rand::CryptoRng;
+
+use super::OpsError;
+use crate::disk::Created;
+use crate::fleet::{Draft, Fleet};
+use crate::home::{Home, HomeError};
+use crate::limits::KEY_FILE_BYTES_MAX;
+use crate::name::{Glob, Kind, MemberName, Slot};
+use crate::ssh::{
+    CaSigner, CertificateBody, CertificateFields, CertificateKind, KeyId, Nonce, Principal, Serial, SshCertificate, SshPrivateKey, SshPublicKey, issue,
+};
+use crate::state::{KeyState, Member, State};
+use crate::statement::{Act, Issue};
+use crate::store::issued_path;
+use crate::time::{Span, Time};
+
+/// How far before the present a certificate begins, for hosts whose clock is behind.
+const BACKDATE: Span = Span(300);
+
+/// SSH certificates to be decided.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct IssuePlan {
+    /// One statement each.
+    pub issues: Vec<Issue>,
+}
+
+impl IssuePlan {
+    /// The statements.
+    pub fn drafts(&self, reason: &str) -> Vec<Draft> {
+        self.issues.iter().map(|issue| Draft::bare(Act::SshIssue(issue.clone()), reason)).collect()
+    }
+}
+
+/// Plans certificates for the host keys, active and standby, of every PoP that matches: those that have none, or one
+/// past its renewal; all of them if `again`.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn plan_host(pattern: Option<&Glob>, again: bool, fleet: &Fleet, rng: &mut impl CryptoRng) -> Result<IssuePlan, OpsError> {
+    let (state, now) = (fleet.state(), fleet.now());
+    let mut plan = IssuePlan::default();
+    let matches = |n: &MemberName| pattern.is_none_or(|p| p.matches(&n.to_string()));
+    let pops: Vec<(&MemberName, &Member)> = state.members.iter().filter(|(n, m)| m.is_active() && m.kind == Kind::Pop && matches(n)).collect();
+    if let (Some(pattern), true) = (pattern, pops.is_empty()) {
+        return Err(OpsError::NoMatch(pattern.to_string()));
+    }
+    for (name, member) in pops {
+        let terms = state.ssh_terms(name, CertificateKind::Host).map_err(OpsError::Ssh)?;
+        let ca = active_ca(state, Slot::SshHostCa)?;
+        let renew_after = state.policy.policy.ssh.host_rule(name).map_or(Span(0), |r| r.renew_after);
+        for key in member.slot(Slot::SshHost).into_iter().flat_map(crate::state::SlotKeys::usable) {
+            let subject = parse_key(&key.key)?;
+            let current = current_host_certificate(state, name, &subject, &ca, now);
+            if !again && current.is_some_and(|after| now.since(after) < renew_after) {
+                continue;
+            }
+            let key_id = key_id(&format!("host {name}"))?;
+            let fields = CertificateFields {
+                kind: CertificateKind::Host,
+                ca: ca.clone(),
+                subject,
+                key_id,
+                principals: terms.principals.clone(),
+                valid_after: now.minus(BACKDATE),
+                valid_before: now.plus(terms.lifetime),
+                critical_options: terms.critical_options.clone(),
+                extensions: BTreeSet::new(),
+                nonce: Nonce::random(rng),
+            };
+            plan.issues.push(Issue { certificate: CertificateBody::new(fields).map_err(|e| OpsError::Ssh(e.to_string()))?, member: name.clone() });
+        }
+    }
+    Ok(plan)
+}
+
+/// Plans a certificate for a person's key: the principals that the policy gives (`only` picks some), for at most the
+/// policy's lifetime.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn plan_user(
+    member: &MemberName, key: &SshPublicKey, only: &BTreeSet<Principal>, lifetime: Option<Span>, fleet: &Fleet, rng: &mut impl CryptoRng,
+) -> Result<IssuePlan, OpsError> {
+    let (state, now) = (fleet.state(), fleet.now());
+    let terms = state.ssh_terms(member, CertificateKind::User).map_err(OpsError::Ssh)?;
+    if let Some(stranger) = only.iter().find(|p| !terms.principals.contains(*p)) {
+        let known = terms.principals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(OpsError::Ssh(format!("policy/ssh.toml does not give {member} the principal '{stranger}'; it gives {known}")));
+    }
+    let fields = CertificateFields {
+        kind: CertificateKind::User,
+        ca: active_ca(state, Slot::SshUserCa)?,
+        subject: key.clone(),
+        key_id: key_id(&format!("user {member}"))?,
+        principals: if only.is_empty() { terms.principals } else { only.clone() },
+        valid_after: now.minus(BACKDATE),
+        valid_before: now.plus(lifetime.unwrap_or(terms.lifetime).min(terms.lifetime)),
+        critical_options: terms.critical_options,
+        extensions: terms.extensions,
+        nonce: Nonce::random(rng),
+    };
+    let certificate = CertificateBody::new(fields).map_err(|e| OpsError::Ssh(e.to_string()))?;
+    Ok(IssuePlan { issues: vec![Issue { certificate, member: member.clone() }] })
+}
+
+/// When the newest certificate for a host key by the CA that is active now began, if it is still good.
+fn current_host_certificate(state: &State, name: &MemberName, subject: &SshPublicKey, ca: &SshPublicKey, now: Time) -> Option<Time> {
+    let of_key = state.issued.iter().filter(|(serial, i)| i.member == *name && !state.revoked_serials.contains(*serial)).map(|(_, i)| i.certificate.fields());
+    of_key.filter(|f| f.subject == *subject && f.ca == *ca && f.valid_before > now).map(|f| f.valid_after).max()
+}
+
+fn active_ca(state: &State, slot: Slot) -> Result<SshPublicKey, OpsError> {
+    let keys = state.authority_keys(slot);
+    let active = keys.iter().find(|(_, k)| k.state == KeyState::Active);
+    active.map(|(_, k)| parse_key(&k.key)).unwrap_or_else(|| Err(OpsError::Ssh(format!("the fleet has no active {slot} key"))))
+}
+
+fn parse_key(text: &str) -> Result<SshPublicKey, OpsError> {
+    text.parse().map_err(|e: crate::ssh::KeyError| OpsError::Ssh(e.to_string()))
+}
+
+fn key_id(text: &str) -> Result<KeyId, OpsError> {
+    text.parse().map_err(|e: crate::ssh::WordError| OpsError::Ssh(e.to_string()))
+}
+
+/// Signs every certificate that the log has decided, that is still of use, whose CA key is in this home and that nobody
+/// has signed yet. Gives the serials and the certificates that are there now.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn issue_pending(home: &Home, fleet: &Fleet) -> Result<Vec<(u64, SshCertificate)>, OpsError> {
+    let (state, disk) = (fleet.state(), fleet.store().disk());
+    let mut signed = Vec::new();
+    let now = fleet.now();
+    let wanted = state.issued.iter().filter(|(s, i)| !state.revoked_serials.contains(*s) && i.certificate.fields().valid_before > now);
+    for (&number, issued) in wanted {
+        let path = issued_path(number);
+        if disk.read(&path, KEY_FILE_BYTES_MAX).map_err(crate::fleet::FleetError::from)?.is_some() {
+            continue;
+        }
+        let (Some(serial), Some(ca)) = (Serial::new(number), ca_signer(&issued.certificate, home, state)?) else { continue };
+        let certificate = issue(&issued.certificate, serial, &ca).map_err(|e| OpsError::Ssh(e.to_string()))?;
+        let line = format!("{}\n", certificate.to_line());
+        let _: Created = disk.create(&path, line.as_bytes()).map_err(crate::fleet::FleetError::from)?;
+        signed.push((number, certificate));
+    }
+    Ok(signed)
+}
+
+/// The CA's private key for a certificate, if it is in this home.
+fn ca_signer(body: &CertificateBody, home: &Home, state: &State) -> Result<Option<CaSigner>, OpsError> {
+    let slot = match body.fields().kind {
+        CertificateKind::Host => Slot::SshHostCa,
+        CertificateKind::User => Slot::SshUserCa,
+    };
+    let public = body.fields().ca.to_string();
+    for (name, _) in state.authority_keys(slot).into_iter().filter(|(_, k)| k.key == public) {
+        match home.key(name, slot, &public) {
+            Ok(text) => {
+                let key = SshPrivateKey::from_openssh(&text).map_err(|e| OpsError::Ssh(e.to_string()))?;
+                return Ok(Some(CaSigner::from(key)));
+            }
+            Err(HomeError::NoKey { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(None)
+}

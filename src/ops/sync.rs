@@ -1,0 +1,316 @@
+//! Catching up: what a member's own machine does when it next runs. It makes the standby keys that are missing, brings
+//! its certificate into line with the log, renews what it vouches for, and reseals its own secrets to its new keys.
+//!
+//! Effects in order: private halves in the home, then the statements. Interrupted in between, the next run finds the
+//! private half that nobody knows yet and uses it.
+
+use std::collections::BTreeSet;
+
+use rand::CryptoRng;
+
+use super::OpsError;
+use super::act::signing_key;
+use super::admit::certifiers;
+use super::reseal::plan_reseal;
+use crate::enrolment::private_key;
+use crate::fleet::{Draft, Fleet};
+use crate::home::Home;
+use crate::log::note::SignerKey;
+use crate::limits::CHANGES_MAX;
+use crate::name::{Address, Kind, MemberName, Slot};
+use crate::openpgp::{self, Certificate, Fingerprint, Grant, Use, certify};
+use crate::ssh::SshPrivateKey;
+use crate::state::{KeyState, SlotKeys};
+use crate::statement::{Act, Certify, Destroy, Publish, PublishedKey};
+use crate::wireguard::{Lane, WgPrivateKey};
+
+/// What catching up has prepared.
+#[derive(Debug, Default)]
+pub struct SyncPlan {
+    /// Statements to sign.
+    pub drafts: Vec<Draft>,
+    /// What was done, for people.
+    pub done: Vec<String>,
+    /// Members and secrets with a statement on the way.
+    busy: Busy,
+}
+
+/// Subjects that a statement which waits, or is being made, will change: another one would make it stale.
+#[derive(Debug, Default)]
+struct Busy {
+    members: BTreeSet<MemberName>,
+    addresses: BTreeSet<Address>,
+    keys: BTreeSet<String>,
+}
+
+impl Busy {
+    fn note(&mut self, act: &Act) {
+        match act {
+            Act::Publish(list) => self.members.extend(list.iter().map(|c| c.member.clone())),
+            Act::Certify(list) => self.members.extend(list.iter().map(|c| c.member.clone())),
+            Act::Reseal(list) => self.addresses.extend(list.iter().map(|c| c.address.clone())),
+            Act::Seal(list) => self.addresses.extend(list.iter().map(|c| c.address.clone())),
+            Act::Destroy(list) => self.keys.extend(list.iter().map(|c| c.key.clone())),
+            Act::Genesis(_) | Act::PolicyUpdate(_) | Act::Enroll(_) | Act::Retire(_) | Act::Activate(_) | Act::Remove(_) | Act::SshIssue(_) | Act::SshRevoke(_) => {}
+        }
+    }
+}
+
+/// Prepares whatever the members of this home owe. What one round makes possible the next one does: call it again until
+/// it gives nothing.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn plan_sync(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Result<SyncPlan, OpsError> {
+    let mut plan = SyncPlan::default();
+    for proposal in fleet.proposals()? {
+        plan.busy.note(&proposal.signed.statement.act);
+    }
+    for member in home.members()? {
+        let known = fleet.state().members.get(&member).filter(|m| m.is_active()).map(|m| m.kind);
+        let Some(kind) = known else { continue };
+        // Whose secrets lie in an agent has her own ways to make keys.
+        if plan.busy.members.contains(&member) || home.secret_certificate(&member)?.is_none() {
+            continue;
+        }
+        let mut keys = Vec::new();
+        for &slot in Slot::of(kind).iter().filter(|s| !s.is_openpgp()) {
+            keys.extend(missing_standby(&member, slot, home, fleet, rng)?);
+        }
+        publish(&member, kind, keys, home, fleet, &mut plan)?;
+    }
+    renew_certifications(home, fleet, &mut plan)?;
+    reseal_own(home, fleet, &mut plan)?;
+    destroy_unneeded(home, fleet, &mut plan)?;
+    Ok(plan)
+}
+
+/// Reseals, to the keys that the log has now, the secrets that a member of this home reads. Which readers there are does
+/// not change by it.
+fn reseal_own(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<(), OpsError> {
+    let mut reseal = plan_reseal(None, home, fleet)?;
+    reseal.drifted.retain(|d| d.missing.is_empty() && !plan.busy.addresses.contains(&d.address));
+    // Members whose keys are about to change would make it drift again at once.
+    reseal.drifted.retain(|d| d.outdated.iter().all(|m| !plan.busy.members.contains(m)));
+    for drift in &reseal.drifted {
+        plan.done.push(format!("{}: resealed to the keys of today", drift.address));
+    }
+    plan.drafts.extend(reseal.drafts("catching up", home, fleet)?);
+    Ok(())
+}
+
+/// Declares deactivated keys destroyed that nothing needs any more. The private halves go once the log has it, see
+/// [`destroy_private`].
+fn destroy_unneeded(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<(), OpsError> {
+    for member in home.members()? {
+        let Some(found) = fleet.state().members.get(&member).filter(|m| m.is_active()) else { continue };
+        let mut changes = Vec::new();
+        for (&slot, keys) in &found.slots {
+            if keys.active().is_none() || keys.standbys().next().is_none() {
+                continue;
+            }
+            let unneeded = |key: &str| match slot {
+                // An operator's may be what a revocation of years ago was sealed to.
+                Slot::Openpgp if found.kind == Kind::Operator => false,
+                Slot::Openpgp => fleet.state().live_secrets().all(|(_, s)| s.readers.get(&member).is_none_or(|k| !k.iter().any(|k| k == key))),
+                Slot::Sign | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa => true,
+                // A lane's key is destroyed by publishing the next one for the lane; the log's key is never idle.
+                Slot::Wireguard | Slot::Log => false,
+            };
+            let idle = keys.keys.iter().filter(|k| k.state == KeyState::Deactivated && unneeded(&k.key) && !plan.busy.keys.contains(&k.key));
+            changes.extend(idle.map(|k| Destroy { key: k.key.clone(), member: member.clone(), slot }));
+        }
+        // A statement each, since each member signs its own.
+        for part in changes.chunks(CHANGES_MAX) {
+            plan.done.extend(part.iter().map(|c| format!("{}: old {} key destroyed", c.member, c.slot)));
+            plan.drafts.push(Draft::bare(Act::Destroy(part.to_vec()), "no longer needed"));
+        }
+    }
+    Ok(())
+}
+
+/// Destroys the private halves in this home that the log has as destroyed. Gives how many there were.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn destroy_private(home: &Home, fleet: &Fleet) -> Result<usize, OpsError> {
+    let mut count = 0;
+    for member in home.members()? {
+        let Some(found) = fleet.state().members.get(&member) else { continue };
+        let gone = found.slots.iter().flat_map(|(slot, keys)| keys.keys.iter().filter(|k| k.state == KeyState::Destroyed).map(move |k| (*slot, &k.key)));
+        let (openpgp, others): (Vec<_>, Vec<_>) = gone.partition(|(slot, _)| slot.is_openpgp());
+        for (slot, key) in others {
+            count += usize::from(home.destroy_key(&member, slot, key)?);
+        }
+        let Some(cert) = home.secret_certificate(&member)? else { continue };
+        let dead = |f: &Fingerprint| openpgp.iter().any(|(_, key)| **key == f.to_hex());
+        let there = cert.keys().subkeys().filter(|k| dead(&k.key().fingerprint())).count();
+        if there > 0 {
+            home.set_secret_certificate(&member, &cert.retain_subkeys(|k| !dead(&k.key().fingerprint())))?;
+            count += there;
+        }
+    }
+    Ok(count)
+}
+
+/// The public half of a new standby key, if the slot lacks one; its private half is in the home then.
+fn missing_standby(member: &MemberName, slot: Slot, home: &Home, fleet: &Fleet, rng: &mut impl CryptoRng) -> Result<Option<PublishedKey>, OpsError> {
+    let keys = fleet.state().members.get(member).and_then(|m| m.slot(slot));
+    let Some(keys) = keys.filter(|k| k.standbys().next().is_none()) else { return Ok(None) };
+    let lane = match slot {
+        Slot::Wireguard => Some(keys.active().and_then(|k| k.lane).map_or(Lane::A, Lane::other)),
+        Slot::Openpgp | Slot::Sign | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa | Slot::Log => None,
+    };
+    let key = match unpublished(member, slot, keys, home)? {
+        Some(public) => public,
+        None => {
+            let Some(made) = private_key(slot, lane, member, fleet.log(), rng) else { return Ok(None) };
+            home.set_key(member, &made)?;
+            made.public
+        }
+    };
+    Ok(Some(PublishedKey { key, lane, slot }))
+}
+
+/// A key in the home that the log does not know: made by a run that was interrupted.
+fn unpublished(member: &MemberName, slot: Slot, keys: &SlotKeys, home: &Home) -> Result<Option<String>, OpsError> {
+    for file in home.key_files(member, slot)? {
+        let public = match slot {
+            Slot::Wireguard => WgPrivateKey::from_file_text(&file).ok().map(|k| k.public().to_string()),
+            Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa => SshPrivateKey::from_openssh(&file).ok().map(|k| k.public().to_string()),
+            Slot::Log => SignerKey::from_private_text(&file).ok().map(|k| k.verifier().to_string()),
+            Slot::Openpgp | Slot::Sign => None,
+        };
+        if let Some(public) = public.filter(|p| keys.find(p).is_none()) {
+            return Ok(Some(public));
+        }
+    }
+    Ok(None)
+}
+
+/// Publishes new keys and a certificate whose bindings are those of the log.
+fn publish(member: &MemberName, kind: Kind, mut keys: Vec<PublishedKey>, home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<(), OpsError> {
+    let public = fleet.certificate(member)?;
+    let (profile, now) = (fleet.state().policy.policy.fleet.profile, fleet.now());
+    let mut secret = home.secret_certificate(member)?.ok_or(OpsError::KeyElsewhere { member: member.clone(), slot: Slot::Sign })?;
+    let mut wanted: Vec<(Fingerprint, Use)> = Vec::new();
+    for &slot in Slot::of(kind).iter().filter(|s| s.is_openpgp()) {
+        let Some(slot_keys) = fleet.state().members.get(member).and_then(|m| m.slot(slot)).cloned() else { continue };
+        wanted.extend(slot_keys.keys.iter().filter_map(|k| Some((Fingerprint::from_hex(&k.key).ok()?, use_of(slot, k.state)?))));
+        if slot_keys.standbys().next().is_none() {
+            let known: Vec<Fingerprint> = secret_subkeys(&public);
+            let spare = secret.keys().subkeys().map(|k| k.key().clone()).find(|k| {
+                !known.contains(&k.fingerprint()) && (slot == Slot::Sign) == k.pk_algo().for_signing()
+            });
+            let fingerprint = match spare {
+                Some(key) => key.fingerprint(),
+                None => {
+                    // Kept unbound for the moment: it is bound together with the rest below, once.
+                    let (with_new, fingerprint) = openpgp::add_subkey(secret, kind, slot, profile, now)?;
+                    secret = with_new;
+                    home.set_secret_certificate(member, &secret)?;
+                    fingerprint
+                }
+            };
+            keys.push(PublishedKey { key: fingerprint.to_hex(), lane: None, slot });
+            wanted.push((fingerprint, Use::Standby));
+        }
+    }
+    let states = openpgp::subkey_states(public.cert(), &fleet.state().fleet);
+    // Only what is not as the log says is bound anew.
+    wanted.retain(|(f, usage)| !states.iter().any(|(s, word)| s == f && word == usage.word()));
+    let in_line = wanted.is_empty();
+    if keys.is_empty() && in_line {
+        return Ok(());
+    }
+    let mut cert = None;
+    let mut objects = Vec::new();
+    let mut not_before = now;
+    if !in_line {
+        // The public certificate has others' certifications, the home's has the secrets: both are wanted.
+        let whole = public.cert().clone().merge_public_and_secret(secret).map_err(|e| OpsError::Impossible(e.to_string()))?;
+        // Destroyed encryption keys leave the certificate; signing keys stay, for what they signed is still to be verified.
+        let slot_keys = fleet.state().members.get(member).and_then(|m| m.slot(Slot::Openpgp));
+        let gone: BTreeSet<String> = slot_keys.into_iter().flat_map(|s| &s.keys).filter(|k| k.state == KeyState::Destroyed).map(|k| k.key.clone()).collect();
+        let whole = whole.retain_subkeys(|k| !gone.contains(&k.key().fingerprint().to_hex()));
+        let rebound = openpgp::rebind(whole, &wanted, &fleet.state().fleet, now)?;
+        let new = Certificate::of(&rebound).map_err(|problem| OpsError::Certificate { member: member.clone(), problem })?;
+        home.set_secret_certificate(member, &rebound)?;
+        // Bindings are dated after those they replace, which may be a second ahead: the statement must not be older.
+        not_before = now.max(new.newest_binding());
+        cert = Some(new.digest());
+        objects.push(new.bytes().to_vec());
+    }
+    let found = fleet.state().members.get(member).ok_or_else(|| OpsError::NoMember(member.clone()))?;
+    for key in &keys {
+        plan.done.push(format!("{member}: new {} standby", key.slot));
+    }
+    if cert.is_some() {
+        plan.done.push(format!("{member}: certificate brought into line with the log"));
+    }
+    let change = Publish { cert, generation: found.generation + 1, keys, member: member.clone(), prev: found.prev };
+    plan.busy.members.insert(member.clone());
+    plan.drafts.push(Draft { not_before, ..Draft::with(Act::Publish(vec![change]), "catching up", objects) });
+    Ok(())
+}
+
+fn secret_subkeys(public: &Certificate) -> Vec<Fingerprint> {
+    public.cert().keys().subkeys().map(|k| k.key().fingerprint()).collect()
+}
+
+/// What a key in this state is for; none for one that is gone.
+fn use_of(slot: Slot, state: KeyState) -> Option<Use> {
+    match state {
+        KeyState::Active => Some(Use::active(slot)),
+        KeyState::PreActive => Some(Use::Standby),
+        KeyState::Deactivated => Some(Use::past(slot)),
+        KeyState::Compromised | KeyState::Destroyed => None,
+    }
+}
+
+/// Renews certifications that are past half their life: an authority's of PoPs, a PoP's of its services, an operator's of
+/// authorities. Also makes those that are missing.
+fn renew_certifications(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<(), OpsError> {
+    for (by, of) in [(Kind::Operator, Kind::Authority), (Kind::Authority, Kind::Pop), (Kind::Pop, Kind::Service)] {
+        for certifier in certifiers(home, fleet, by)? {
+            let subjects: Vec<MemberName> = fleet
+                .state()
+                .members
+                .iter()
+                .filter(|(n, m)| m.is_active() && m.kind == of && (of != Kind::Service || n.owner() == certifier))
+                .map(|(n, _)| n.clone())
+                .collect();
+            for subject in subjects {
+                renew(&certifier, &subject, of, home, fleet, plan)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn renew(certifier: &MemberName, subject: &MemberName, of: Kind, home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<(), OpsError> {
+    // A member that has a statement on the way is renewed in a later round: both would change its certificate.
+    let busy = plan.busy.members.contains(subject);
+    let (public, certificate) = (fleet.certificate(certifier)?, fleet.certificate(subject)?);
+    let policy = std::sync::Arc::clone(&fleet.state().policy.policy);
+    let validity = policy.fleet.certifications.of(of);
+    let now = fleet.now();
+    let fresh = certificate.certified_since(&public.fingerprint()).is_some_and(|since| now.since(since).0 < validity.0 / 2);
+    if fresh || busy {
+        return Ok(());
+    }
+    let Some(mut signer) = signing_key(home, certifier, &public, &public.fingerprint())? else { return Ok(()) };
+    let state = fleet.state();
+    let grant = match of {
+        Kind::Authority => Grant::Authority { fleet: state.fleet.clone(), amount: openpgp::amount_for(policy.fleet.vouching_operators) },
+        Kind::Pop => Grant::Pop { fleet: state.fleet.clone(), pop: subject.host_label().clone() },
+        Kind::Service | Kind::Operator => Grant::Service,
+    };
+    let new = certify(&certificate, &grant, signer.as_mut(), validity, now)?;
+    let found = state.members.get(subject).ok_or_else(|| OpsError::NoMember(subject.clone()))?;
+    let change = Certify { cert: new.digest(), generation: found.generation + 1, member: subject.clone(), prev: found.prev };
+    plan.busy.members.insert(subject.clone());
+    plan.done.push(format!("{certifier} vouches for {subject} anew"));
+    plan.drafts.push(Draft::with(Act::Certify(vec![change]), "renewed at half its life", vec![new.bytes().to_vec()]));
+    Ok(())
+}

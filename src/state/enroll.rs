@@ -1,0 +1,313 @@
+//! Members come and go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::fold::{Context, Objects, Replay, Stop};
+use super::{KeyState, Member, PublicKey, SlotKey, SlotKeys, State, Void};
+use crate::digest::Digest;
+use crate::name::{ActName, Kind, MemberName, Slot};
+use crate::openpgp::{Certificate, StatementSignature, material};
+use crate::policy::Case;
+use crate::statement::{Enroll, Request, RequestedKey, RequestedMember, Retire, RetireReason, key_hash, principal};
+use crate::time::Time;
+use crate::wireguard::Lane;
+use crate::wireguard::address::lowest_free;
+
+impl Case {
+    /// The case of an act that goes by the kind of member.
+    pub(super) fn of_kind(kind: Kind) -> Self {
+        match kind {
+            Kind::Operator => Self::Operator,
+            Kind::Authority => Self::Authority,
+            Kind::Pop => Self::Pop,
+            Kind::Service => Self::Service,
+        }
+    }
+}
+
+/// A newcomer, checked, and not yet in the state.
+pub(super) struct Admission {
+    name: MemberName,
+    member: Member,
+    materials: BTreeSet<Digest>,
+    index: Option<(String, u64)>,
+}
+
+impl<O: Objects> Replay<O> {
+    pub(super) fn enroll(&mut self, change: &Enroll, context: &Context<'_>) -> Result<(), Stop> {
+        let admission = self.admission(change, context)?;
+        // The member signed its own request, which was verified above: that is its own consent.
+        let own = Some((&change.member, true));
+        self.quorum(ActName::Enroll, Some(Case::of_kind(change.kind)), own, context)?;
+        self.admit(admission)
+    }
+
+    /// Everything about an enrolment but its quorum.
+    pub(super) fn admission(&mut self, change: &Enroll, context: &Context<'_>) -> Result<Admission, Stop> {
+        let (name, kind) = (&change.member, change.kind);
+        self.state_ref()?.check_name(name, kind)?;
+        let (requested, uncertified) = self.requested(change)?;
+        let certificate = self.certificate(name, &change.cert)?;
+        let bad_certificate = |problem| Void::Certificate { member: name.clone(), problem };
+        let cert_expires = self.state_ref()?.check_certificate(name, kind, &certificate, context.time)?;
+        certificate.succeeds(&uncertified).map_err(bad_certificate)?;
+        let slots = slots(name, &requested, &certificate, context)?;
+        let materials = self.state_ref()?.new_materials(name, &requested.keys, &certificate)?;
+        if matches!(kind, Kind::Pop | Kind::Service) {
+            let needed = self.state_ref()?.policy.policy.fleet.vouching_operators;
+            let found = self.endorsers_of(name, kind, &certificate, context.time)?;
+            if found < needed {
+                return Err(Void::Unvouched { member: name.clone(), found, needed }.into());
+            }
+        }
+        let member = Member {
+            kind,
+            enrolled: context.time,
+            retired: None,
+            fingerprint: certificate.fingerprint(),
+            cert: change.cert,
+            cert_expires,
+            generation: 1,
+            prev: context.id,
+            request: change.request,
+            facts: requested.facts,
+            slots,
+        };
+        let index = if kind == Kind::Pop { Some(self.state_ref()?.free_index(name, &member, context.time)?) } else { None };
+        Ok(Admission { name: name.clone(), member, materials, index })
+    }
+
+    pub(super) fn admit(&mut self, admission: Admission) -> Result<(), Stop> {
+        let Admission { name, member, materials, index } = admission;
+        let state = self.state_mut()?;
+        for digest in materials {
+            state.material.insert(digest, name.clone());
+        }
+        if let Some(index) = index {
+            state.mesh.used.insert(name.clone(), index);
+        }
+        state.members.insert(name, member);
+        Ok(())
+    }
+
+    /// What the member asked for, verified to be signed by its own (a service's: its PoP's) active signing key.
+    fn requested(&mut self, change: &Enroll) -> Result<(RequestedMember, Certificate), Stop> {
+        let name = &change.member;
+        let bad = |problem: String| Stop::from(Void::Request { member: name.clone(), problem });
+        let (request, body, lines) = Request::parse(&self.objects().object(&change.request)?).map_err(|e| bad(e.to_string()))?;
+        let state = self.state_ref()?;
+        if request.log != state.log {
+            return Err(bad("it is for another log".to_owned()));
+        }
+        let requested = request.member(name).ok_or_else(|| bad("it does not name the member".to_owned()))?.clone();
+        if requested.kind != change.kind {
+            return Err(bad(format!("it asks for a {}", requested.kind)));
+        }
+        let parse = |bytes: &[u8]| Certificate::parse(bytes).map_err(|e| bad(format!("its certificate {e}")));
+        let own = parse(&requested.cert)?;
+        let owner = name.owner();
+        let (signing_key, certificate) = match request.member(&owner) {
+            Some(owner) => {
+                let key = owner.keys.iter().find(|k| k.slot == Slot::Sign && k.active).map(|k| k.key.clone());
+                (key, Arc::new(parse(&owner.cert)?))
+            }
+            None => {
+                let member = state.members.get(&owner).filter(|m| m.is_active()).ok_or_else(|| Void::NoMember(owner.clone()))?;
+                let (key, digest) = (member.active(Slot::Sign).map(|k| k.key.clone()), member.cert);
+                (key, self.certificate(&owner, &digest)?)
+            }
+        };
+        let state = self.state_ref()?;
+        let principal = principal(&state.fleet, &owner);
+        let signed = lines.iter().filter(|line| line.name == principal).any(|line| {
+            let Ok(signature) = StatementSignature::parse(&line.signature, &state.fleet, &state.log) else { return false };
+            let issuer = signature.issuer();
+            Some(issuer.to_hex()) == signing_key
+                && line.key_hash == key_hash(&principal, issuer)
+                && certificate.key(issuer).is_some_and(|key| signature.verify(key, &body).is_ok())
+        });
+        if signed { Ok((requested, own)) } else { Err(bad(format!("it is not signed by {owner}"))) }
+    }
+
+    pub(super) fn retire(&mut self, change: &Retire, context: &Context<'_>) -> Result<(), Stop> {
+        let (name, why) = (&change.member, change.why);
+        let state = self.state_ref()?;
+        let member = state.members.get(name).filter(|m| m.is_active()).ok_or_else(|| Void::NoMember(name.clone()))?;
+        let (kind, old) = (member.kind, member.cert);
+        if matches!(kind, Kind::Operator | Kind::Authority) && state.members.values().filter(|m| m.kind == kind && m.is_active()).count() < 2 {
+            return Err(Void::Last(name.clone()).into());
+        }
+        self.quorum(ActName::Retire, Some(Case::of_kind(kind)), Some((name, false)), context)?;
+        if let Some(digest) = change.cert {
+            let (new, old) = (self.certificate(name, &digest)?, self.certificate(name, &old)?);
+            new.succeeds(&old).map_err(|problem| Void::Certificate { member: name.clone(), problem })?;
+        }
+        let state = self.state_mut()?;
+        let services: Vec<MemberName> = state
+            .members
+            .iter()
+            .filter(|(n, m)| m.is_active() && *n != name && n.is_service() && n.owner() == *name)
+            .map(|(n, _)| n.clone())
+            .collect();
+        state.leave(name, why, context);
+        // A machine takes its services with it, also one that joined while this was on its way.
+        for service in services {
+            state.leave(&service, why, context);
+        }
+        if let (Some(digest), Some(member)) = (change.cert, state.members.get_mut(name)) {
+            member.cert = digest;
+        }
+        Ok(())
+    }
+}
+
+/// A requested member's keys by slot: exactly one active in each, a standby in each but an operator's, whose keys may
+/// lie on a card with one key a purpose.
+fn slots(name: &MemberName, requested: &RequestedMember, certificate: &Certificate, context: &Context<'_>) -> Result<BTreeMap<Slot, SlotKeys>, Void> {
+    let expected = Slot::of(requested.kind);
+    let wrong = |problem: String| Void::Slots { member: name.clone(), problem };
+    if let Some(key) = requested.keys.iter().find(|k| !expected.contains(&k.slot)) {
+        return Err(wrong(format!("a {} key, which a {} does not have", key.slot, requested.kind)));
+    }
+    let mut slots = BTreeMap::new();
+    for &slot in expected {
+        let of_slot: Vec<&RequestedKey> = requested.keys.iter().filter(|k| k.slot == slot).collect();
+        let active = of_slot.iter().filter(|k| k.active).count();
+        let standby = of_slot.len() - active;
+        if active != 1 || standby > 1 || (standby == 0 && requested.kind != Kind::Operator) {
+            return Err(wrong(format!("{active} active and {standby} standby {slot} keys; one of each is needed")));
+        }
+        check_lanes(slot, &of_slot).map_err(|problem| wrong(problem.to_owned()))?;
+        let keys = of_slot
+            .iter()
+            .map(|key| {
+                check_key(name, slot, &key.key, certificate, context.time)?;
+                Ok(SlotKey {
+                    key: key.key.clone(),
+                    state: if key.active { KeyState::Active } else { KeyState::PreActive },
+                    lane: key.lane,
+                    published: context.time,
+                    activated: key.active.then_some(context.time),
+                    ended: None,
+                })
+            })
+            .collect::<Result<Vec<_>, Void>>()?;
+        slots.insert(slot, SlotKeys { keys, generation: 1, prev: context.id });
+    }
+    Ok(slots)
+}
+
+fn check_lanes(slot: Slot, keys: &[&RequestedKey]) -> Result<(), &'static str> {
+    let lanes: BTreeSet<Lane> = keys.iter().filter_map(|k| k.lane).collect();
+    match slot {
+        Slot::Wireguard if lanes.len() != keys.len() => Err("WireGuard keys that are not one a lane"),
+        Slot::Wireguard => Ok(()),
+        Slot::Openpgp | Slot::Sign | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa | Slot::Log if !lanes.is_empty() => Err("a lane where there are none"),
+        Slot::Openpgp | Slot::Sign | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa | Slot::Log => Ok(()),
+    }
+}
+
+/// Checks that a key has the form of its slot and, if it is a subkey, is bound in the certificate and able to do the
+/// slot's work.
+pub(super) fn check_key(name: &MemberName, slot: Slot, text: &str, certificate: &Certificate, at: Time) -> Result<(), Void> {
+    let bad = |problem: String| Void::Key { member: name.clone(), slot, key: crate::text::shown(text).to_string(), problem };
+    match PublicKey::parse(slot, text).map_err(bad)? {
+        PublicKey::Openpgp(fingerprint) => certificate.can_serve(&fingerprint, slot, at).map_err(|problem| bad(problem.to_owned())),
+        PublicKey::Wireguard(_) | PublicKey::Ssh(_) | PublicKey::Log(_) => Ok(()),
+    }
+}
+
+impl State {
+    /// Checks that a certificate is valid, and in its member's name. An operator may bring one that she has had before,
+    /// in whatever names; operators are known by the log, not by their user ids.
+    pub(super) fn check_certificate(&self, name: &MemberName, kind: Kind, certificate: &Certificate, at: Time) -> Result<Option<Time>, Void> {
+        let checked = match kind {
+            Kind::Operator => certificate.alive(at),
+            Kind::Authority | Kind::Pop | Kind::Service => certificate.check(&name.user_id(kind, &self.fleet), at),
+        };
+        checked.map_err(|problem| Void::Certificate { member: name.clone(), problem })
+    }
+
+    fn check_name(&self, name: &MemberName, kind: Kind) -> Result<(), Void> {
+        let mismatch = |problem| Err(Void::KindMismatch { member: name.clone(), kind, problem });
+        match (kind, name.is_service()) {
+            (Kind::Service, false) => return mismatch("a service's name is NAME@POP"),
+            (Kind::Operator | Kind::Authority | Kind::Pop, true) => return mismatch("only a service's name has an '@'"),
+            (Kind::Service, true) => {
+                let pop = name.owner();
+                if !self.members.get(&pop).is_some_and(|m| m.is_active() && m.kind == Kind::Pop) {
+                    return Err(Void::NoMember(pop));
+                }
+            }
+            (Kind::Operator | Kind::Authority | Kind::Pop, false) => {}
+        }
+        if self.members.get(name).is_some_and(Member::is_active) {
+            return Err(Void::NameTaken(name.clone()));
+        }
+        Ok(())
+    }
+
+    /// What the keys are made of; all of it has to be new to the fleet, now and ever, and used for one thing only.
+    fn new_materials(&self, name: &MemberName, keys: &[RequestedKey], certificate: &Certificate) -> Result<BTreeSet<Digest>, Void> {
+        let mut all: Vec<(Slot, Digest)> = Vec::new();
+        for key in keys {
+            let parsed = PublicKey::parse(key.slot, &key.key).ok().and_then(|k| k.material(certificate));
+            all.extend(parsed.map(|digest| (key.slot, digest)));
+        }
+        let named: BTreeSet<Digest> = all.iter().map(|(_, d)| *d).collect();
+        let in_certificate = certificate.cert().keys().map(|k| material(k.key())).filter(|d| !named.contains(d));
+        all.extend(in_certificate.map(|digest| (Slot::Openpgp, digest)));
+        self.unused(name, &all)
+    }
+
+    /// Checks that none of these was ever used, nor twice here.
+    pub(super) fn unused(&self, name: &MemberName, materials: &[(Slot, Digest)]) -> Result<BTreeSet<Digest>, Void> {
+        let mut new = BTreeSet::new();
+        for (slot, digest) in materials {
+            let by = self.material.get(digest).or_else(|| new.contains(digest).then_some(name));
+            if let Some(by) = by {
+                return Err(Void::KeyReused { member: name.clone(), slot: *slot, by: by.clone() });
+            }
+            new.insert(*digest);
+        }
+        Ok(new)
+    }
+
+    /// The lowest free index of a PoP's region.
+    fn free_index(&self, name: &MemberName, member: &Member, now: Time) -> Result<(String, u64), Void> {
+        let policy = &self.policy.policy.wireguard;
+        let bad = |problem: String| Void::Address { member: name.clone(), problem };
+        let region = match &member.facts.region {
+            Some(region) => region.to_string(),
+            None => policy.default_region().ok_or_else(|| bad("it names no region, and policy/wireguard.toml has several".to_owned()))?.to_owned(),
+        };
+        let pool = policy.pool(&region).ok_or_else(|| bad(format!("policy/wireguard.toml has no pool for the region '{region}'")))?;
+        let used: BTreeSet<u64> = self.mesh.used.values().filter(|(r, _)| *r == region).map(|(_, i)| *i).collect();
+        let resting = self.mesh.quarantined.get(&region).into_iter().flatten();
+        let quarantined: BTreeSet<u64> = resting.filter(|(_, until)| **until > now).map(|(i, _)| *i).collect();
+        let index = lowest_free(pool, &used, &quarantined).ok_or_else(|| bad(format!("the pool of the region '{region}' is full")))?;
+        Ok((region, index))
+    }
+
+    /// Takes one member out everywhere.
+    fn leave(&mut self, name: &MemberName, why: RetireReason, context: &Context<'_>) {
+        let quarantine = self.policy.policy.wireguard.quarantine();
+        let Some(member) = self.members.get_mut(name) else { return };
+        member.retired = Some((context.time, why));
+        let end = if why.burns() { KeyState::Compromised } else { KeyState::Deactivated };
+        for keys in member.slots.values_mut() {
+            keys.end_all(end, context.time);
+        }
+        if let Some((region, index)) = self.mesh.used.remove(name) {
+            self.mesh.quarantined.entry(region).or_default().insert(index, context.time.plus(quarantine));
+        }
+        let serials = self.issued.iter().filter(|(_, issued)| issued.member == *name).map(|(serial, _)| *serial);
+        self.revoked_serials.extend(serials.collect::<Vec<_>>());
+        if why.burns() {
+            for secret in self.secrets.values_mut().filter_map(|s| s.live.as_mut()).filter(|s| s.exposed.contains(name)) {
+                secret.burned.get_or_insert((context.time, name.clone()));
+            }
+        }
+    }
+}

@@ -1,0 +1,565 @@
+//! Taking entries, one by one: signatures, time, quorum, and then each change by its own rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{PolicyInForce, State, Void};
+use crate::digest::Digest;
+use crate::log::note::SignatureLine;
+use crate::name::{ActName, Kind, MemberName, Slot};
+use crate::openpgp::{Certificate, CertificateError, Fingerprint, OpenpgpError, StatementSignature, Web, material};
+use crate::policy::{Case, Policy, Role, Signers};
+use crate::statement::{Act, Entry, Genesis, PolicyUpdate, Signed, key_hash, principal, principal_member};
+use crate::time::Time;
+
+/// Where attachments come from, by digest. Implementations check the digest.
+pub trait Objects {
+    /// The bytes with this digest.
+    ///
+    /// # Errors
+    /// [`ObjectError`].
+    fn object(&self, digest: &Digest) -> Result<Vec<u8>, ObjectError>;
+}
+
+/// Why an attachment could not be had. Not a verdict about the log: it means that nothing can be said.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObjectError {
+    /// It is not there.
+    #[error("the object {0} is missing")]
+    Missing(Digest),
+    /// It is there, and changed.
+    #[error("the object {0} is not what its name says: it was changed")]
+    Changed(Digest),
+    /// It could not be read.
+    #[error("the object {0} cannot be read: {1}")]
+    Unreadable(Digest, String),
+}
+
+/// Why the fold cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// An attachment could not be had.
+    #[error("entry {index}: {source}")]
+    Object {
+        /// The entry's index.
+        index: u64,
+        /// What is the matter.
+        source: ObjectError,
+    },
+    /// The OpenPGP library failed.
+    #[error("entry {index}: {source}")]
+    Openpgp {
+        /// The entry's index.
+        index: u64,
+        /// What is the matter.
+        source: OpenpgpError,
+    },
+    /// The first entry does not found a fleet.
+    #[error("the first entry does not found a fleet: {0}")]
+    NoFleet(Void),
+}
+
+/// What stops a change: it is void, or nothing can be said.
+pub(super) enum Stop {
+    Void(Void),
+    Object(ObjectError),
+    Openpgp(OpenpgpError),
+}
+
+impl From<Void> for Stop {
+    fn from(void: Void) -> Self {
+        Self::Void(void)
+    }
+}
+
+impl From<ObjectError> for Stop {
+    fn from(e: ObjectError) -> Self {
+        Self::Object(e)
+    }
+}
+
+impl From<OpenpgpError> for Stop {
+    fn from(e: OpenpgpError) -> Self {
+        Self::Openpgp(e)
+    }
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Its place in the log.
+    pub index: u64,
+    /// The statement's id; none if it cannot be read.
+    pub id: Option<Digest>,
+    /// Who signed, as far as it counted.
+    pub signers: BTreeSet<MemberName>,
+    /// The fleet's time after it.
+    pub time: Time,
+    /// Changes that took effect.
+    pub applied: usize,
+    /// Changes that did not, by number from 0, with the reason. An entry that is void as a whole has one with number 0.
+    pub void: Vec<(usize, Void)>,
+}
+
+impl Verdict {
+    /// Whether all of it took effect.
+    pub fn is_whole(&self) -> bool {
+        self.void.is_empty()
+    }
+}
+
+/// What the signatures of an entry came to.
+pub(super) struct Counted {
+    pub members: BTreeSet<MemberName>,
+    /// The newest time that a counted signature, or the statement, claims.
+    pub time: Time,
+}
+
+/// The context of one change.
+pub(super) struct Context<'a> {
+    pub id: Digest,
+    pub index: u64,
+    pub time: Time,
+    pub by: &'a MemberName,
+    pub signers: &'a BTreeSet<MemberName>,
+}
+
+/// The fold: state, and certificates parsed once.
+pub struct Replay<O> {
+    objects: O,
+    log: String,
+    state: Option<State>,
+    size: u64,
+    certificates: BTreeMap<Digest, Arc<Certificate>>,
+}
+
+impl<O: Objects> Replay<O> {
+    /// A fold of the log `log` from its beginning.
+    pub fn new(log: String, objects: O) -> Self {
+        Self { objects, log, state: None, size: 0, certificates: BTreeMap::new() }
+    }
+
+    /// The state so far; none before the first entry.
+    pub fn state(&self) -> Option<&State> {
+        self.state.as_ref()
+    }
+
+    /// How many entries it has seen.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The attachments.
+    pub fn objects(&self) -> &O {
+        &self.objects
+    }
+
+    /// The parts, for a caller that goes on with them.
+    pub fn into_state(self) -> Option<State> {
+        self.state
+    }
+
+    /// Takes the next entry.
+    ///
+    /// # Errors
+    /// [`ReplayError`], if nothing can be said about it. What breaks a rule is no error but a [`Void`] in the verdict;
+    /// only a first entry that founds no fleet is both.
+    pub fn apply(&mut self, bytes: &[u8]) -> Result<Verdict, ReplayError> {
+        let index = self.size;
+        let outcome = Entry::parse(bytes).map_err(|e| Stop::Void(Void::Unreadable(e.to_string()))).and_then(|entry| self.entry(index, &entry));
+        self.size += 1;
+        if let Some(state) = &mut self.state {
+            state.size = self.size;
+        }
+        match outcome {
+            Ok(verdict) => Ok(verdict),
+            Err(Stop::Object(source)) => Err(ReplayError::Object { index, source }),
+            Err(Stop::Openpgp(source)) => Err(ReplayError::Openpgp { index, source }),
+            Err(Stop::Void(void)) if index == 0 => Err(ReplayError::NoFleet(void)),
+            Err(Stop::Void(void)) => {
+                let time = self.state.as_ref().map_or(Time::default(), |s| s.time);
+                let id = Entry::parse(bytes).ok().map(|e| e.signed.id);
+                Ok(Verdict { index, id, signers: BTreeSet::new(), time, applied: 0, void: vec![(0, void)] })
+            }
+        }
+    }
+
+    /// Takes an entry only if some of it has an effect: for a writer, which does not log what is void. An entry without
+    /// effect leaves the fold as it was.
+    ///
+    /// # Errors
+    /// As [`Replay::apply`].
+    pub fn offer(&mut self, bytes: &[u8]) -> Result<Verdict, ReplayError> {
+        let size = self.size;
+        let verdict = self.apply(bytes);
+        if !verdict.as_ref().is_ok_and(|v| v.applied > 0) {
+            self.size = size;
+            if let Some(state) = &mut self.state {
+                state.size = size;
+            }
+        }
+        verdict
+    }
+
+    /// What would become of an entry, without taking it.
+    ///
+    /// # Errors
+    /// As [`Replay::apply`].
+    pub fn preview(&mut self, bytes: &[u8]) -> Result<Verdict, ReplayError> {
+        let (state, size) = (self.state.clone(), self.size);
+        let verdict = self.apply(bytes);
+        (self.state, self.size) = (state, size);
+        verdict
+    }
+
+    fn entry(&mut self, index: u64, entry: &Entry) -> Result<Verdict, Stop> {
+        let Signed { statement, id, body } = &entry.signed;
+        if statement.log != self.log {
+            return Err(Void::OtherLog(crate::text::shown(&statement.log).to_string()).into());
+        }
+        if let Act::Genesis(genesis) = &statement.act {
+            if self.state.is_some() || index > 0 {
+                return Err(Void::Genesis.into());
+            }
+            return self.genesis(entry, genesis);
+        }
+        let Some(state) = &self.state else { return Err(Void::Genesis.into()) };
+        if statement.policy != state.policy.version {
+            return Err(Void::Policy { proposed: statement.policy, in_force: state.policy.version }.into());
+        }
+        let counted = self.count(statement.at, body, &entry.signatures)?;
+        let state = self.state.as_ref().ok_or(Void::Genesis)?;
+        let time = state.time.max(counted.time);
+        if statement.expires < time {
+            return Err(Void::Expired(statement.expires).into());
+        }
+        if !counted.members.contains(&statement.by) {
+            return Err(Void::Author(statement.by.clone()).into());
+        }
+        let context = Context { id: *id, index, time, by: &statement.by, signers: &counted.members };
+        let outcomes = self.act(&statement.act, &context)?;
+        let applied = outcomes.iter().filter(|o| o.is_none()).count();
+        let void: Vec<(usize, Void)> = outcomes.into_iter().enumerate().filter_map(|(i, o)| o.map(|v| (i, v))).collect();
+        if applied > 0 && let Some(state) = &mut self.state {
+            state.time = time;
+        }
+        let time = self.state.as_ref().map_or(time, |s| s.time);
+        Ok(Verdict { index, id: Some(*id), signers: counted.members, time, applied, void })
+    }
+
+    /// Does the changes in order; `None` for one that took effect.
+    fn act(&mut self, act: &Act, context: &Context<'_>) -> Result<Vec<Option<Void>>, Stop> {
+        fn each<T>(list: &[T], mut change: impl FnMut(&T) -> Result<(), Stop>) -> Result<Vec<Option<Void>>, Stop> {
+            list.iter()
+                .map(|item| match change(item) {
+                    Ok(()) => Ok(None),
+                    Err(Stop::Void(void)) => Ok(Some(void)),
+                    Err(stop) => Err(stop),
+                })
+                .collect()
+        }
+        match act {
+            Act::Genesis(_) => Ok(vec![Some(Void::Genesis)]),
+            Act::PolicyUpdate(c) => each(std::slice::from_ref(c), |c| self.policy_update(c, context)),
+            Act::Enroll(list) => each(list, |c| self.enroll(c, context)),
+            Act::Retire(list) => each(list, |c| self.retire(c, context)),
+            Act::Publish(list) => each(list, |c| self.publish(c, context)),
+            Act::Certify(list) => each(list, |c| self.certify(c, context)),
+            Act::Activate(list) => each(list, |c| self.activate(c, context)),
+            Act::Destroy(list) => each(list, |c| self.destroy(c, context)),
+            Act::Seal(list) => each(list, |c| self.seal(c, context)),
+            Act::Reseal(list) => each(list, |c| self.reseal(c, context)),
+            Act::Remove(list) => each(list, |c| self.remove(c, context)),
+            Act::SshIssue(c) => each(std::slice::from_ref(c), |c| self.ssh_issue(c, context)),
+            Act::SshRevoke(list) => each(list, |c| self.ssh_revoke(c, context)),
+        }
+    }
+
+    fn genesis(&mut self, entry: &Entry, genesis: &Genesis) -> Result<Verdict, Stop> {
+        let Signed { statement, id, body } = &entry.signed;
+        if statement.policy != 0 || statement.log != format!("{}/keys/1", genesis.fleet) {
+            return Err(Void::Genesis.into());
+        }
+        let policy = self.policy(&genesis.policy)?;
+        if policy.fleet.domain != genesis.fleet {
+            return Err(Void::BadPolicy(format!("it is for the fleet {}", policy.fleet.domain)).into());
+        }
+        self.state = Some(State {
+            fleet: genesis.fleet.clone(),
+            id: *id,
+            log: statement.log.clone(),
+            size: 0,
+            time: statement.at,
+            policy: PolicyInForce { version: 1, prev: *id, files: genesis.policy.clone(), policy: Arc::new(policy) },
+            members: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            material: BTreeMap::new(),
+            mesh: super::MeshIndexes::default(),
+            issued: BTreeMap::new(),
+            revoked_serials: BTreeSet::new(),
+        });
+        let founded = self.found(entry, genesis, *id, body);
+        if founded.is_err() {
+            self.state = None;
+        }
+        founded
+    }
+
+    /// Admits the founders, then checks that every founding operator has signed.
+    fn found(&mut self, entry: &Entry, genesis: &Genesis, id: Digest, body: &[u8]) -> Result<Verdict, Stop> {
+        let statement = &entry.signed.statement;
+        let nobody = BTreeSet::new();
+        let context = Context { id, index: 0, time: statement.at, by: &statement.by, signers: &nobody };
+        for founder in &genesis.members {
+            if !matches!(founder.kind, Kind::Operator | Kind::Authority) {
+                return Err(Void::KindMismatch { member: founder.member.clone(), kind: founder.kind, problem: "only operators and authorities found a fleet" }.into());
+            }
+            let admission = self.admission(founder, &context)?;
+            self.admit(admission)?;
+        }
+        let counted = self.count(statement.at, body, &entry.signatures)?;
+        let of_kind = |kind| genesis.members.iter().filter(move |m| m.kind == kind).map(|m| &m.member);
+        if let Some(absent) = of_kind(Kind::Operator).find(|m| !counted.members.contains(m)) {
+            return Err(Void::Quorum { act: ActName::Genesis, missing: format!("the founder {absent}") }.into());
+        }
+        if of_kind(Kind::Operator).next().is_none() || of_kind(Kind::Authority).next().is_none() {
+            return Err(Void::BadPolicy("a fleet needs an operator and an authority".to_owned()).into());
+        }
+        let state = self.state.as_mut().ok_or(Void::Genesis)?;
+        state.time = counted.time;
+        let policy = Arc::clone(&state.policy.policy);
+        state.check_policy(&policy)?;
+        Ok(Verdict { index: 0, id: Some(id), signers: counted.members, time: state.time, applied: 1, void: Vec::new() })
+    }
+
+    fn policy_update(&mut self, change: &PolicyUpdate, context: &Context<'_>) -> Result<(), Stop> {
+        let state = self.state.as_ref().ok_or(Void::Genesis)?;
+        state.fresh("the policy", (state.policy.version, &state.policy.prev), (change.generation, &change.prev))?;
+        self.quorum(ActName::PolicyUpdate, None, None, context)?;
+        let policy = self.policy(&change.policy)?;
+        let state = self.state.as_ref().ok_or(Void::Genesis)?;
+        state.check_policy(&policy)?;
+        // A new policy also needs the quorum that it sets itself: those who will have the say must agree to have it.
+        let signers = self.signers(None, context, &policy)?;
+        policy.fleet.quorums.check(ActName::PolicyUpdate, None, &signers).map_err(|missing| Void::Quorum { act: ActName::PolicyUpdate, missing: format!("under the new policy, {missing}") })?;
+        let state = self.state.as_mut().ok_or(Void::Genesis)?;
+        state.policy = PolicyInForce { version: change.generation, prev: context.id, files: change.policy.clone(), policy: Arc::new(policy) };
+        Ok(())
+    }
+
+    fn policy(&self, files: &BTreeMap<String, Digest>) -> Result<Policy, Stop> {
+        let texts = files
+            .iter()
+            .map(|(name, digest)| Ok((name.clone(), String::from_utf8_lossy(&self.objects.object(digest)?).into_owned())))
+            .collect::<Result<BTreeMap<_, _>, ObjectError>>()?;
+        Ok(Policy::parse(&texts).map_err(Void::from)?)
+    }
+
+    /// Verifies the signature lines. A line counts if it names an active member, was made by that member's active signing
+    /// key, and verifies; members count once, and so does key material that two members would share.
+    fn count(&mut self, at: Time, body: &[u8], lines: &[SignatureLine]) -> Result<Counted, Stop> {
+        let mut counted = Counted { members: BTreeSet::new(), time: at };
+        let mut materials = BTreeSet::new();
+        for line in lines {
+            let Some(state) = &self.state else { break };
+            let Some((member, signature)) = state.claimed(line) else { continue };
+            let digest = member.1.cert;
+            let (name, expires) = (member.0.clone(), member.1.cert_expires);
+            let certificate = self.certificate(&name, &digest)?;
+            let Some(key) = certificate.key(signature.issuer()) else { continue };
+            let time = counted.time.max(signature.created());
+            let time = time.max(self.state.as_ref().map_or(time, |s| s.time));
+            if expires.is_some_and(|e| e <= time) || signature.verify(key, body).is_err() {
+                continue;
+            }
+            if materials.insert(material(key)) {
+                counted.time = counted.time.max(signature.created());
+                counted.members.insert(name);
+            }
+        }
+        Ok(counted)
+    }
+
+    /// The certificate with this digest, parsed once.
+    pub(super) fn certificate(&mut self, member: &MemberName, digest: &Digest) -> Result<Arc<Certificate>, Stop> {
+        if let Some(found) = self.certificates.get(digest) {
+            return Ok(Arc::clone(found));
+        }
+        let bytes = self.objects.object(digest)?;
+        let parsed = Certificate::parse(&bytes).map_err(|problem| Void::Certificate { member: member.clone(), problem })?;
+        let parsed = Arc::new(parsed);
+        self.certificates.insert(*digest, Arc::clone(&parsed));
+        Ok(parsed)
+    }
+
+    /// The current certificate of `member`, for callers outside the fold.
+    ///
+    /// # Errors
+    /// In words, why it cannot be had.
+    pub fn current_certificate(&mut self, member: &MemberName) -> Result<Arc<Certificate>, ObjectError> {
+        let digest = self.state.as_ref().and_then(|s| s.members.get(member)).map(|m| m.cert);
+        let digest = digest.ok_or_else(|| ObjectError::Missing(Digest::of(member.to_string().as_bytes())))?;
+        self.certificate(member, &digest).map_err(|stop| match stop {
+            Stop::Object(e) => e,
+            Stop::Void(v) => ObjectError::Unreadable(digest, v.to_string()),
+            Stop::Openpgp(e) => ObjectError::Unreadable(digest, e.to_string()),
+        })
+    }
+
+    /// Checks the quorum for one change. `own` is the member that changes, and whether it has consented already, by a
+    /// request of its own.
+    pub(super) fn quorum(&mut self, act: ActName, case: Option<Case>, own: Option<(&MemberName, bool)>, context: &Context<'_>) -> Result<(), Stop> {
+        let policy = Arc::clone(&self.state.as_ref().ok_or(Void::Genesis)?.policy.policy);
+        let signers = self.signers(own, context, &policy)?;
+        policy.fleet.quorums.check(act, case, &signers).map_err(|missing| Void::Quorum { act, missing }.into())
+    }
+
+    /// The signers by role. An authority counts only while enough operators vouch for it.
+    fn signers(&mut self, own: Option<(&MemberName, bool)>, context: &Context<'_>, policy: &Policy) -> Result<Signers, Stop> {
+        let mut roles = Signers::default();
+        let mut add = |role, name: &MemberName| {
+            roles.0.entry(role).or_default().insert(name.clone());
+        };
+        if let Some((member, true)) = own {
+            add(Role::Own, &member.owner());
+        }
+        for name in context.signers {
+            let Some(kind) = self.state.as_ref().and_then(|s| s.members.get(name)).map(|m| m.kind) else { continue };
+            if own.is_some_and(|(m, _)| m == name || m.owner() == *name) {
+                add(Role::Own, name);
+            }
+            if policy.fleet.root.contains(name) && kind == Kind::Operator {
+                add(Role::Root, name);
+            }
+            match kind {
+                Kind::Operator => add(Role::Operator, name),
+                Kind::Authority if self.endorsers(name, context.time)? >= policy.fleet.vouching_operators => add(Role::Authority, name),
+                Kind::Authority | Kind::Pop | Kind::Service => {}
+            }
+        }
+        Ok(roles)
+    }
+
+    /// How many operators vouch for the certificate of `member`, which is in the state, at `at`.
+    ///
+    /// # Errors
+    /// If a certificate cannot be had.
+    pub(super) fn endorsers(&mut self, member: &MemberName, at: Time) -> Result<usize, Stop> {
+        let digest = self.state.as_ref().and_then(|s| s.members.get(member)).map(|m| (m.kind, m.cert));
+        let (kind, digest) = digest.ok_or_else(|| Void::NoMember(member.clone()))?;
+        let certificate = self.certificate(member, &digest)?;
+        self.endorsers_of(member, kind, &certificate, at)
+    }
+
+    /// How many operators vouch that `certificate` is that of `member`, at `at`.
+    pub(super) fn endorsers_of(&mut self, member: &MemberName, kind: Kind, certificate: &Arc<Certificate>, at: Time) -> Result<usize, Stop> {
+        let state = self.state.as_ref().ok_or(Void::Genesis)?;
+        let user_id = member.user_id(kind, &state.fleet);
+        // Whoever can be part of a path: operators, authorities, and the PoP of a service. Nobody who has left.
+        let introducers: Vec<(MemberName, Kind, Digest)> = state
+            .members
+            .iter()
+            .filter(|(name, m)| m.is_active() && *name != member && (matches!(m.kind, Kind::Operator | Kind::Authority) || **name == member.owner()))
+            .map(|(name, m)| (name.clone(), m.kind, m.cert))
+            .collect();
+        let mut held = vec![Arc::clone(certificate)];
+        let mut roots: Vec<Fingerprint> = Vec::new();
+        for (name, kind, digest) in introducers {
+            let introducer = self.certificate(&name, &digest)?;
+            // The engine lets an introducer vouch on after its expiry and does not look at the target at all.
+            if introducer.alive(at).is_err() {
+                continue;
+            }
+            if kind == Kind::Operator {
+                roots.push(introducer.fingerprint());
+            }
+            held.push(introducer);
+        }
+        if certificate.alive(at).is_err() {
+            return Ok(0);
+        }
+        let certificates: Vec<&Certificate> = held.iter().map(AsRef::as_ref).collect();
+        Ok(Web { roots: &roots, certificates: &certificates }.endorsers(&user_id, &certificate.fingerprint(), at)?)
+    }
+
+    /// Whether enough operators vouch for the certificate of `member` at `at`: the check before anything is sealed to
+    /// it or issued for it.
+    ///
+    /// # Errors
+    /// In words, why not.
+    pub fn check_vouched(&mut self, member: &MemberName, at: Time) -> Result<(), Void> {
+        let needed = self.state.as_ref().map_or(usize::MAX, |s| s.policy.policy.fleet.vouching_operators);
+        let kind = self.state.as_ref().and_then(|s| s.members.get(member)).filter(|m| m.is_active()).map(|m| m.kind);
+        match kind {
+            None => Err(Void::NoMember(member.clone())),
+            // Operators are the roots; the log admitted them.
+            Some(Kind::Operator) => self.alive(member, at),
+            Some(Kind::Authority | Kind::Pop | Kind::Service) => match self.endorsers(member, at) {
+                Ok(found) if found >= needed => self.alive(member, at),
+                Ok(found) => Err(Void::Unvouched { member: member.clone(), found, needed }),
+                Err(Stop::Void(void)) => Err(void),
+                Err(Stop::Object(e)) => Err(Void::Unreadable(e.to_string())),
+                Err(Stop::Openpgp(e)) => Err(Void::Unreadable(e.to_string())),
+            },
+        }
+    }
+
+    fn alive(&mut self, member: &MemberName, at: Time) -> Result<(), Void> {
+        let certificate = self.current_certificate(member).map_err(|e| Void::Unreadable(e.to_string()))?;
+        certificate.alive(at).map(|_| ()).map_err(|problem: CertificateError| Void::Certificate { member: member.clone(), problem })
+    }
+
+    pub(super) fn state_mut(&mut self) -> Result<&mut State, Stop> {
+        self.state.as_mut().ok_or_else(|| Void::Genesis.into())
+    }
+
+    pub(super) fn state_ref(&self) -> Result<&State, Stop> {
+        self.state.as_ref().ok_or_else(|| Void::Genesis.into())
+    }
+}
+
+impl State {
+    /// The member and the parsed signature that a line claims, if the member is active and the key is its active one.
+    fn claimed(&self, line: &SignatureLine) -> Option<((&MemberName, &super::Member), StatementSignature)> {
+        let name = principal_member(&self.fleet, &line.name)?;
+        let (name, member) = self.members.get_key_value(&name).filter(|(_, m)| m.is_active())?;
+        let signature = StatementSignature::parse(&line.signature, &self.fleet, &self.log).ok()?;
+        let right_key = member.active(Slot::Sign)?.key == signature.issuer().to_hex();
+        let right_hash = line.key_hash == key_hash(&principal(&self.fleet, name), signature.issuer());
+        (right_key && right_hash).then_some(((name, member), signature))
+    }
+
+    /// Checks a change's generation and predecessor.
+    pub(super) fn fresh(&self, subject: &str, found: (u64, &Digest), proposed: (u64, &Digest)) -> Result<(), Void> {
+        if found.0.checked_add(1) == Some(proposed.0) && found.1 == proposed.1 {
+            return Ok(());
+        }
+        Err(Void::Stale { subject: subject.to_owned(), found: found.0, proposed: proposed.0 })
+    }
+
+    /// Refuses a policy under which nobody could act: more signatures needed than there are members to give them.
+    fn check_policy(&self, policy: &Policy) -> Result<(), Void> {
+        if policy.fleet.domain != self.fleet {
+            return Err(Void::BadPolicy(format!("it is for the fleet {}", policy.fleet.domain)));
+        }
+        let active = |kind| self.members.iter().filter(move |(_, m)| m.kind == kind && m.is_active()).map(|(n, _)| n);
+        let operators: BTreeSet<&MemberName> = active(Kind::Operator).collect();
+        if let Some(stranger) = policy.fleet.root.iter().find(|r| !operators.contains(r)) {
+            return Err(Void::BadPolicy(format!("[roles] root names {stranger}, who is no operator of this fleet")));
+        }
+        if policy.fleet.vouching_operators > operators.len() {
+            return Err(Void::BadPolicy(format!("[trust] operators = {} and there are {}", policy.fleet.vouching_operators, operators.len())));
+        }
+        let authorities = active(Kind::Authority).count();
+        for rule in policy.fleet.quorums.rules() {
+            for (role, there) in [(Role::Operator, operators.len()), (Role::Authority, authorities)] {
+                if let Some(n) = rule.need.get(&role).filter(|n| usize::try_from(**n).unwrap_or(usize::MAX) > there) {
+                    return Err(Void::BadPolicy(format!("[[quorum]] act = \"{}\" needs {role} = {n} and there are {there}", rule.act)));
+                }
+            }
+        }
+        Ok(())
+    }
+}

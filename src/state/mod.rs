@@ -1,0 +1,190 @@
+//! The fleet's state: a deterministic fold of the log under its policy. Nothing else is authoritative.
+//!
+//! [`Replay::apply`] takes entries one by one. What an entry may do is decided by the state before it and the policy in
+//! force there, never by a clock: the same log gives the same state in ten years. An entry, or one change of it, that
+//! breaks a rule is *void*: it stays in the log, has no effect, and is reported with its reason.
+
+mod enroll;
+mod fold;
+mod key;
+mod keys;
+mod query;
+mod secrets;
+mod ssh;
+mod void;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::name::{Address, FleetName, Kind, MemberName, Slot};
+use crate::openpgp::Fingerprint;
+use crate::policy::Policy;
+use crate::ssh::CertificateBody;
+use crate::statement::{Facts, RetireReason};
+use crate::time::Time;
+
+pub use fold::{ObjectError, Objects, Replay, ReplayError, Verdict};
+pub use key::{KeyState, PublicKey, SlotKey, SlotKeys};
+pub use query::{Drift, Due, ReadersError};
+pub use ssh::SshTerms;
+pub use void::Void;
+
+/// The state after some entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// The fleet's name.
+    pub fleet: FleetName,
+    /// The fleet's id: the id of the genesis statement.
+    pub id: Digest,
+    /// The log's name.
+    pub log: String,
+    /// How many entries it has seen.
+    pub size: u64,
+    /// The newest time that a counted entry claims. Expiry is judged by this, never by a clock.
+    pub time: Time,
+    /// The policy in force.
+    pub policy: PolicyInForce,
+    /// Everybody, retired members included.
+    pub members: BTreeMap<MemberName, Member>,
+    /// Every secret, removed ones included.
+    pub secrets: BTreeMap<Address, Secret>,
+    /// Who first used a key, by what the key is made of; no key is ever used twice.
+    pub material: BTreeMap<Digest, MemberName>,
+    /// Mesh addresses given out.
+    pub mesh: MeshIndexes,
+    /// SSH certificates issued, by serial.
+    pub issued: BTreeMap<u64, Issued>,
+    /// Serials of revoked SSH certificates.
+    pub revoked_serials: BTreeSet<u64>,
+}
+
+/// The policy in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyInForce {
+    /// Its version, from 1.
+    pub version: u64,
+    /// The statement that set it.
+    pub prev: Digest,
+    /// Its files by name.
+    pub files: BTreeMap<String, Digest>,
+    /// What they say.
+    pub policy: Arc<Policy>,
+}
+
+/// A member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// What it is.
+    pub kind: Kind,
+    /// When it joined.
+    pub enrolled: Time,
+    /// When and why it left.
+    pub retired: Option<(Time, RetireReason)>,
+    /// Its certificate's primary fingerprint.
+    #[serde(with = "fingerprint")]
+    pub fingerprint: Fingerprint,
+    /// Its certificate's current version.
+    pub cert: Digest,
+    /// When that version expires.
+    pub cert_expires: Option<Time>,
+    /// Counts the changes of the certificate and of published keys, from 1.
+    pub generation: u64,
+    /// The statement that made the last such change.
+    pub prev: Digest,
+    /// Its enrolment request.
+    pub request: Digest,
+    /// Facts about the machine.
+    pub facts: Facts,
+    /// Its keys.
+    pub slots: BTreeMap<Slot, SlotKeys>,
+}
+
+impl Member {
+    /// Whether it has not left.
+    pub fn is_active(&self) -> bool {
+        self.retired.is_none()
+    }
+
+    /// The keys of `slot`.
+    pub fn slot(&self, slot: Slot) -> Option<&SlotKeys> {
+        self.slots.get(&slot)
+    }
+
+    /// The active key of `slot`.
+    pub fn active(&self, slot: Slot) -> Option<&SlotKey> {
+        self.slot(slot).and_then(SlotKeys::active)
+    }
+}
+
+/// A secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret {
+    /// Counts its changes, from 1.
+    pub generation: u64,
+    /// The statement that made the last change.
+    pub prev: Digest,
+    /// What it is now; none once it is removed.
+    pub live: Option<LiveSecret>,
+    /// Its value's version; goes on counting after a removal.
+    pub version: u64,
+}
+
+/// A secret that has not been removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveSecret {
+    /// Who sealed the value.
+    pub author: MemberName,
+    /// The key that signed inside.
+    pub author_key: String,
+    /// When the value was sealed.
+    pub sealed: Time,
+    /// SHA-256 of the encrypted body.
+    pub body: Digest,
+    /// SHA-256 of the file.
+    pub file: Digest,
+    /// Digest of the readers' names as the author signed them.
+    pub readers_signed: Digest,
+    /// The recipient set, an object.
+    pub recipients: Digest,
+    /// Who can read it now, and by which keys.
+    pub readers: BTreeMap<MemberName, Vec<String>>,
+    /// Who could ever read this value.
+    pub exposed: BTreeSet<MemberName>,
+    /// Whose compromise or loss burned this value, and when.
+    pub burned: Option<(Time, MemberName)>,
+}
+
+/// Indexes in the mesh's address pools.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MeshIndexes {
+    /// Region and index by member.
+    pub used: BTreeMap<MemberName, (String, u64)>,
+    /// Indexes given back, by region: until when they are not given out again.
+    pub quarantined: BTreeMap<String, BTreeMap<u64, Time>>,
+}
+
+/// An SSH certificate that the log decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {
+    /// For whom.
+    pub member: MemberName,
+    /// All that the CA signs, the serial aside.
+    pub certificate: CertificateBody,
+}
+
+mod fingerprint {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::openpgp::Fingerprint;
+
+    pub(super) fn serialize<S: Serializer>(fingerprint: &Fingerprint, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&fingerprint.to_hex())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Fingerprint, D::Error> {
+        Fingerprint::from_hex(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}

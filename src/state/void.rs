@@ -1,0 +1,183 @@
+//! Why an entry, or a change in it, has no effect.
+
+use crate::digest::Digest;
+use crate::name::{ActName, Address, Kind, MemberName, Slot};
+use crate::openpgp::CertificateError;
+use crate::policy::PolicyError;
+use crate::state::KeyState;
+use crate::time::Time;
+
+/// Why an entry or a change is void.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Void {
+    /// The entry cannot be read.
+    #[error("it cannot be read: {0}")]
+    Unreadable(String),
+    /// It is for another log.
+    #[error("it is for the log '{0}'")]
+    OtherLog(String),
+    /// A genesis after the first entry, or another first entry.
+    #[error("only the first entry founds a fleet, and it has to")]
+    Genesis,
+    /// Proposed under another version of the policy.
+    #[error("it was proposed under policy {proposed}; in force is {in_force}")]
+    Policy {
+        /// The version it names.
+        proposed: u64,
+        /// The version in force.
+        in_force: u64,
+    },
+    /// It came into the log too late.
+    #[error("it expired at {0} before it was in the log")]
+    Expired(Time),
+    /// Its author is none of those who signed it.
+    #[error("{0} is named as its author and has not signed it")]
+    Author(MemberName),
+    /// The signatures do not meet the quorum.
+    #[error("{act} lacks signatures: {missing}")]
+    Quorum {
+        /// The act.
+        act: ActName,
+        /// What is missing.
+        missing: String,
+    },
+    /// No such member, or one that has left.
+    #[error("{0} is not a member, or has left")]
+    NoMember(MemberName),
+    /// The name is taken.
+    #[error("{0} is a member already")]
+    NameTaken(MemberName),
+    /// A name that does not fit the kind.
+    #[error("{member} cannot be a {kind}: {problem}")]
+    KindMismatch {
+        /// The name.
+        member: MemberName,
+        /// The kind.
+        kind: Kind,
+        /// What does not fit.
+        problem: &'static str,
+    },
+    /// The subject has changed since it was proposed.
+    #[error("{subject} has changed meanwhile: it is at generation {found}, this would make {proposed}")]
+    Stale {
+        /// The member, slot, secret or policy.
+        subject: String,
+        /// The generation it is at.
+        found: u64,
+        /// The generation the change would make.
+        proposed: u64,
+    },
+    /// A certificate that is not acceptable.
+    #[error("the certificate of {member} {problem}")]
+    Certificate {
+        /// Whose.
+        member: MemberName,
+        /// Why.
+        problem: CertificateError,
+    },
+    /// Too few operators vouch for a certificate.
+    #[error("{found} of {needed} operators vouch for the certificate of {member}")]
+    Unvouched {
+        /// Whose.
+        member: MemberName,
+        /// How many do.
+        found: usize,
+        /// How many have to.
+        needed: usize,
+    },
+    /// A request that does not belong to the enrolment.
+    #[error("the request of {member}: {problem}")]
+    Request {
+        /// Whose.
+        member: MemberName,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A key that is not acceptable.
+    #[error("the {slot} key '{key}' of {member} {problem}")]
+    Key {
+        /// Whose.
+        member: MemberName,
+        /// The slot.
+        slot: Slot,
+        /// The key, made safe to show.
+        key: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A key that somebody uses or used already.
+    #[error("the {slot} key of {member} is used by {by} already; a copied image or key cannot join")]
+    KeyReused {
+        /// Whose.
+        member: MemberName,
+        /// The slot.
+        slot: Slot,
+        /// Who used it first.
+        by: MemberName,
+    },
+    /// A transition the state table does not have.
+    #[error("the {slot} key of {member} is {found}; {needed} is needed")]
+    Transition {
+        /// Whose.
+        member: MemberName,
+        /// The slot.
+        slot: Slot,
+        /// Its state, if it exists at all.
+        found: String,
+        /// The state it has to be in.
+        needed: KeyState,
+    },
+    /// Slots without keys, or with too many.
+    #[error("{member} has {problem}")]
+    Slots {
+        /// Who.
+        member: MemberName,
+        /// What is wrong.
+        problem: String,
+    },
+    /// No address is left, or the region has no pool.
+    #[error("{member} gets no mesh address: {problem}")]
+    Address {
+        /// Who.
+        member: MemberName,
+        /// Why.
+        problem: String,
+    },
+    /// A secret's change that the policy or the state forbids.
+    #[error("the secret {address}: {problem}")]
+    Secret {
+        /// Which.
+        address: Address,
+        /// Why.
+        problem: String,
+    },
+    /// An SSH certificate outside the policy.
+    #[error("the SSH certificate for {member}: {problem}")]
+    Ssh {
+        /// For whom.
+        member: MemberName,
+        /// Why.
+        problem: String,
+    },
+    /// A policy that cannot be read or would lock everybody out.
+    #[error("the policy is refused: {0}")]
+    BadPolicy(String),
+    /// An object that is not what its change says.
+    #[error("the object {object:?} is not what it has to be: {problem}")]
+    Object {
+        /// Which.
+        object: Digest,
+        /// Why.
+        problem: String,
+    },
+    /// It would leave nobody to act.
+    #[error("{0} is the last of its kind")]
+    Last(MemberName),
+}
+
+impl From<PolicyError> for Void {
+    fn from(e: PolicyError) -> Self {
+        Self::BadPolicy(e.to_string())
+    }
+}

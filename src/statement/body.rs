@@ -1,0 +1,196 @@
+//! A statement's body: reading and writing its one canonical line.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::acts::Act;
+use crate::digest::Digest;
+use crate::json::{self, JsonError};
+use crate::limits::{CHANGES_MAX, ENTRY_BYTES_MAX, REASON_BYTES_MAX};
+use crate::name::{ActName, MemberName};
+use crate::time::Time;
+
+/// The format's version.
+const VERSION: u64 = 1;
+
+/// One change, as it is signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// What changes.
+    pub act: Act,
+    /// When it was proposed.
+    pub at: Time,
+    /// Who proposed it.
+    pub by: MemberName,
+    /// After this time it is void if it is not yet in the log.
+    pub expires: Time,
+    /// The log it is for.
+    pub log: String,
+    /// The version of the policy it was proposed under; 0 for the genesis.
+    pub policy: u64,
+    /// Why, in somebody's words.
+    pub reason: String,
+}
+
+/// Why bytes are not a statement.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StatementError {
+    /// Not canonical JSON, or not the fields of a statement.
+    #[error("the statement {0}")]
+    Json(#[from] JsonError),
+    /// It does not end with exactly one line feed.
+    #[error("the statement is not one line")]
+    Line,
+    /// A version we do not read.
+    #[error("the statement has version {0}; this program reads version {VERSION}")]
+    Version(u64),
+    /// An act we do not know.
+    #[error("{0}")]
+    Act(String),
+    /// No change, or too many.
+    #[error("the statement has {0} changes; 1 to {CHANGES_MAX} are allowed, and exactly 1 for genesis, policy.update and ssh.issue")]
+    Changes(usize),
+    /// Too long.
+    #[error("the statement has {0} bytes; at most {ENTRY_BYTES_MAX} fit into the log")]
+    TooLong(usize),
+    /// A reason that is too long or holds invisible characters.
+    #[error("the reason is longer than {REASON_BYTES_MAX} bytes or has invisible characters")]
+    Reason,
+}
+
+/// The fields around the changes, in the order of canonical JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    act: String,
+    at: Time,
+    by: MemberName,
+    changes: Vec<Value>,
+    exp: Time,
+    log: String,
+    policy: u64,
+    reason: String,
+    v: u64,
+}
+
+impl Statement {
+    /// The bytes that are signed: one line of canonical JSON and a line feed.
+    ///
+    /// # Errors
+    /// [`StatementError`], if it has too many changes or bytes, or a bad reason.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, StatementError> {
+        let envelope = Envelope {
+            act: self.act.name().to_string(),
+            at: self.at,
+            by: self.by.clone(),
+            changes: changes(&self.act),
+            exp: self.expires,
+            log: self.log.clone(),
+            policy: self.policy,
+            reason: self.reason.clone(),
+            v: VERSION,
+        };
+        check(&envelope)?;
+        let mut line = json::to_canonical(&envelope);
+        line.push('\n');
+        // Signature lines have to fit as well: leave them an eighth.
+        if line.len() > ENTRY_BYTES_MAX - ENTRY_BYTES_MAX / 8 {
+            return Err(StatementError::TooLong(line.len()));
+        }
+        Ok(line.into_bytes())
+    }
+
+    /// Reads what [`Statement::to_bytes`] writes, and nothing else. Fields that begin with `x-` are kept out of the way:
+    /// they are signed, and mean nothing here.
+    ///
+    /// # Errors
+    /// [`StatementError`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, StatementError> {
+        if bytes.len() > ENTRY_BYTES_MAX {
+            return Err(StatementError::TooLong(bytes.len()));
+        }
+        let line = bytes.strip_suffix(b"\n").ok_or(StatementError::Line)?;
+        let mut value = json::parse(line)?;
+        if let Value::Object(fields) = &mut value {
+            fields.retain(|key, _| !key.starts_with("x-"));
+            if let Some(version) = fields.get("v").and_then(Value::as_u64).filter(|v| *v != VERSION) {
+                return Err(StatementError::Version(version));
+            }
+        }
+        let envelope: Envelope = serde_json::from_value(value).map_err(JsonError::Fields)?;
+        check(&envelope)?;
+        let Envelope { act, at, by, changes, exp, log, policy, reason, v: _ } = envelope;
+        let name: ActName = act.parse().map_err(StatementError::Act)?;
+        Ok(Self { act: parse_act(name, changes)?, at, by, expires: exp, log, policy, reason })
+    }
+
+    /// The statement's id: SHA-256 of its bytes.
+    ///
+    /// # Errors
+    /// As [`Statement::to_bytes`].
+    pub fn id(&self) -> Result<Digest, StatementError> {
+        Ok(Digest::of(&self.to_bytes()?))
+    }
+}
+
+fn check(envelope: &Envelope) -> Result<(), StatementError> {
+    let reason = &envelope.reason;
+    if reason.len() > REASON_BYTES_MAX || reason.chars().any(crate::text::is_hidden) {
+        return Err(StatementError::Reason);
+    }
+    if envelope.changes.is_empty() || envelope.changes.len() > CHANGES_MAX {
+        return Err(StatementError::Changes(envelope.changes.len()));
+    }
+    Ok(())
+}
+
+fn changes(act: &Act) -> Vec<Value> {
+    fn list<T: Serialize>(items: &[T]) -> Vec<Value> {
+        items.iter().map(|item| serde_json::to_value(item).unwrap_or(Value::Object(Map::new()))).collect()
+    }
+    match act {
+        Act::Genesis(one) => list(std::slice::from_ref(one)),
+        Act::PolicyUpdate(one) => list(std::slice::from_ref(one)),
+        Act::SshIssue(one) => list(std::slice::from_ref(one)),
+        Act::Enroll(all) => list(all),
+        Act::Retire(all) => list(all),
+        Act::Publish(all) => list(all),
+        Act::Certify(all) => list(all),
+        Act::Activate(all) => list(all),
+        Act::Destroy(all) => list(all),
+        Act::Seal(all) => list(all),
+        Act::Reseal(all) => list(all),
+        Act::Remove(all) => list(all),
+        Act::SshRevoke(all) => list(all),
+    }
+}
+
+fn parse_act(name: ActName, changes: Vec<Value>) -> Result<Act, StatementError> {
+    fn list<T: DeserializeOwned>(changes: Vec<Value>) -> Result<Vec<T>, StatementError> {
+        changes.into_iter().map(|c| serde_json::from_value(c).map_err(|e| JsonError::Fields(e).into())).collect()
+    }
+    fn one<T: DeserializeOwned>(changes: Vec<Value>) -> Result<T, StatementError> {
+        let count = changes.len();
+        match <[T; 1]>::try_from(list(changes)?) {
+            Ok([one]) => Ok(one),
+            Err(_) => Err(StatementError::Changes(count)),
+        }
+    }
+    Ok(match name {
+        ActName::Genesis => Act::Genesis(one(changes)?),
+        ActName::PolicyUpdate => Act::PolicyUpdate(one(changes)?),
+        ActName::SshIssue => Act::SshIssue(one(changes)?),
+        ActName::Enroll => Act::Enroll(list(changes)?),
+        ActName::Retire => Act::Retire(list(changes)?),
+        ActName::Publish => Act::Publish(list(changes)?),
+        ActName::Certify => Act::Certify(list(changes)?),
+        ActName::Activate => Act::Activate(list(changes)?),
+        ActName::Destroy => Act::Destroy(list(changes)?),
+        ActName::Seal => Act::Seal(list(changes)?),
+        ActName::Reseal => Act::Reseal(list(changes)?),
+        ActName::Remove => Act::Remove(list(changes)?),
+        ActName::SshRevoke => Act::SshRevoke(list(changes)?),
+    })
+}

@@ -1,0 +1,190 @@
+//! Enrolment requests and recipient sets: the two objects with a form of their own.
+
+use std::collections::BTreeMap;
+
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::entry::EntryError;
+use crate::digest::Digest;
+use crate::json;
+use crate::limits::{READERS_MAX, REQUEST_BYTES_MAX, SERVICES_MAX};
+use crate::log::note::{Note, SignatureLine};
+use crate::name::{Kind, Label, MemberName, Slot};
+use crate::time::Time;
+use crate::wireguard::{Endpoint, Lane};
+
+/// What a machine asks for when it joins: itself, its services, their certificates and keys. Made and signed on the
+/// machine; no private half is in it.
+///
+/// ```text
+/// {"at":"…","log":"cdn.example/keys/1","members":[{"cert":"…","facts":{…},"keys":[…],"kind":"pop","member":"fra1","revocation":"…"},…],"v":1}
+///
+/// — cdn.example/fra1 …
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// When it was made.
+    pub at: Time,
+    /// The log it is for.
+    pub log: String,
+    /// Who joins.
+    pub members: Vec<RequestedMember>,
+    v: u64,
+}
+
+/// One member of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestedMember {
+    /// Its certificate: certified by nobody yet, a service's by its PoP.
+    #[serde(with = "bytes")]
+    pub cert: Vec<u8>,
+    /// What the network has to know about the machine.
+    #[serde(default, skip_serializing_if = "Facts::is_empty")]
+    pub facts: Facts,
+    /// Its keys.
+    pub keys: Vec<RequestedKey>,
+    /// What it is.
+    pub kind: Kind,
+    /// Its name.
+    pub member: MemberName,
+    /// Its certificate's revocation, sealed to the recovery readers.
+    #[serde(with = "bytes", default, skip_serializing_if = "Vec::is_empty")]
+    pub revocation: Vec<u8>,
+}
+
+/// A key of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestedKey {
+    /// Whether it starts as the active key; otherwise as a standby.
+    pub active: bool,
+    /// The public half, in the form its slot has.
+    pub key: String,
+    /// The lane, for WireGuard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<Lane>,
+    /// The slot.
+    pub slot: Slot,
+}
+
+/// Facts about a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    /// Where its WireGuard is reached: a literal address or a DNS name, without port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
+    /// Its region: which address pool it draws from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<Label>,
+}
+
+impl Facts {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Request {
+    /// A request for `members`.
+    pub fn new(at: Time, log: String, members: Vec<RequestedMember>) -> Self {
+        Self { at, log, members, v: 1 }
+    }
+
+    /// The bytes that the member signs.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut line = json::to_canonical(self);
+        line.push('\n');
+        line.into_bytes()
+    }
+
+    /// Reads a request file: the request, the bytes that are signed, and the signature lines, not yet verified.
+    ///
+    /// # Errors
+    /// [`EntryError`].
+    pub fn parse(bytes: &[u8]) -> Result<(Self, Vec<u8>, Vec<SignatureLine>), EntryError> {
+        if bytes.len() > REQUEST_BYTES_MAX {
+            return Err(EntryError::TooLong(bytes.len()));
+        }
+        let note = Note::parse(bytes)?;
+        let line = note.text.strip_suffix('\n').unwrap_or(&note.text);
+        let request: Self = json::parse_as(line.as_bytes()).map_err(super::StatementError::from)?;
+        if request.v != 1 {
+            return Err(super::StatementError::Version(request.v).into());
+        }
+        if request.members.is_empty() || request.members.len() > SERVICES_MAX + 1 {
+            return Err(super::StatementError::Changes(request.members.len()).into());
+        }
+        Ok((request, note.text.into_bytes(), note.signatures))
+    }
+
+    /// The member of that name.
+    pub fn member(&self, name: &MemberName) -> Option<&RequestedMember> {
+        self.members.iter().find(|m| &m.member == name)
+    }
+}
+
+/// Who can read a secret: members, and for each the keys it is sealed to, by upper-case fingerprint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecipientSet {
+    /// Keys by reader, active first.
+    pub readers: BTreeMap<MemberName, Vec<String>>,
+    v: u64,
+}
+
+impl RecipientSet {
+    /// A set.
+    pub fn new(readers: BTreeMap<MemberName, Vec<String>>) -> Self {
+        Self { readers, v: 1 }
+    }
+
+    /// The object.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        json::to_canonical(self).into_bytes()
+    }
+
+    /// Reads the object.
+    ///
+    /// # Errors
+    /// [`json::JsonError`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, json::JsonError> {
+        let set: Self = json::parse_as(bytes)?;
+        let bad = |message: String| Err(json::JsonError::Fields(serde::de::Error::custom(message)));
+        if set.v != 1 {
+            return bad(format!("version {}", set.v));
+        }
+        if set.readers.is_empty() || set.readers.len() > READERS_MAX {
+            return bad(format!("{} readers", set.readers.len()));
+        }
+        Ok(set)
+    }
+
+    /// The digest of the readers' names alone: what an author signs, since a reader's keys change.
+    pub fn names_digest(&self) -> Digest {
+        Digest::of(json::to_canonical(&self.readers.keys().collect::<Vec<_>>()).as_bytes())
+    }
+
+    /// All keys.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.readers.values().flatten().map(String::as_str)
+    }
+}
+
+/// Bytes as standard base64.
+mod bytes {
+    use base64::Engine as _;
+
+    use super::{BASE64, Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        BASE64.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,137 @@
+//! A keyring on a disk: where things lie, reading the log, and appending to it.
+//!
+//! ```text
+//! keyring/
+//!   log/checkpoint  log/tile/…  log/commit/…     the log, see `crate::log`
+//!   objects/ab/cdef…                             attachments by SHA-256
+//!   objects/ssh/00000000000000000042             an SSH certificate by serial: its entry determines it
+//!   certs/ab/cdef…                               certificates by fingerprint (openpgp-cert-d), as of the newest entry
+//!   sealed/…                                     secrets by address, as of the newest entry
+//!   proposals/<id>/body  proposals/<id>/<sha256>.sig
+//! ```
+//! `certs/` and `sealed/` are views: what they hold follows from the log and `objects/`, and is made again from there
+//! if a writer was interrupted. An attachment is durable before the entry that refers to it is committed; a sealed file
+//! is then moved from `objects/` to its address.
+
+mod append;
+mod read;
+
+use crate::digest::Digest;
+use crate::disk::{Created, Disk, DiskError};
+use crate::limits::{OBJECT_BYTES_MAX, SEALED_BYTES_MAX};
+use crate::name::Address;
+use crate::openpgp::Fingerprint;
+use crate::state::{ObjectError, Objects};
+
+pub use append::{Appended, append, finish};
+pub use read::{Bundle, Head, LogReader, read_checkpoint};
+
+/// Why a keyring cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// There is no log here.
+    #[error("{0} has no keyring: log/checkpoint is missing")]
+    NoKeyring(String),
+    /// A file that has to be there is not.
+    #[error("{0} is missing")]
+    Missing(String),
+    /// A file is not what it has to be.
+    #[error("{path} is damaged: {problem}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Somebody else's commit came first.
+    #[error("somebody else appended to the log first")]
+    Raced,
+}
+
+/// The path of an object: `objects/ab/cdef…`.
+pub fn object_path(digest: &Digest) -> String {
+    let hex = digest.to_string();
+    let (two, rest) = hex.split_at_checked(2).unwrap_or((&hex, ""));
+    format!("objects/{two}/{rest}")
+}
+
+/// The digest that an object's path names.
+pub fn object_digest(path: &str) -> Option<Digest> {
+    let (two, rest) = path.strip_prefix("objects/")?.split_once('/')?;
+    Digest::parse(&format!("{two}{rest}")).filter(|d| object_path(d) == path)
+}
+
+/// The path of an issued SSH certificate: `objects/ssh/<20 digits>`.
+pub fn issued_path(serial: u64) -> String {
+    format!("objects/ssh/{serial:020}")
+}
+
+/// The serial that such a path names.
+pub fn issued_serial(path: &str) -> Option<u64> {
+    path.strip_prefix("objects/ssh/")?.parse().ok().filter(|&s| issued_path(s) == path)
+}
+
+/// The path of a certificate: `certs/ab/cdef…`.
+pub fn certificate_path(fingerprint: &Fingerprint) -> String {
+    format!("certs/{}", crate::openpgp::directory_path(fingerprint))
+}
+
+/// A keyring.
+#[derive(Debug, Clone)]
+pub struct Store {
+    disk: Disk,
+}
+
+impl Store {
+    /// The keyring in this directory.
+    pub fn new(disk: Disk) -> Self {
+        Self { disk }
+    }
+
+    /// The disk it lies on.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// Writes an attachment, durably; gives its digest.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn stage(&self, bytes: &[u8]) -> Result<(Digest, Created), StoreError> {
+        let digest = Digest::of(bytes);
+        Ok((digest, self.disk.create(&object_path(&digest), bytes)?))
+    }
+
+    /// Reads a secret's file: from its address or, if a writer was interrupted before moving it there, from the objects.
+    /// The digest decides, not the place.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn sealed(&self, address: &Address, file: &Digest) -> Result<Vec<u8>, StoreError> {
+        let path = address.path();
+        let at_address = self.disk.read(&path, SEALED_BYTES_MAX)?;
+        if let Some(bytes) = at_address.as_ref().filter(|bytes| Digest::of(bytes) == *file) {
+            return Ok(bytes.clone());
+        }
+        match self.disk.read(&object_path(file), SEALED_BYTES_MAX)? {
+            Some(bytes) if Digest::of(&bytes) == *file => Ok(bytes),
+            _ if at_address.is_some() => Err(StoreError::Damaged { path, problem: "it is not the version that the log has".to_owned() }),
+            _ => Err(StoreError::Missing(path)),
+        }
+    }
+}
+
+impl Objects for Store {
+    fn object(&self, digest: &Digest) -> Result<Vec<u8>, ObjectError> {
+        match self.disk.read(&object_path(digest), OBJECT_BYTES_MAX) {
+            Ok(Some(bytes)) if Digest::of(&bytes) == *digest => Ok(bytes),
+            Ok(Some(_)) => Err(ObjectError::Changed(*digest)),
+            Ok(None) => Err(ObjectError::Missing(*digest)),
+            Err(e) => Err(ObjectError::Unreadable(*digest, e.to_string())),
+        }
+    }
+}
