@@ -36,7 +36,13 @@ impl std::fmt::Debug for PrivateKey {
 }
 
 /// Makes a key for `slot`; `None` for the OpenPGP slots, whose keys are subkeys of the certificate.
-pub fn private_key(slot: Slot, lane: Option<Lane>, member: &MemberName, log: &str, rng: &mut impl CryptoRng) -> Option<PrivateKey> {
+pub fn private_key(
+    slot: Slot,
+    lane: Option<Lane>,
+    member: &MemberName,
+    log: &str,
+    rng: &mut impl CryptoRng,
+) -> Option<PrivateKey> {
     let (public, file) = match slot {
         Slot::Openpgp | Slot::Sign => return None,
         Slot::Wireguard => {
@@ -95,13 +101,24 @@ impl Fresh {
     ///
     /// # Errors
     /// [`OpenpgpError`].
-    pub fn generate(member: &MemberName, kind: Kind, validity: Span, setting: &Setting<'_>, rng: &mut impl CryptoRng) -> Result<Self, OpenpgpError> {
+    pub fn generate(
+        member: &MemberName,
+        kind: Kind,
+        validity: Span,
+        setting: &Setting<'_>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, OpenpgpError> {
         let user_id = member.user_id(kind, setting.fleet);
         let made = openpgp::generate(kind, &user_id, setting.fleet, setting.profile, validity, setting.now)?;
         let mut keys: Vec<RequestedKey> = made
             .subkeys
             .iter()
-            .map(|(slot, fingerprint, usage)| RequestedKey { active: *usage != Use::Standby, key: fingerprint.to_hex(), lane: None, slot: *slot })
+            .map(|(slot, fingerprint, usage)| RequestedKey {
+                active: *usage != Use::Standby,
+                key: fingerprint.to_hex(),
+                lane: None,
+                slot: *slot,
+            })
             .collect();
         let mut private = Vec::new();
         for &slot in Slot::of(kind) {
@@ -125,7 +142,14 @@ impl Fresh {
     /// Its part of a request. `certificate` is the public certificate: its own, or, for a service, as certified by its
     /// PoP. `revocation` is sealed already.
     pub fn requested(&self, certificate: &Certificate, facts: Facts, revocation: Vec<u8>) -> RequestedMember {
-        RequestedMember { cert: certificate.bytes().to_vec(), facts, keys: self.keys.clone(), kind: self.kind, member: self.member.clone(), revocation }
+        RequestedMember {
+            cert: certificate.bytes().to_vec(),
+            facts,
+            keys: self.keys.clone(),
+            kind: self.kind,
+            member: self.member.clone(),
+            revocation,
+        }
     }
 }
 
@@ -134,7 +158,11 @@ impl Fresh {
 /// # Errors
 /// [`OpenpgpError`].
 pub fn sign_request(
-    request: &Request, owner: &MemberName, signer: &mut (dyn pgp::crypto::Signer + Send + Sync), fleet: &FleetName, now: Time,
+    request: &Request,
+    owner: &MemberName,
+    signer: &mut (dyn pgp::crypto::Signer + Send + Sync),
+    fleet: &FleetName,
+    now: Time,
 ) -> Result<Vec<u8>, OpenpgpError> {
     let body = request.to_bytes();
     let signature = openpgp::sign_statement(signer, fleet, &request.log, &body, now)?;

@@ -114,12 +114,17 @@ impl Home {
     /// [`HomeError`].
     pub fn create(path: &Path) -> Result<Self, HomeError> {
         let shown = crate::text::shown(&path.display().to_string()).to_string();
-        let files = RealFiles::create(path, Access::Private).map_err(|source| DiskError { doing: "create", path: shown.clone(), source })?;
+        let files = RealFiles::create(path, Access::Private).map_err(|source| DiskError {
+            doing: "create",
+            path: shown.clone(),
+            source,
+        })?;
         Self::checked(files, shown)
     }
 
     fn checked(files: RealFiles, path: String) -> Result<Self, HomeError> {
-        let (mode, owner) = files.permissions().map_err(|source| DiskError { doing: "look at", path: path.clone(), source })?;
+        let (mode, owner) =
+            files.permissions().map_err(|source| DiskError { doing: "look at", path: path.clone(), source })?;
         let user = rustix::process::geteuid().as_raw();
         if owner != user {
             return Err(HomeError::NotOurs { path, owner, user });
@@ -168,7 +173,9 @@ impl Home {
     pub fn set_pin(&self, pin: &Pin) -> Result<(), HomeError> {
         match self.pin()? {
             Some(there) if there == *pin => Ok(()),
-            Some(there) => Err(Self::damaged("pin", format!("it belongs to the fleet {} ({})", there.fleet, there.id.short()))),
+            Some(there) => {
+                Err(Self::damaged("pin", format!("it belongs to the fleet {} ({})", there.fleet, there.id.short())))
+            }
             None => Ok(self.disk.replace("pin", format!("{}\n", json::to_canonical(pin)).as_bytes())?),
         }
     }
@@ -216,7 +223,11 @@ impl Home {
     ///
     /// # Errors
     /// [`HomeError`].
-    pub fn key_pair(&self, member: &MemberName, fingerprint: &Fingerprint) -> Result<Option<pgp::crypto::KeyPair>, HomeError> {
+    pub fn key_pair(
+        &self,
+        member: &MemberName,
+        fingerprint: &Fingerprint,
+    ) -> Result<Option<pgp::crypto::KeyPair>, HomeError> {
         let Some(cert) = self.secret_certificate(member)? else { return Ok(None) };
         let found = cert.keys().secret().map(|k| k.key().clone()).find(|k| &k.fingerprint() == fingerprint);
         let path = || format!("members/{member}/openpgp.tsk");
@@ -256,7 +267,10 @@ impl Home {
     /// [`HomeError::NoKey`], if it is not here.
     pub fn key(&self, member: &MemberName, slot: Slot, public: &str) -> Result<Zeroizing<String>, HomeError> {
         let path = key_path(member, slot, public);
-        let bytes = self.disk.read(&path, KEY_FILE_BYTES_MAX)?.ok_or_else(|| HomeError::NoKey { member: member.clone(), slot })?;
+        let bytes = self
+            .disk
+            .read(&path, KEY_FILE_BYTES_MAX)?
+            .ok_or_else(|| HomeError::NoKey { member: member.clone(), slot })?;
         String::from_utf8(bytes).map(Zeroizing::new).map_err(|_| Self::damaged(&path, "it is not text"))
     }
 
@@ -270,7 +284,9 @@ impl Home {
         for (name, _) in self.disk.list(&directory)?.iter().filter(|(n, _)| n.ends_with(".key")) {
             let path = format!("{directory}/{name}");
             if let Some(bytes) = self.disk.read(&path, KEY_FILE_BYTES_MAX)? {
-                found.push(String::from_utf8(bytes).map(Zeroizing::new).map_err(|_| Self::damaged(&path, "it is not text"))?);
+                found.push(
+                    String::from_utf8(bytes).map(Zeroizing::new).map_err(|_| Self::damaged(&path, "it is not text"))?,
+                );
             }
         }
         Ok(found)

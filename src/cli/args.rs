@@ -14,7 +14,12 @@ use crate::wireguard::Host;
 /// Every machine makes its own private keys, which never leave it; the public halves live in a signed keyring; secrets are
 /// sealed to exactly the machines that need them; every change is a signed statement in an append-only log.
 #[derive(Debug, Parser)]
-#[command(name = "keys", version, max_term_width = 110, after_help = "Try it: 'keys demo' runs a whole fleet's life in a temporary directory.")]
+#[command(
+    name = "keys",
+    version,
+    max_term_width = 110,
+    after_help = "Try it: 'keys demo' runs a whole fleet's life in a temporary directory."
+)]
 pub(super) struct Args {
     #[command(flatten)]
     pub global: Global,
@@ -277,12 +282,14 @@ pub(super) struct Reach {
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "A standby key becomes active at once, also for a machine that is away: it has the private half, and its
+#[command(
+    after_help = "A standby key becomes active at once, also for a machine that is away: it has the private half, and its
 peers know the public one. The next standby is made by its owner, when it next runs 'keys sync'.
 Examples:
   keys rotate --due
   keys rotate 'fra*' --slot wireguard
-  keys rotate --all --yes --reason 'staff change'")]
+  keys rotate --all --yes --reason 'staff change'"
+)]
 pub(super) struct Rotate {
     /// Which members
     pub members: Option<Glob>,
@@ -476,8 +483,10 @@ pub(super) struct Ring {
 #[derive(Debug, Subcommand)]
 pub(super) enum RingVerb {
     /// Write ring.pgp, and for gpg ownertrust.txt
-    #[command(after_help = "With --gpg a root made for this one export certifies exactly what keys authenticates; its secret is thrown
-away. Import with: gpg --import-options import-local-sigs --import DIR/ring.pgp && gpg --import-ownertrust DIR/ownertrust.txt")]
+    #[command(
+        after_help = "With --gpg a root made for this one export certifies exactly what keys authenticates; its secret is thrown
+away. Import with: gpg --import-options import-local-sigs --import DIR/ring.pgp && gpg --import-ownertrust DIR/ownertrust.txt"
+    )]
     Export {
         /// The directory to write to
         #[arg(long, value_name = "DIR")]

@@ -39,7 +39,11 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(global: &Global) -> Result<Self, CliError> {
         let environment = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let home = global.home.clone().or_else(|| environment("KEYS_HOME")).or_else(|| environment("HOME").map(|h| h.join(".keys")));
+        let home = global
+            .home
+            .clone()
+            .or_else(|| environment("KEYS_HOME"))
+            .or_else(|| environment("HOME").map(|h| h.join(".keys")));
         let color = match global.color {
             Color::Always => true,
             Color::Never => false,
@@ -80,7 +84,8 @@ impl Context {
 
     /// Fresh entropy from the system. If there is none no key is made.
     pub(super) fn rng(&self) -> Result<StdRng, CliError> {
-        StdRng::try_from_rng(&mut SysRng).map_err(|e| CliError::failed(format!("the system gives no random numbers: {e}")).hint("no key was made"))
+        StdRng::try_from_rng(&mut SysRng)
+            .map_err(|e| CliError::failed(format!("the system gives no random numbers: {e}")).hint("no key was made"))
     }
 
     /// The fleet's directory: what was given, else the nearest upwards that holds a keyring.
@@ -88,7 +93,8 @@ impl Context {
         if let Some(given) = &self.fleet {
             return Ok(given.clone());
         }
-        let here = std::env::current_dir().map_err(|e| CliError::new(Exit::Unknown, format!("cannot tell the current directory: {e}")))?;
+        let here = std::env::current_dir()
+            .map_err(|e| CliError::new(Exit::Unknown, format!("cannot tell the current directory: {e}")))?;
         Ok(here.ancestors().find(|d| d.join("keyring").is_dir()).unwrap_or(&here).to_owned())
     }
 
@@ -111,11 +117,13 @@ impl Context {
 
     fn disk(&self, name: &str, create: bool) -> Result<Disk, CliError> {
         let path = self.fleet_directory()?.join(name);
-        let opened = if create { RealFiles::create(&path, Access::Public) } else { RealFiles::open(&path, Access::Public) };
+        let opened =
+            if create { RealFiles::create(&path, Access::Public) } else { RealFiles::open(&path, Access::Public) };
         match opened {
             Ok(files) => Ok(Disk::new(files)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                Err(CliError::new(Exit::NotFound, format!("there is no {}", shown(&path))).hint("give the fleet's directory with --fleet, or found one with 'keys init'"))
+                Err(CliError::new(Exit::NotFound, format!("there is no {}", shown(&path)))
+                    .hint("give the fleet's directory with --fleet, or found one with 'keys init'"))
             }
             Err(source) => Err(DiskError { doing: "open", path: shown(&path), source }.into()),
         }
@@ -136,7 +144,8 @@ impl Context {
             (known.pin, known.seen) = (home.pin()?.map(|p| p.id), home.seen()?);
         }
         if let Some(text) = &self.pin {
-            let id = Digest::parse(text).ok_or_else(|| CliError::usage("--pin expects the fleet's id: 64 lower-case hexadecimal digits"))?;
+            let id = Digest::parse(text)
+                .ok_or_else(|| CliError::usage("--pin expects the fleet's id: 64 lower-case hexadecimal digits"))?;
             if known.pin.is_some_and(|p| p != id) {
                 return Err(CliError::new(Exit::No, "the home has another fleet pinned than --pin names"));
             }
@@ -198,8 +207,11 @@ impl Context {
                 return Ok(lock);
             }
             if start.elapsed() > LOCK_WAIT {
-                let message = format!("another keys command has been writing to {} for {} s", disk.root(), LOCK_WAIT.as_secs());
-                return Err(CliError::new(Exit::Moved, message).hint("nothing was changed; run this again when it is done"));
+                let message =
+                    format!("another keys command has been writing to {} for {} s", disk.root(), LOCK_WAIT.as_secs());
+                return Err(
+                    CliError::new(Exit::Moved, message).hint("nothing was changed; run this again when it is done")
+                );
             }
             if !told && start.elapsed() > Duration::from_millis(500) {
                 self.say("waiting for another keys command to finish writing");
@@ -210,7 +222,13 @@ impl Context {
     }
 
     /// Signs and places drafts, and says where they ended up.
-    pub(super) fn place(&self, fleet: &mut Fleet, home: &Home, drafts: Vec<Draft>, change: &Change) -> Result<Vec<Placed>, CliError> {
+    pub(super) fn place(
+        &self,
+        fleet: &mut Fleet,
+        home: &Home,
+        drafts: Vec<Draft>,
+        change: &Change,
+    ) -> Result<Vec<Placed>, CliError> {
         Ok(ops::carry_out(home, fleet, drafts, change.signer.as_ref())?)
     }
 
@@ -245,12 +263,16 @@ impl Context {
             return Ok(Go::Yes);
         }
         if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
-            return Err(CliError::new(Exit::Pending, "nothing was changed: there is no terminal to ask on").hint("pass --yes to go on without a question"));
+            return Err(CliError::new(Exit::Pending, "nothing was changed: there is no terminal to ask on")
+                .hint("pass --yes to go on without a question"));
         }
         let _ = write!(std::io::stderr(), "{question} [y/N] ");
         let _ = std::io::stderr().flush();
         let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer).map_err(|e| CliError::failed(format!("cannot read the answer: {e}")))?;
+        std::io::stdin()
+            .lock()
+            .read_line(&mut answer)
+            .map_err(|e| CliError::failed(format!("cannot read the answer: {e}")))?;
         if matches!(answer.trim(), "y" | "Y" | "yes") {
             Ok(Go::Yes)
         } else {
@@ -305,7 +327,8 @@ impl Context {
             let shown = (planned.show)(&plan, fleet);
             match &agreed {
                 Some(lines) if *lines != shown.lines => {
-                    return Err(CliError::new(Exit::Moved, "the plan is another one by now; nothing was changed").hint("look at it again"));
+                    return Err(CliError::new(Exit::Moved, "the plan is another one by now; nothing was changed")
+                        .hint("look at it again"));
                 }
                 Some(_) => {}
                 None => self.show(&shown)?,
@@ -370,10 +393,16 @@ pub(super) fn note_bytes(note: &Note) -> Vec<u8> {
 pub(super) fn placed_text(placed: &Placed) -> String {
     match placed {
         Placed::Logged { id, verdict } => {
-            let void = if verdict.void.is_empty() { String::new() } else { format!(", {} of its changes void", verdict.void.len()) };
+            let void = if verdict.void.is_empty() {
+                String::new()
+            } else {
+                format!(", {} of its changes void", verdict.void.len())
+            };
             format!("entry {} ({}){void}", verdict.index, id.short())
         }
-        Placed::HandedIn { id } => format!("handed in {} (complete; in force when whoever has the log's key takes it in)", id.short()),
+        Placed::HandedIn { id } => {
+            format!("handed in {} (complete; in force when whoever has the log's key takes it in)", id.short())
+        }
         Placed::Proposed { id, missing } => format!("proposal {} (still needs {missing})", id.short()),
     }
 }
@@ -382,11 +411,14 @@ pub(super) fn placed_text(placed: &Placed) -> String {
 pub(super) fn placed_json(placed: &Placed) -> Value {
     match placed {
         Placed::Logged { id, verdict } => {
-            let void: Vec<Value> = verdict.void.iter().map(|(i, v)| serde_json::json!({ "change": i, "why": v.to_string() })).collect();
+            let void: Vec<Value> =
+                verdict.void.iter().map(|(i, v)| serde_json::json!({ "change": i, "why": v.to_string() })).collect();
             serde_json::json!({ "id": id.to_string(), "state": "logged", "index": verdict.index, "void": void })
         }
         Placed::HandedIn { id } => serde_json::json!({ "id": id.to_string(), "state": "handed-in" }),
-        Placed::Proposed { id, missing } => serde_json::json!({ "id": id.to_string(), "state": "proposed", "missing": missing }),
+        Placed::Proposed { id, missing } => {
+            serde_json::json!({ "id": id.to_string(), "state": "proposed", "missing": missing })
+        }
     }
 }
 

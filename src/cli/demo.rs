@@ -21,7 +21,8 @@ pub(super) fn demo(context: &Context, args: &Demo) -> Result<Exit, CliError> {
     let root = match &args.keep {
         Some(path) => {
             if path.read_dir().is_ok_and(|mut d| d.next().is_some()) {
-                return Err(CliError::failed(format!("{} is not empty", shown(path))).hint("--keep wants a new or empty directory"));
+                return Err(CliError::failed(format!("{} is not empty", shown(path)))
+                    .hint("--keep wants a new or empty directory"));
             }
             path.clone()
         }
@@ -37,7 +38,8 @@ pub(super) fn demo(context: &Context, args: &Demo) -> Result<Exit, CliError> {
     result?;
     stage.tell(&format!("\nThat was a fleet's life in {:.1} s.", started.elapsed().as_secs_f64()))?;
     if args.keep.is_some() {
-        stage.tell(&format!("It is yours to play with: keys --fleet {0}/fleet --home {0}/alice status", shown(&root)))?;
+        stage
+            .tell(&format!("It is yours to play with: keys --fleet {0}/fleet --home {0}/alice status", shown(&root)))?;
     }
     Ok(Exit::Ok)
 }
@@ -68,8 +70,36 @@ impl Stage<'_> {
     fn found(&self, profile: &str) -> Result<(), CliError> {
         self.chapter("Two founders; the second makes her keys on her own machine and hands over a request")?;
         let request = self.path("bob.request");
-        self.run_args("bob", &["enroll", "bob", "--operator", "Bob <bob@ops.example>", "--founding", "cdn.example", "--profile", profile, "--out", &request], Exit::Ok)?;
-        self.run_args("alice", &["init", "cdn.example", "--operator", "Alice <alice@ops.example>", "--operator", &request, "--profile", profile], Exit::Unauthorised)?;
+        self.run_args(
+            "bob",
+            &[
+                "enroll",
+                "bob",
+                "--operator",
+                "Bob <bob@ops.example>",
+                "--founding",
+                "cdn.example",
+                "--profile",
+                profile,
+                "--out",
+                &request,
+            ],
+            Exit::Ok,
+        )?;
+        self.run_args(
+            "alice",
+            &[
+                "init",
+                "cdn.example",
+                "--operator",
+                "Alice <alice@ops.example>",
+                "--operator",
+                &request,
+                "--profile",
+                profile,
+            ],
+            Exit::Unauthorised,
+        )?;
         self.run("bob", "approve --all --yes", Exit::Unauthorised)?;
         self.run("alice", "approve --all --yes", Exit::Ok)?;
         self.tell("Founded. Both operators have to vouch for the authority before it can admit anybody:")?;
@@ -102,7 +132,8 @@ impl Stage<'_> {
         self.refused("alice", &format!("seal nginx@*/api-token --in {token}"), Exit::Failed)?;
         let path = self.root.join("fleet/policy/secrets.toml");
         let text = std::fs::read_to_string(&path).map_err(CliError::failed)?;
-        std::fs::write(&path, text + "\n[[secret]]\nmatch = \"nginx@*/api-token\"\nshared = true\n").map_err(CliError::failed)?;
+        std::fs::write(&path, text + "\n[[secret]]\nmatch = \"nginx@*/api-token\"\nshared = true\n")
+            .map_err(CliError::failed)?;
         self.run("alice", "policy propose --yes", Exit::Unauthorised)?;
         self.run("bob", "approve --all --yes", Exit::Unauthorised)?;
         self.run("alice", "approve", Exit::Ok)?;
@@ -116,13 +147,17 @@ impl Stage<'_> {
         self.run("alice", "rotate --all --yes --reason drill", Exit::Unauthorised)?;
         self.run("bob", "approve --all --yes", Exit::Unauthorised)?;
         self.run("alice", "sync", Exit::Ok)?;
-        self.tell("The standbys are in force. Whoever is there makes the next ones; secrets stay readable throughout:")?;
+        self.tell(
+            "The standbys are in force. Whoever is there makes the next ones; secrets stay readable throughout:",
+        )?;
         self.run("fra1", "open nginx@fra1/tls.key", Exit::Ok)?;
         for home in ["bob", "fra1", "sin1"] {
             self.run(home, "sync", Exit::Ok)?;
         }
         self.run("alice", "sync", Exit::Ok)?;
-        self.tell("A second time, for the others. Then ams1 comes back, having missed both, with the keys it always had:")?;
+        self.tell(
+            "A second time, for the others. Then ams1 comes back, having missed both, with the keys it always had:",
+        )?;
         self.run("alice", "rotate fra1 --yes", Exit::Unauthorised)?;
         self.run("bob", "approve --all --yes", Exit::Unauthorised)?;
         self.run("alice", "sync", Exit::Ok)?;
@@ -133,7 +168,9 @@ impl Stage<'_> {
     }
 
     fn network(&self) -> Result<(), CliError> {
-        self.chapter("WireGuard and SSH: configurations without private keys, certificates that the log decided first")?;
+        self.chapter(
+            "WireGuard and SSH: configurations without private keys, certificates that the log decided first",
+        )?;
         let (wg, ssh, key) = (self.path("wg"), self.path("ssh"), self.path("id_demo.pub"));
         self.run_args("alice", &["wg", "render", "--out", &wg], Exit::Ok)?;
         self.run("alice", "ssh sign host", Exit::Ok)?;
@@ -162,17 +199,29 @@ impl Stage<'_> {
         match program("ssh-keygen") {
             Some(path) => {
                 let shown = output(Command::new(path).arg("-L").arg("-f").arg(self.root.join("id_demo-cert.pub")))?;
-                self.expect("ssh-keygen -L shows the user certificate", shown.contains("Signing CA: ED25519") && shown.contains("deploy:fra1"))?;
+                self.expect(
+                    "ssh-keygen -L shows the user certificate",
+                    shown.contains("Signing CA: ED25519") && shown.contains("deploy:fra1"),
+                )?;
                 let krl = self.root.join("ssh/revoked_hosts.krl");
-                let listed = output(Command::new(program("ssh-keygen").unwrap_or_default()).args(["-Q", "-l", "-f"]).arg(krl))?;
+                let listed =
+                    output(Command::new(program("ssh-keygen").unwrap_or_default()).args(["-Q", "-l", "-f"]).arg(krl))?;
                 self.expect("ssh-keygen -Q reads the KRL", listed.contains("KRL version"))?;
             }
             None => self.tell("skipped: ssh-keygen is not installed")?,
         }
         match program("wg-quick") {
             Some(path) => {
-                let stripped = output(Command::new(path).arg("strip").arg(self.root.join("wg/fra1/wg-quick/wg-a.conf")).env("PATH", "/usr/bin:/bin:/usr/sbin"))?;
-                self.expect("wg-quick strip takes the configuration", stripped.contains("[Peer]") && !stripped.contains("PrivateKey"))?;
+                let stripped = output(
+                    Command::new(path)
+                        .arg("strip")
+                        .arg(self.root.join("wg/fra1/wg-quick/wg-a.conf"))
+                        .env("PATH", "/usr/bin:/bin:/usr/sbin"),
+                )?;
+                self.expect(
+                    "wg-quick strip takes the configuration",
+                    stripped.contains("[Peer]") && !stripped.contains("PrivateKey"),
+                )?;
             }
             None => self.tell("skipped: wg-quick is not installed")?,
         }
@@ -181,7 +230,9 @@ impl Stage<'_> {
 
     /// gpg checks an entry of the log, authenticates a service, and opens a secret with the service's own key.
     fn gpg(&self) -> Result<(), CliError> {
-        let Some(path) = program("gpg").filter(|_| self.gpg) else { return self.tell("skipped: gpg is not installed, or cannot read this profile") };
+        let Some(path) = program("gpg").filter(|_| self.gpg) else {
+            return self.tell("skipped: gpg is not installed, or cannot read this profile");
+        };
         // A private home for gpg, short enough for its socket.
         let gnupg = self.root.join("g");
         Home::create(&gnupg)?;
@@ -195,15 +246,22 @@ impl Stage<'_> {
         self.run_args("alice", &["log", "show", "0", "--raw", &raw], Exit::Ok)?;
         output(&mut gpg(&["--import-options", "import-local-sigs", "--import", &format!("{ring}/ring.pgp")]))?;
         output(&mut gpg(&["--import-ownertrust", &format!("{ring}/ownertrust.txt")]))?;
-        let verified = gpg(&["--verify", &format!("{raw}/0-bob.sig"), &format!("{raw}/0.body")]).stderr(Stdio::null()).status();
-        self.expect("gpg --verify accepts bob's signature on the genesis statement", verified.is_ok_and(|s| s.success()))?;
+        let verified =
+            gpg(&["--verify", &format!("{raw}/0-bob.sig"), &format!("{raw}/0.body")]).stderr(Stdio::null()).status();
+        self.expect(
+            "gpg --verify accepts bob's signature on the genesis statement",
+            verified.is_ok_and(|s| s.success()),
+        )?;
         let listed = output(&mut gpg(&["--with-colons", "--list-keys", "nginx@fra1.cdn.example"]))?;
         self.expect("gpg takes nginx@fra1 for authenticated", listed.lines().any(|l| l.starts_with("uid:f:")))?;
         let service = self.root.join("fra1/members/nginx@fra1/openpgp.tsk");
         output(gpg(&["--import"]).arg(service))?;
         let sealed = self.root.join("fleet/keyring/sealed/fra1/nginx/tls.key.pgp");
         let opened = output(gpg(&["--decrypt"]).arg(sealed))?;
-        self.expect("gpg --decrypt opens the secret with the service's own key", opened.contains("only nginx at fra1 reads this"))?;
+        self.expect(
+            "gpg --decrypt opens the secret with the service's own key",
+            opened.contains("only nginx at fra1 reads this"),
+        )?;
         if let Some(conf) = program("gpgconf") {
             let _ = Command::new(conf).arg("--homedir").arg(&gnupg).args(["--kill", "gpg-agent"]).status();
         }
@@ -227,7 +285,11 @@ impl Stage<'_> {
     }
 
     fn expect(&self, what: &str, holds: bool) -> Result<(), CliError> {
-        if holds { self.tell(&format!("ok: {what}")) } else { Err(CliError::new(Exit::Bug, format!("it does not hold that {what}"))) }
+        if holds {
+            self.tell(&format!("ok: {what}"))
+        } else {
+            Err(CliError::new(Exit::Bug, format!("it does not hold that {what}")))
+        }
     }
 
     fn run(&self, home: &str, line: &str, expected: Exit) -> Result<(), CliError> {
@@ -242,21 +304,36 @@ impl Stage<'_> {
                 Ok(())
             }
             Err(e) => Err(e),
-            Ok(exit) => Err(CliError::new(Exit::Bug, format!("'{line}' ended with {} and should have been refused", exit.code()))),
+            Ok(exit) => Err(CliError::new(
+                Exit::Bug,
+                format!("'{line}' ended with {} and should have been refused", exit.code()),
+            )),
         }
     }
 
     fn run_args(&self, home: &str, line: &[&str], expected: Exit) -> Result<(), CliError> {
         let exit = self.command(home, line)?;
-        if exit == expected { Ok(()) } else { Err(CliError::new(Exit::Bug, format!("'{}' ended with {}, not {}", line.join(" "), exit.code(), expected.code()))) }
+        if exit == expected {
+            Ok(())
+        } else {
+            Err(CliError::new(
+                Exit::Bug,
+                format!("'{}' ended with {}, not {}", line.join(" "), exit.code(), expected.code()),
+            ))
+        }
     }
 
     /// Runs one command line as it would be typed, for this home.
     fn command(&self, home: &str, line: &[&str]) -> Result<Exit, CliError> {
         let root = self.root.display().to_string();
-        let words: Vec<String> = line.iter().map(|w| w.replace(&format!("{root}/"), "")).map(|w| if w.contains([' ', '*', '<']) { format!("'{w}'") } else { w }).collect();
+        let words: Vec<String> = line
+            .iter()
+            .map(|w| w.replace(&format!("{root}/"), ""))
+            .map(|w| if w.contains([' ', '*', '<']) { format!("'{w}'") } else { w })
+            .collect();
         self.tell(&format!("{home}$ keys {}", words.join(" ")))?;
-        let args = Args::try_parse_from(std::iter::once("keys").chain(line.iter().copied())).map_err(CliError::usage)?;
+        let args =
+            Args::try_parse_from(std::iter::once("keys").chain(line.iter().copied())).map_err(CliError::usage)?;
         let context = self.context.elsewhere(&self.root.join("fleet"), &self.root.join(home));
         super::dispatch(&context, &args.command)
     }
@@ -270,9 +347,13 @@ fn program(name: &str) -> Option<PathBuf> {
 /// What a program prints, or why it failed.
 fn output(command: &mut Command) -> Result<String, CliError> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().map_err(|e| CliError::failed(format!("cannot run {name}: {e}")))?;
+    let output =
+        command.stdin(Stdio::null()).output().map_err(|e| CliError::failed(format!("cannot run {name}: {e}")))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(CliError::failed(format!("{name} failed: {}", crate::text::shown(String::from_utf8_lossy(&output.stderr).trim()))))
+    Err(CliError::failed(format!(
+        "{name} failed: {}",
+        crate::text::shown(String::from_utf8_lossy(&output.stderr).trim())
+    )))
 }

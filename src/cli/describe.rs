@@ -11,12 +11,20 @@ use crate::time::rough;
 
 /// A statement's head line: `member.enroll by alice, 2026-11-21T07:00:00Z: a new site`.
 pub(super) fn headline(statement: &Statement) -> String {
-    let reason = if statement.reason.is_empty() { String::new() } else { format!(": {}", crate::text::escape(&statement.reason)) };
+    let reason = if statement.reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", crate::text::escape(&statement.reason))
+    };
     format!("{} by {}, {}{reason}", statement.act.name(), statement.by, statement.at)
 }
 
 /// What an act does, a line each.
-pub(super) fn act(act: &Act, state: Option<&State>, objects: &dyn Fn(&crate::digest::Digest) -> Option<Vec<u8>>) -> Vec<String> {
+pub(super) fn act(
+    act: &Act,
+    state: Option<&State>,
+    objects: &dyn Fn(&crate::digest::Digest) -> Option<Vec<u8>>,
+) -> Vec<String> {
     match act {
         Act::Genesis(g) => {
             let mut lines = vec![format!("founds the fleet {}", g.fleet)];
@@ -24,25 +32,60 @@ pub(super) fn act(act: &Act, state: Option<&State>, objects: &dyn Fn(&crate::dig
             lines
         }
         Act::PolicyUpdate(p) => {
-            let files = p.policy.iter().filter(|(name, digest)| state.is_none_or(|s| s.policy.files.get(*name) != Some(digest)));
-            std::iter::once(format!("sets policy version {}", p.generation)).chain(files.map(|(name, _)| format!("{name} changes"))).collect()
+            let files = p
+                .policy
+                .iter()
+                .filter(|(name, digest)| state.is_none_or(|s| s.policy.files.get(*name) != Some(digest)));
+            std::iter::once(format!("sets policy version {}", p.generation))
+                .chain(files.map(|(name, _)| format!("{name} changes")))
+                .collect()
         }
-        Act::Enroll(list) => list.iter().map(|c| format!("{} {} joins{}", c.kind, c.member, facts(&c.member, objects(&c.request)))).collect(),
-        Act::Retire(list) => list.iter().flat_map(|c| retire(&c.member, &c.why.to_string(), c.why.burns(), state)).collect(),
+        Act::Enroll(list) => list
+            .iter()
+            .map(|c| format!("{} {} joins{}", c.kind, c.member, facts(&c.member, objects(&c.request))))
+            .collect(),
+        Act::Retire(list) => {
+            list.iter().flat_map(|c| retire(&c.member, &c.why.to_string(), c.why.burns(), state)).collect()
+        }
         Act::Publish(list) => {
-            let keys = |c: &crate::statement::Publish| c.keys.iter().map(|k| k.slot.word()).collect::<Vec<_>>().join(", ");
-            list.iter().map(|c| if c.keys.is_empty() { format!("{}: a new version of its certificate", c.member) } else { format!("{}: new standby keys: {}", c.member, keys(c)) }).collect()
+            let keys =
+                |c: &crate::statement::Publish| c.keys.iter().map(|k| k.slot.word()).collect::<Vec<_>>().join(", ");
+            list.iter()
+                .map(|c| {
+                    if c.keys.is_empty() {
+                        format!("{}: a new version of its certificate", c.member)
+                    } else {
+                        format!("{}: new standby keys: {}", c.member, keys(c))
+                    }
+                })
+                .collect()
         }
-        Act::Certify(list) => list.iter().map(|c| format!("{}: certifications of its certificate change", c.member)).collect(),
-        Act::Activate(list) => list.iter().map(|c| format!("{} {}: the standby {} becomes active", c.member, c.slot, short_key(&c.key))).collect(),
-        Act::Destroy(list) => list.iter().map(|c| format!("{} {}: {} no longer exists", c.member, c.slot, short_key(&c.key))).collect(),
-        Act::Seal(list) => list.iter().flat_map(|c| readers(&c.address, &format!("gets version {}", c.version), objects(&c.recipients), state)).collect(),
-        Act::Reseal(list) => list.iter().flat_map(|c| readers(&c.address, "is resealed, its body unchanged", objects(&c.recipients), state)).collect(),
+        Act::Certify(list) => {
+            list.iter().map(|c| format!("{}: certifications of its certificate change", c.member)).collect()
+        }
+        Act::Activate(list) => list
+            .iter()
+            .map(|c| format!("{} {}: the standby {} becomes active", c.member, c.slot, short_key(&c.key)))
+            .collect(),
+        Act::Destroy(list) => {
+            list.iter().map(|c| format!("{} {}: {} no longer exists", c.member, c.slot, short_key(&c.key))).collect()
+        }
+        Act::Seal(list) => list
+            .iter()
+            .flat_map(|c| readers(&c.address, &format!("gets version {}", c.version), objects(&c.recipients), state))
+            .collect(),
+        Act::Reseal(list) => list
+            .iter()
+            .flat_map(|c| readers(&c.address, "is resealed, its body unchanged", objects(&c.recipients), state))
+            .collect(),
         Act::Remove(list) => list.iter().map(|c| format!("{} is removed", c.address)).collect(),
         Act::SshIssue(c) => {
             let fields = c.certificate.fields();
             let principals = fields.principals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            vec![format!("{} gets an SSH {} certificate as {principals}, until {}", c.member, fields.kind, fields.valid_before)]
+            vec![format!(
+                "{} gets an SSH {} certificate as {principals}, until {}",
+                c.member, fields.kind, fields.valid_before
+            )]
         }
         Act::SshRevoke(list) => list.iter().map(|c| format!("SSH certificates are revoked: {:?}", c.serials)).collect(),
     }

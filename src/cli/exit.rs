@@ -128,9 +128,12 @@ impl From<HomeError> for CliError {
             HomeError::Disk(e) => e.into(),
             HomeError::Readable { ref path, .. } => Self::failed(&e).hint(format!("run: chmod 700 {}", quoted(path))),
             HomeError::NotOurs { .. } => Self::failed(&e).hint("run as its owner, or give another one with --home"),
-            HomeError::Absent(_) => Self::new(Exit::NotFound, &e).hint("'keys init' and 'keys enroll' make one; --home or KEYS_HOME names another"),
+            HomeError::Absent(_) => Self::new(Exit::NotFound, &e)
+                .hint("'keys init' and 'keys enroll' make one; --home or KEYS_HOME names another"),
             HomeError::Damaged { .. } => Self::new(Exit::No, &e),
-            HomeError::NoKey { .. } => Self::new(Exit::NotFound, &e).hint("it is on the machine that made it; run this there"),
+            HomeError::NoKey { .. } => {
+                Self::new(Exit::NotFound, &e).hint("it is on the machine that made it; run this there")
+            }
         }
     }
 }
@@ -139,10 +142,10 @@ impl From<StoreError> for CliError {
     fn from(e: StoreError) -> Self {
         match e {
             StoreError::Disk(e) => e.into(),
-            StoreError::NoKeyring(_) => Self::new(Exit::NotFound, &e).hint("give the fleet's directory with --fleet, or found one with 'keys init'"),
-            StoreError::Missing(_) | StoreError::Damaged { .. } => {
-                Self::new(Exit::No, &e).hint("'keys log verify' lists everything that is damaged; fetch those files again from a mirror")
-            }
+            StoreError::NoKeyring(_) => Self::new(Exit::NotFound, &e)
+                .hint("give the fleet's directory with --fleet, or found one with 'keys init'"),
+            StoreError::Missing(_) | StoreError::Damaged { .. } => Self::new(Exit::No, &e)
+                .hint("'keys log verify' lists everything that is damaged; fetch those files again from a mirror"),
             StoreError::Raced => Self::new(Exit::Moved, &e).hint("run it again"),
         }
     }
@@ -151,7 +154,9 @@ impl From<StoreError> for CliError {
 impl From<ObjectError> for CliError {
     fn from(e: ObjectError) -> Self {
         match e {
-            ObjectError::Missing(_) | ObjectError::Changed(_) => Self::new(Exit::No, &e).hint("'keys log verify' lists everything that is damaged"),
+            ObjectError::Missing(_) | ObjectError::Changed(_) => {
+                Self::new(Exit::No, &e).hint("'keys log verify' lists everything that is damaged")
+            }
             ObjectError::Unreadable(..) => Self::new(Exit::Unknown, &e),
         }
     }
@@ -213,16 +218,24 @@ impl From<OpsError> for CliError {
             OpsError::Seal { source: SealError::NotForUs, .. } => {
                 Self::new(Exit::No, &e).hint("'keys who ADDRESS' lists its readers; open it on one of their machines")
             }
-            OpsError::Seal { source: SealError::Empty, .. } => Self::failed(&e).hint("an empty value is what a broken pipe delivers; check the command that feeds this one"),
+            OpsError::Seal { source: SealError::Empty, .. } => Self::failed(&e)
+                .hint("an empty value is what a broken pipe delivers; check the command that feeds this one"),
             OpsError::Seal { source: SealError::TooLarge | SealError::NoRecipients, .. } => Self::failed(&e),
-            OpsError::Seal { .. } => Self::new(Exit::No, &e).hint("the file is not what its author sealed; 'keys log verify' checks the keyring"),
-            OpsError::Readers { .. } => Self::failed(&e).hint("policy/secrets.toml says who reads what; 'keys policy propose' changes it"),
+            OpsError::Seal { .. } => Self::new(Exit::No, &e)
+                .hint("the file is not what its author sealed; 'keys log verify' checks the keyring"),
+            OpsError::Readers { .. } => {
+                Self::failed(&e).hint("policy/secrets.toml says who reads what; 'keys policy propose' changes it")
+            }
             OpsError::Reader { ref reader, .. } => {
-                let hint = format!("renew it ('keys sync' where its certifier is) or take it out ('keys revoke {reader}')");
+                let hint =
+                    format!("renew it ('keys sync' where its certifier is) or take it out ('keys revoke {reader}')");
                 Self::failed(&e).hint(hint)
             }
-            OpsError::NoSecret(_) | OpsError::NoMember(_) | OpsError::NoMatch(_) => Self::new(Exit::NotFound, &e).hint("'keys status' and 'keys ls' show what there is"),
-            OpsError::KeyElsewhere { .. } => Self::new(Exit::NotFound, &e).hint("private keys stay where they were made; run this there, or give --home"),
+            OpsError::NoSecret(_) | OpsError::NoMember(_) | OpsError::NoMatch(_) => {
+                Self::new(Exit::NotFound, &e).hint("'keys status' and 'keys ls' show what there is")
+            }
+            OpsError::KeyElsewhere { .. } => Self::new(Exit::NotFound, &e)
+                .hint("private keys stay where they were made; run this there, or give --home"),
             OpsError::NoActor(_) => Self::new(Exit::NotFound, &e).hint("give the home of somebody who can with --home"),
             OpsError::Mesh(_) => Self::new(Exit::No, &e),
             OpsError::Openpgp(_)
@@ -248,10 +261,13 @@ pub(super) fn explain(context: &Context, args: &Explain) -> Result<Exit, CliErro
     let wanted = Exit::ALL.iter().filter(|(exit, _)| args.code.is_none_or(|code| code == exit.code()));
     let rows: Vec<(u8, &str)> = wanted.map(|(exit, text)| (exit.code(), *text)).collect();
     if rows.is_empty() {
-        return Err(CliError::new(Exit::NotFound, "there is no such exit code").hint("'keys explain' lists all of them"));
+        return Err(
+            CliError::new(Exit::NotFound, "there is no such exit code").hint("'keys explain' lists all of them")
+        );
     }
     if context.json {
-        let list: Vec<serde_json::Value> = rows.iter().map(|(code, text)| serde_json::json!({ "code": code, "meaning": text })).collect();
+        let list: Vec<serde_json::Value> =
+            rows.iter().map(|(code, text)| serde_json::json!({ "code": code, "meaning": text })).collect();
         return context.answer(serde_json::json!({ "codes": list }), Exit::Ok);
     }
     for (code, text) in rows {

@@ -40,7 +40,9 @@ pub(super) fn approve(context: &Context, args: &Approve) -> Result<Exit, CliErro
             context.say(&line);
         }
     }
-    if let Go::No(exit) = context.confirm(&args.change, if wanted.len() == 1 { "Sign it?" } else { "Sign all of these?" })? {
+    if let Go::No(exit) =
+        context.confirm(&args.change, if wanted.len() == 1 { "Sign it?" } else { "Sign all of these?" })?
+    {
         return finish(context, &[], exit);
     }
     let placed = context.change(|fleet, home| {
@@ -69,7 +71,13 @@ fn finish(context: &Context, placed: &[Placed], exit: Exit) -> Result<Exit, CliE
     Ok(exit)
 }
 
-fn sign(context: &Context, args: &Approve, waiting: &Waiting, fleet: &mut Fleet, home: &Home) -> Result<Vec<Placed>, CliError> {
+fn sign(
+    context: &Context,
+    args: &Approve,
+    waiting: &Waiting,
+    fleet: &mut Fleet,
+    home: &Home,
+) -> Result<Vec<Placed>, CliError> {
     match waiting {
         Waiting::Proposal(proposal) => {
             // It may have been completed and taken in just now.
@@ -107,7 +115,9 @@ fn wanted(context: &Context, args: &Approve, fleet: &Fleet) -> Result<Vec<Waitin
     let mut found = Vec::new();
     for what in &args.what {
         let is_id = what.len() >= 4 && what.bytes().all(|b| b.is_ascii_hexdigit());
-        let by_id = all.iter().position(|w| matches!(w, Waiting::Request { id, .. } if is_id && id.to_string().starts_with(what)));
+        let by_id = all
+            .iter()
+            .position(|w| matches!(w, Waiting::Request { id, .. } if is_id && id.to_string().starts_with(what)));
         if let Some(at) = by_id {
             found.push(all.remove(at));
         } else if is_id && !std::path::Path::new(what).exists() {
@@ -124,11 +134,17 @@ fn wanted(context: &Context, args: &Approve, fleet: &Fleet) -> Result<Vec<Waitin
 fn describe_waiting(waiting: &Waiting, fleet: &mut Fleet) -> Result<Vec<String>, CliError> {
     match waiting {
         Waiting::Request { id, bytes } => {
-            let (request, ..) = Request::parse(bytes).map_err(|e| CliError::failed(format!("the request {}: {e}", id.short())))?;
+            let (request, ..) =
+                Request::parse(bytes).map_err(|e| CliError::failed(format!("the request {}: {e}", id.short())))?;
             let mut lines = vec![format!("request {} of {}", id.short(), request.at)];
             for member in &request.members {
                 let endpoint = member.facts.endpoint.as_ref().map(|e| format!(" at {}", e.host)).unwrap_or_default();
-                lines.push(format!("  {} {} wants to join{endpoint}, with {} keys", member.kind, member.member, member.keys.len()));
+                lines.push(format!(
+                    "  {} {} wants to join{endpoint}, with {} keys",
+                    member.kind,
+                    member.member,
+                    member.keys.len()
+                ));
             }
             Ok(lines)
         }
@@ -144,8 +160,13 @@ fn describe_waiting(waiting: &Waiting, fleet: &mut Fleet) -> Result<Vec<String>,
             let objects = |digest: &Digest| store.object(digest).ok();
             let state = fleet.is_founded().then(|| fleet.state());
             lines.extend(describe::act(&statement.act, state, &objects).into_iter().map(|l| format!("  {l}")));
-            let signed: Vec<&str> = proposal.signatures.iter().map(|s| s.name.rsplit('/').next().unwrap_or(&s.name)).collect();
-            lines.push(format!("  signed by {}; {standing}; expires {}", signed.join(", "), describe::relative(statement.expires, fleet.now())));
+            let signed: Vec<&str> =
+                proposal.signatures.iter().map(|s| s.name.rsplit('/').next().unwrap_or(&s.name)).collect();
+            lines.push(format!(
+                "  signed by {}; {standing}; expires {}",
+                signed.join(", "),
+                describe::relative(statement.expires, fleet.now())
+            ));
             Ok(lines)
         }
     }
@@ -174,7 +195,9 @@ fn list(context: &Context) -> Result<Exit, CliError> {
 fn waiting_json(waiting: &Waiting, fleet: &mut Fleet) -> Result<Value, CliError> {
     Ok(match waiting {
         Waiting::Request { id, bytes } => {
-            let members = Request::parse(bytes).map(|(r, ..)| r.members.iter().map(|m| m.member.to_string()).collect::<Vec<_>>()).unwrap_or_default();
+            let members = Request::parse(bytes)
+                .map(|(r, ..)| r.members.iter().map(|m| m.member.to_string()).collect::<Vec<_>>())
+                .unwrap_or_default();
             json!({ "id": id.to_string(), "type": "request", "members": members })
         }
         Waiting::Proposal(proposal) => {
@@ -192,14 +215,19 @@ fn waiting_json(waiting: &Waiting, fleet: &mut Fleet) -> Result<Value, CliError>
 pub(super) fn withdraw(context: &Context, args: &Withdraw) -> Result<Exit, CliError> {
     let fleet = context.open()?;
     let proposal = fleet.find_proposal(&args.id)?;
-    context.say(&format!("proposal {}  {}", proposal.signed.id.short(), describe::headline(&proposal.signed.statement)));
+    context.say(&format!(
+        "proposal {}  {}",
+        proposal.signed.id.short(),
+        describe::headline(&proposal.signed.statement)
+    ));
     if let Go::No(exit) = context.confirm(&args.change, "Take it back?")? {
         return Ok(exit);
     }
     context.change(|fleet, home| {
         let author = &proposal.signed.statement.by;
         if !home.members()?.contains(author) {
-            return Err(CliError::failed(format!("only its author {author} takes a proposal back")).hint("it expires by itself if nobody signs it"));
+            return Err(CliError::failed(format!("only its author {author} takes a proposal back"))
+                .hint("it expires by itself if nobody signs it"));
         }
         Ok(fleet.withdraw(&proposal)?)
     })?;
@@ -219,7 +247,11 @@ fn founding(context: &Context) -> Result<Option<(Fleet, Proposal)>, CliError> {
 }
 
 /// Signs the founding of a fleet as one of its founders.
-fn approve_founding(context: &Context, args: &Approve, (mut fleet, proposal): (Fleet, Proposal)) -> Result<Exit, CliError> {
+fn approve_founding(
+    context: &Context,
+    args: &Approve,
+    (mut fleet, proposal): (Fleet, Proposal),
+) -> Result<Exit, CliError> {
     let home = context.home()?;
     let Act::Genesis(genesis) = &proposal.signed.statement.act else { return nothing(context) };
     for line in describe_waiting(&Waiting::Proposal(Box::new(proposal.clone())), &mut fleet)? {
@@ -236,13 +268,16 @@ fn approve_founding(context: &Context, args: &Approve, (mut fleet, proposal): (F
         let request = fleet.store().object(&founder.request).map_err(FleetError::from)?;
         let (request, ..) = Request::parse(&request).map_err(CliError::failed)?;
         let Some(requested) = request.member(&founder.member) else { continue };
-        let key = |slot| requested.keys.iter().find(|k| k.slot == slot && k.active).map(|k| k.key.clone()).unwrap_or_default();
+        let key = |slot| {
+            requested.keys.iter().find(|k| k.slot == slot && k.active).map(|k| k.key.clone()).unwrap_or_default()
+        };
         if founder.kind == crate::name::Kind::Authority
             && let Ok(text) = home.key(&founder.member, crate::name::Slot::Log, &key(crate::name::Slot::Log))
         {
             sequencer = crate::log::note::SignerKey::from_private_text(&text).ok();
         }
-        let fingerprint = crate::openpgp::Fingerprint::from_hex(&key(crate::name::Slot::Sign)).map_err(CliError::failed)?;
+        let fingerprint =
+            crate::openpgp::Fingerprint::from_hex(&key(crate::name::Slot::Sign)).map_err(CliError::failed)?;
         if founder.kind == crate::name::Kind::Operator
             && let Some(pair) = home.key_pair(&founder.member, &fingerprint)?
         {
@@ -250,10 +285,15 @@ fn approve_founding(context: &Context, args: &Approve, (mut fleet, proposal): (F
         }
     }
     if signers.is_empty() && sequencer.is_none() {
-        return Err(CliError::new(Exit::NotFound, "no founder's keys are in this home").hint("give the home of a founder with --home"));
+        return Err(CliError::new(Exit::NotFound, "no founder's keys are in this home")
+            .hint("give the home of a founder with --home"));
     }
     let placed = fleet.approve(&proposal, &mut signers, sequencer.as_ref())?;
-    home.set_pin(&crate::home::Pin { fleet: genesis.fleet.clone(), id: proposal.signed.id, log: proposal.signed.statement.log.clone() })?;
+    home.set_pin(&crate::home::Pin {
+        fleet: genesis.fleet.clone(),
+        id: proposal.signed.id,
+        log: proposal.signed.statement.log.clone(),
+    })?;
     let exit = placed_exit(std::slice::from_ref(&placed));
     finish(context, &[placed], exit)
 }

@@ -31,12 +31,14 @@ pub(super) fn init(context: &Context, args: &Init) -> Result<Exit, CliError> {
     let policy = context.policy(true)?;
     if !keyring.list("")?.is_empty() || !policy.list("")?.is_empty() {
         let place = shown(&context.fleet_directory()?);
-        return Err(CliError::failed(format!("{place} holds a fleet already, or a part of one")).hint("found the new one in an empty directory: --fleet DIR"));
+        return Err(CliError::failed(format!("{place} holds a fleet already, or a part of one"))
+            .hint("found the new one in an empty directory: --fleet DIR"));
     }
     let home = context.create_home()?;
     let _lock = context.lock(&keyring)?;
     if home.pin()?.is_some() {
-        return Err(CliError::failed(format!("the home {} belongs to a fleet already", shown(context.home_path()))).hint("give another one with --home"));
+        return Err(CliError::failed(format!("the home {} belongs to a fleet already", shown(context.home_path())))
+            .hint("give another one with --home"));
     }
     let founding = Founding {
         fleet: args.domain.clone(),
@@ -76,22 +78,41 @@ fn founder(context: &Context, who: &str, args: &Init) -> Result<Founder, CliErro
 /// The member's name in a user id: the part before the '@' of the address.
 fn name_of(user_id: &str) -> Result<MemberName, CliError> {
     let local = user_id.split_once('<').and_then(|(_, rest)| rest.split_once('@')).map(|(local, _)| local);
-    let local = local.ok_or_else(|| CliError::usage(format!("'{}' is not a user id like 'Alice <alice@ops.example>'", crate::text::shown(user_id))))?;
+    let local = local.ok_or_else(|| {
+        CliError::usage(format!("'{}' is not a user id like 'Alice <alice@ops.example>'", crate::text::shown(user_id)))
+    })?;
     local.parse().map_err(CliError::usage)
 }
 
 fn user_id(text: &str) -> Result<String, CliError> {
-    let well_formed = text.ends_with('>') && text.len() <= 200 && !text.chars().any(crate::text::is_hidden) && text.matches(['<', '>']).count() == 2;
-    if well_formed { Ok(text.to_owned()) } else { Err(CliError::usage(format!("'{}' is not a user id like 'Alice <alice@ops.example>'", crate::text::shown(text)))) }
+    let well_formed = text.ends_with('>')
+        && text.len() <= 200
+        && !text.chars().any(crate::text::is_hidden)
+        && text.matches(['<', '>']).count() == 2;
+    if well_formed {
+        Ok(text.to_owned())
+    } else {
+        Err(CliError::usage(format!(
+            "'{}' is not a user id like 'Alice <alice@ops.example>'",
+            crate::text::shown(text)
+        )))
+    }
 }
 
 /// A certificate whose secrets gpg-agent has: gpg gives the public part, gpgconf the socket.
 fn agent_founder(context: &Context, fingerprint: &str, args: &Init) -> Result<Founder, CliError> {
     if fingerprint.len() < 16 || !fingerprint.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(CliError::usage(format!("'gpg:{}' has no fingerprint; 'gpg --list-keys --with-colons' shows it", crate::text::shown(fingerprint))));
+        return Err(CliError::usage(format!(
+            "'gpg:{}' has no fingerprint; 'gpg --list-keys --with-colons' shows it",
+            crate::text::shown(fingerprint)
+        )));
     }
-    let exported = run_helper("gpg", &["--batch", "--no-tty", "--export", "--export-options", "export-minimal", &format!("0x{fingerprint}")])?;
-    let certificate = Certificate::parse(&exported).map_err(|e| CliError::failed(format!("what gpg exports for {fingerprint} {e}")))?;
+    let exported = run_helper(
+        "gpg",
+        &["--batch", "--no-tty", "--export", "--export-options", "export-minimal", &format!("0x{fingerprint}")],
+    )?;
+    let certificate = Certificate::parse(&exported)
+        .map_err(|e| CliError::failed(format!("what gpg exports for {fingerprint} {e}")))?;
     let socket = match &args.agent_socket {
         Some(path) => path.clone(),
         None => {
@@ -108,7 +129,8 @@ fn agent_founder(context: &Context, fingerprint: &str, args: &Init) -> Result<Fo
 /// Runs gpg's own programs by absolute path, with its own home and nothing else of the environment.
 fn run_helper(name: &str, args: &[&str]) -> Result<Vec<u8>, CliError> {
     let path = ["/usr/bin", "/usr/local/bin", "/bin"].iter().map(|d| Path::new(d).join(name)).find(|p| p.is_file());
-    let path = path.ok_or_else(|| CliError::new(Exit::NotFound, format!("{name} is not installed")).hint("install gnupg"))?;
+    let path =
+        path.ok_or_else(|| CliError::new(Exit::NotFound, format!("{name} is not installed")).hint("install gnupg"))?;
     let mut command = Command::new(&path);
     command.args(args).env_clear().stdin(Stdio::null());
     for keep in ["GNUPGHOME", "HOME"] {
@@ -116,7 +138,8 @@ fn run_helper(name: &str, args: &[&str]) -> Result<Vec<u8>, CliError> {
             command.env(keep, value);
         }
     }
-    let output = command.output().map_err(|e| CliError::new(Exit::Unknown, format!("cannot run {}: {e}", path.display())))?;
+    let output =
+        command.output().map_err(|e| CliError::new(Exit::Unknown, format!("cannot run {}: {e}", path.display())))?;
     if !output.status.success() || output.stdout.is_empty() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(CliError::failed(format!("{name} gave nothing: {}", crate::text::shown(said.trim()))));
@@ -128,7 +151,8 @@ fn run_helper(name: &str, args: &[&str]) -> Result<Vec<u8>, CliError> {
 pub(super) fn enroll(context: &Context, args: &Enroll) -> Result<Exit, CliError> {
     if let (Some(domain), Some(operator)) = (&args.founding, &args.operator) {
         let home = context.create_home()?;
-        let request = ops::ask_to_found(&args.member, &user_id(operator)?, domain, profile(&args.profile), &home, context.now())?;
+        let request =
+            ops::ask_to_found(&args.member, &user_id(operator)?, domain, profile(&args.profile), &home, context.now())?;
         return deliver(context, args, &request, None);
     }
     let home = context.create_home()?;
@@ -145,7 +169,11 @@ pub(super) fn enroll(context: &Context, args: &Enroll) -> Result<Exit, CliError>
         user_id: args.operator.as_deref().map(user_id).transpose()?,
     };
     if args.member.is_service() {
-        return Err(CliError::usage(format!("a service joins with its PoP: 'keys enroll {} --service {}'", args.member.host_label(), args.member.service_label().map_or("NAME", |l| l.as_str()))));
+        return Err(CliError::usage(format!(
+            "a service joins with its PoP: 'keys enroll {} --service {}'",
+            args.member.host_label(),
+            args.member.service_label().map_or("NAME", |l| l.as_str())
+        )));
     }
     let store = context.keyring(false)?;
     let known = context.known(Some(&home))?;
@@ -184,7 +212,11 @@ fn deliver(context: &Context, args: &Enroll, request: &[u8], home: Option<&Home>
     }
     context.out.line(&format!("request {}", id.short()))?;
     context.say(&format!("{} wants to join: {place}", args.member));
-    let next = if home.is_some() { "An operator runs 'keys approve', where an authority is." } else { "Give it to whoever founds the fleet: 'keys init … --operator FILE'." };
+    let next = if home.is_some() {
+        "An operator runs 'keys approve', where an authority is."
+    } else {
+        "Give it to whoever founds the fleet: 'keys init … --operator FILE'."
+    };
     context.say(next);
     Ok(Exit::Ok)
 }
@@ -224,7 +256,10 @@ pub(super) fn read_file(path: &Path, limit: usize) -> Result<Vec<u8>, CliError> 
 /// Writes a public file that the user named, durably and at once.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().and_then(|n| n.to_str()).ok_or_else(|| CliError::usage(format!("{} is not a file name", shown(path))))?;
+    let name = path
+        .file_name()
+        .and_then(|n| n.to_str())
+        .ok_or_else(|| CliError::usage(format!("{} is not a file name", shown(path))))?;
     let files = crate::disk::RealFiles::create(directory, crate::disk::Access::Public)
         .map_err(|source| crate::disk::DiskError { doing: "create", path: shown(directory), source })?;
     Ok(Disk::new(files).replace(name, bytes)?)

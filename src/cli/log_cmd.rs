@@ -36,7 +36,11 @@ fn verify(context: &Context) -> Result<Exit, CliError> {
     drop(progress);
     let exit = if report.is_sound() { Exit::Ok } else { Exit::No };
     if context.json {
-        let problems: Vec<Value> = report.problems.iter().map(|p| json!({ "damage": p.severity == Severity::Damage, "path": p.path, "problem": p.problem })).collect();
+        let problems: Vec<Value> = report
+            .problems
+            .iter()
+            .map(|p| json!({ "damage": p.severity == Severity::Damage, "path": p.path, "problem": p.problem }))
+            .collect();
         let fields = fleet.as_ref().map(|f| (f.state().id.to_string(), void_json(f)));
         let value = json!({ "sound": report.is_sound(), "entries": report.entries, "files": report.files, "problems": problems, "id": fields.as_ref().map(|f| &f.0), "void": fields.as_ref().map(|f| &f.1) });
         return context.answer(value, exit);
@@ -57,7 +61,10 @@ fn verify(context: &Context) -> Result<Exit, CliError> {
 }
 
 fn void_json(fleet: &Fleet) -> Value {
-    let rows = fleet.void().iter().flat_map(|v| v.void.iter().map(|(i, why)| json!({ "entry": v.index, "change": i, "why": why.to_string() })));
+    let rows = fleet
+        .void()
+        .iter()
+        .flat_map(|v| v.void.iter().map(|(i, why)| json!({ "entry": v.index, "change": i, "why": why.to_string() })));
     Value::Array(rows.collect())
 }
 
@@ -67,21 +74,35 @@ fn summary(context: &Context, report: &Report, fleet: Option<&Fleet>) -> Result<
             let state = fleet.state();
             let pinned = context.maybe_home()?.and_then(|h| h.pin().ok().flatten()).is_some();
             let pin = if pinned { "as pinned" } else { "not pinned here; compare it with --pin ID" };
-            context.out.line(&format!("verified: {} entries, {} files, fleet {} ({pin})", report.entries, report.files, state.fleet))?;
+            context.out.line(&format!(
+                "verified: {} entries, {} files, fleet {} ({pin})",
+                report.entries, report.files, state.fleet
+            ))?;
             context.out.line(&format!("id: {}", state.id))
         }
         _ => {
             let count = report.problems.iter().filter(|p| p.severity == Severity::Damage).count();
-            context.out.line(&format!("NOT verified: {count} of {} files are damaged, missing or strange", report.files))
+            context
+                .out
+                .line(&format!("NOT verified: {count} of {} files are damaged, missing or strange", report.files))
         }
     }
 }
 
-fn show(context: &Context, index: Option<u64>, about: Option<&str>, last: Option<u64>, raw: Option<&Path>) -> Result<Exit, CliError> {
+fn show(
+    context: &Context,
+    index: Option<u64>,
+    about: Option<&str>,
+    last: Option<u64>,
+    raw: Option<&Path>,
+) -> Result<Exit, CliError> {
     let fleet = context.open()?;
     let size = fleet.head().map_or(0, |h| h.checkpoint.size);
     if let Some(index) = index.filter(|i| *i >= size) {
-        return Err(CliError::new(Exit::NotFound, format!("the log has {size} entries, numbered from 0; there is no entry {index}")));
+        return Err(CliError::new(
+            Exit::NotFound,
+            format!("the log has {size} entries, numbered from 0; there is no entry {index}"),
+        ));
     }
     let from = index.unwrap_or_else(|| last.map_or(0, |n| size.saturating_sub(n)));
     let to = index.map_or(size, |i| i + 1);
@@ -123,15 +144,21 @@ fn entry_lines(entry: &Entry, index: u64, fleet: &Fleet) -> Vec<String> {
     let mut lines = vec![format!("{index:>6}  {}  {}{mark}", entry.signed.id.short(), describe::headline(statement))];
     let objects = |digest: &Digest| fleet.store().object(digest).ok();
     lines.extend(describe::act(&statement.act, None, &objects).into_iter().map(|l| format!("        {l}")));
-    let signers = entry.signatures.iter().map(|s| s.name.rsplit('/').next().unwrap_or(&s.name)).collect::<Vec<_>>().join(", ");
+    let signers =
+        entry.signatures.iter().map(|s| s.name.rsplit('/').next().unwrap_or(&s.name)).collect::<Vec<_>>().join(", ");
     lines.push(format!("        signed by {}, under policy {}", crate::text::escape(&signers), statement.policy));
-    lines.extend(void.into_iter().flat_map(|v| v.void.iter().map(|(i, why)| format!("        void: change {i}: {why}"))));
+    lines.extend(
+        void.into_iter().flat_map(|v| v.void.iter().map(|(i, why)| format!("        void: change {i}: {why}"))),
+    );
     lines
 }
 
 fn entry_json(entry: &Entry, index: u64, fleet: &Fleet) -> Value {
     let void = fleet.void().iter().find(|v| v.index == index);
-    let void: Vec<Value> = void.into_iter().flat_map(|v| v.void.iter().map(|(i, why)| json!({ "change": i, "why": why.to_string() }))).collect();
+    let void: Vec<Value> = void
+        .into_iter()
+        .flat_map(|v| v.void.iter().map(|(i, why)| json!({ "change": i, "why": why.to_string() })))
+        .collect();
     let signers: Vec<&str> = entry.signatures.iter().map(|s| s.name.as_str()).collect();
     json!({ "index": index, "id": entry.signed.id.to_string(), "statement": describe::statement_json(&entry.signed), "signatures": signers, "void": void })
 }
@@ -160,7 +187,10 @@ fn vkey(context: &Context) -> Result<Exit, CliError> {
     let fleet = context.open()?;
     let keys = fleet.state().authority_keys(Slot::Log);
     if context.json {
-        let rows: Vec<Value> = keys.iter().map(|(m, k)| json!({ "member": m.to_string(), "state": k.state.to_string(), "vkey": k.key })).collect();
+        let rows: Vec<Value> = keys
+            .iter()
+            .map(|(m, k)| json!({ "member": m.to_string(), "state": k.state.to_string(), "vkey": k.key }))
+            .collect();
         return context.answer(json!({ "vkeys": rows }), Exit::Ok);
     }
     for (_, key) in keys.iter().filter(|(_, k)| k.state == KeyState::Active) {
@@ -184,6 +214,10 @@ pub(super) fn ring(context: &Context, args: &Ring) -> Result<Exit, CliError> {
     if context.json {
         return context.answer(json!({ "directory": shown(out), "authenticated": describe::names_json(&ring.authenticated), "refused": describe::names_json(ring.refused.iter().map(|(m, _)| m)) }), Exit::Ok);
     }
-    context.out.line(&format!("{} certificates, {} authenticated", ring.authenticated.len() + ring.refused.len(), ring.authenticated.len()))?;
+    context.out.line(&format!(
+        "{} certificates, {} authenticated",
+        ring.authenticated.len() + ring.refused.len(),
+        ring.authenticated.len()
+    ))?;
     Ok(Exit::Ok)
 }

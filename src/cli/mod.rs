@@ -1,6 +1,9 @@
 //! The command line: arguments in, library calls, text out. Everything that touches terminal, environment, clock or other
 //! programs is here, and nothing else is.
-#![allow(clippy::disallowed_methods, reason = "this is the shell: it reads the clock, the environment and the arguments")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the shell: it reads the clock, the environment and the arguments"
+)]
 
 mod args;
 mod context;
@@ -40,7 +43,9 @@ pub fn main() -> u8 {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(|l| format!(" ({}:{})", l.file(), l.line())).unwrap_or_default();
         output::complain(&format!("keys: this is a bug{place}: {}", panic_text(info.payload())));
-        output::complain("hint: nothing that was acknowledged is lost; run 'keys log verify', then report what you did");
+        output::complain(
+            "hint: nothing that was acknowledged is lost; run 'keys log verify', then report what you did",
+        );
     }));
     let result = std::panic::catch_unwind(|| run(&args));
     match result {
@@ -54,7 +59,8 @@ pub fn main() -> u8 {
 }
 
 fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| payload.downcast_ref::<String>().cloned());
+    let text =
+        payload.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| payload.downcast_ref::<String>().cloned());
     crate::text::shown(&text.unwrap_or_default()).to_string()
 }
 

@@ -21,7 +21,10 @@ impl Out {
 
     pub(super) fn bytes(self, bytes: &[u8]) -> Result<(), CliError> {
         let mut stdout = std::io::stdout();
-        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|e| CliError::new(Exit::Failed, format!("cannot write the answer: {e}")))
+        stdout
+            .write_all(bytes)
+            .and_then(|()| stdout.flush())
+            .map_err(|e| CliError::new(Exit::Failed, format!("cannot write the answer: {e}")))
     }
 }
 

@@ -32,7 +32,15 @@ pub(super) fn policy(context: &Context, args: &PolicyArgs) -> Result<Exit, CliEr
                     plan: &|fleet, _| in_force(fleet),
                     show: &|before, _| {
                         let lines = diff_lines(before, &draft);
-                        Shown { json: json!({ "files": changed(before, &draft) }), empty: lines.is_empty(), lines: if lines.is_empty() { vec!["policy/ is what is in force".to_owned()] } else { lines } }
+                        Shown {
+                            json: json!({ "files": changed(before, &draft) }),
+                            empty: lines.is_empty(),
+                            lines: if lines.is_empty() {
+                                vec!["policy/ is what is in force".to_owned()]
+                            } else {
+                                lines
+                            },
+                        }
                     },
                     drafts: &|_, fleet, _| Ok(vec![update(&draft, fleet, &why)]),
                     after: &|_, _| Ok(()),
@@ -47,7 +55,8 @@ pub(super) fn draft(disk: &Disk) -> Result<BTreeMap<String, String>, CliError> {
     let mut files = BTreeMap::new();
     for (name, _) in disk.list("")?.iter().filter(|(n, _)| n.ends_with(".toml")) {
         if let Some(bytes) = disk.read(name, POLICY_BYTES_MAX)? {
-            let text = String::from_utf8(bytes).map_err(|e| CliError::failed(format!("policy/{name} is not UTF-8: {e}")))?;
+            let text =
+                String::from_utf8(bytes).map_err(|e| CliError::failed(format!("policy/{name} is not UTF-8: {e}")))?;
             files.insert(name.clone(), text);
         }
     }
@@ -82,9 +91,13 @@ fn check(context: &Context) -> Result<Exit, CliError> {
 fn show(context: &Context, file: Option<&str>) -> Result<Exit, CliError> {
     let fleet = context.open()?;
     let files = in_force(&fleet)?;
-    let wanted: Vec<(&String, &String)> = files.iter().filter(|(n, _)| file.is_none_or(|f| f.trim_start_matches("policy/") == n.as_str())).collect();
+    let wanted: Vec<(&String, &String)> =
+        files.iter().filter(|(n, _)| file.is_none_or(|f| f.trim_start_matches("policy/") == n.as_str())).collect();
     if wanted.is_empty() {
-        return Err(CliError::new(Exit::NotFound, format!("the policy has no file of that name; it has {}", FILES.join(", "))));
+        return Err(CliError::new(
+            Exit::NotFound,
+            format!("the policy has no file of that name; it has {}", FILES.join(", ")),
+        ));
     }
     if context.json {
         return context.answer(json!({ "version": fleet.state().policy.version, "files": files }), Exit::Ok);
@@ -129,7 +142,11 @@ fn line_diff(old: &[&str], new: &[&str]) -> Vec<String> {
     let at = |i: usize, j: usize| i * width + j;
     for (i, a) in old.iter().enumerate().rev() {
         for (j, b) in new.iter().enumerate().rev() {
-            let best = if a == b { common.get(at(i + 1, j + 1)).map_or(0, |n| n + 1) } else { common.get(at(i + 1, j)).max(common.get(at(i, j + 1))).copied().unwrap_or(0) };
+            let best = if a == b {
+                common.get(at(i + 1, j + 1)).map_or(0, |n| n + 1)
+            } else {
+                common.get(at(i + 1, j)).max(common.get(at(i, j + 1))).copied().unwrap_or(0)
+            };
             if let Some(cell) = common.get_mut(at(i, j)) {
                 *cell = best;
             }

@@ -35,7 +35,11 @@ pub(super) fn wg(context: &Context, args: &Wg) -> Result<Exit, CliError> {
             for finding in mesh.warnings() {
                 context.out.line(&finding.to_string())?;
             }
-            context.out.line(&format!("{} nodes, no errors, {} warnings", mesh.nodes().len(), mesh.warnings().len()))?;
+            context.out.line(&format!(
+                "{} nodes, no errors, {} warnings",
+                mesh.nodes().len(),
+                mesh.warnings().len()
+            ))?;
             Ok(Exit::Ok)
         }
     }
@@ -43,7 +47,11 @@ pub(super) fn wg(context: &Context, args: &Wg) -> Result<Exit, CliError> {
 
 /// Writes files below a directory, each at once, in the order given.
 fn write_tree(context: &Context, out: &Path, files: impl Iterator<Item = (String, Vec<u8>)>) -> Result<Exit, CliError> {
-    let disk = Disk::new(RealFiles::create(out, Access::Public).map_err(|source| DiskError { doing: "create", path: shown(out), source })?);
+    let disk = Disk::new(RealFiles::create(out, Access::Public).map_err(|source| DiskError {
+        doing: "create",
+        path: shown(out),
+        source,
+    })?);
     let mut written = Vec::new();
     for (path, bytes) in files {
         disk.replace(&path, &bytes)?;
@@ -63,14 +71,24 @@ fn write_tree(context: &Context, out: &Path, files: impl Iterator<Item = (String
 pub(super) fn ssh(context: &Context, args: &Ssh) -> Result<Exit, CliError> {
     match &args.verb {
         SshVerb::Sign { what: SshSign::Host { pops, again, change, reason: why } } => {
-            let plan = |fleet: &mut crate::fleet::Fleet| Ok(ops::plan_host(pops.as_ref(), *again, fleet, &mut context.rng()?)?);
+            let plan = |fleet: &mut crate::fleet::Fleet| {
+                Ok(ops::plan_host(pops.as_ref(), *again, fleet, &mut context.rng()?)?)
+            };
             sign(context, change, &reason(why, "host certificates"), &plan).map(|(exit, _)| exit)
         }
         SshVerb::Sign { what: SshSign::User { member, key, principals, lifetime, out, change, reason: why } } => {
-            let text = String::from_utf8(read_file(key, crate::limits::KEY_FILE_BYTES_MAX)?).map_err(|_| CliError::failed(format!("{} is not a public key", shown(key))))?;
-            let public = SshPublicKey::parse_line(text.trim_end()).map_err(|e| CliError::failed(format!("{}: {e}", shown(key))))?;
-            let only = principals.iter().map(|p| Principal::user(p)).collect::<Result<BTreeSet<_>, _>>().map_err(CliError::usage)?;
-            let plan = |fleet: &mut crate::fleet::Fleet| Ok(ops::plan_user(member, &public, &only, *lifetime, fleet, &mut context.rng()?)?);
+            let text = String::from_utf8(read_file(key, crate::limits::KEY_FILE_BYTES_MAX)?)
+                .map_err(|_| CliError::failed(format!("{} is not a public key", shown(key))))?;
+            let public = SshPublicKey::parse_line(text.trim_end())
+                .map_err(|e| CliError::failed(format!("{}: {e}", shown(key))))?;
+            let only = principals
+                .iter()
+                .map(|p| Principal::user(p))
+                .collect::<Result<BTreeSet<_>, _>>()
+                .map_err(CliError::usage)?;
+            let plan = |fleet: &mut crate::fleet::Fleet| {
+                Ok(ops::plan_user(member, &public, &only, *lifetime, fleet, &mut context.rng()?)?)
+            };
             let (exit, signed) = sign(context, change, &reason(why, "user certificate"), &plan)?;
             if let Some((_, certificate)) = signed.iter().find(|(_, c)| c.subject_blob() == public.blob()) {
                 let path = out.clone().unwrap_or_else(|| beside(key));
@@ -98,7 +116,12 @@ fn beside(key: &Path) -> PathBuf {
 type Signed = Vec<(u64, SshCertificate)>;
 
 /// Decides, logs, signs.
-fn sign(context: &Context, change: &Change, why: &str, plan: &dyn Fn(&mut crate::fleet::Fleet) -> Result<IssuePlan, CliError>) -> Result<(Exit, Signed), CliError> {
+fn sign(
+    context: &Context,
+    change: &Change,
+    why: &str,
+    plan: &dyn Fn(&mut crate::fleet::Fleet) -> Result<IssuePlan, CliError>,
+) -> Result<(Exit, Signed), CliError> {
     if change.dry_run {
         let plan = plan(&mut context.open()?)?;
         let exit = if plan.issues.is_empty() { Exit::Ok } else { Exit::Pending };
@@ -121,9 +144,17 @@ fn sign(context: &Context, change: &Change, why: &str, plan: &dyn Fn(&mut crate:
         return Ok((exit, signed));
     }
     for (serial, certificate) in &signed {
-        context.out.line(&format!("serial {serial}: {} certificate '{}' for {}", certificate.kind(), certificate.key_id(), certificate.principals().join(", ")))?;
+        context.out.line(&format!(
+            "serial {serial}: {} certificate '{}' for {}",
+            certificate.kind(),
+            certificate.key_id(),
+            certificate.principals().join(", ")
+        ))?;
     }
-    placed.iter().filter(|p| !matches!(p, crate::fleet::Placed::Logged { .. })).for_each(|p| context.say(&placed_text(p)));
+    placed
+        .iter()
+        .filter(|p| !matches!(p, crate::fleet::Placed::Logged { .. }))
+        .for_each(|p| context.say(&placed_text(p)));
     if signed.is_empty() && placed.is_empty() {
         context.say("every host key has a certificate that is good for a while; --again makes new ones");
     }
@@ -139,8 +170,10 @@ fn certificate_json(serial: u64, certificate: &SshCertificate) -> Value {
 
 /// `keys ssh inspect`.
 fn inspect(context: &Context, file: &Path) -> Result<Exit, CliError> {
-    let text = String::from_utf8(read_file(file, crate::limits::KEY_FILE_BYTES_MAX)?).map_err(|_| CliError::new(Exit::No, format!("{} is not an SSH certificate", shown(file))))?;
-    let certificate = SshCertificate::parse(text.trim_end()).map_err(|e| CliError::new(Exit::No, format!("{}: {e}", shown(file))))?;
+    let text = String::from_utf8(read_file(file, crate::limits::KEY_FILE_BYTES_MAX)?)
+        .map_err(|_| CliError::new(Exit::No, format!("{} is not an SSH certificate", shown(file))))?;
+    let certificate =
+        SshCertificate::parse(text.trim_end()).map_err(|e| CliError::new(Exit::No, format!("{}: {e}", shown(file))))?;
     if context.json {
         return context.answer(certificate_json(certificate.serial(), &certificate), Exit::Ok);
     }
@@ -151,8 +184,14 @@ fn inspect(context: &Context, file: &Path) -> Result<Exit, CliError> {
         format!("signed by    {}", certificate.ca_fingerprint()),
         format!("valid        {} to {before}", certificate.valid_after()),
         format!("principals   {}", crate::text::escape(&certificate.principals().join(", "))),
-        format!("options      {}", crate::text::escape(&certificate.critical_options().keys().cloned().collect::<Vec<_>>().join(", "))),
-        format!("extensions   {}", crate::text::escape(&certificate.extensions().keys().cloned().collect::<Vec<_>>().join(", "))),
+        format!(
+            "options      {}",
+            crate::text::escape(&certificate.critical_options().keys().cloned().collect::<Vec<_>>().join(", "))
+        ),
+        format!(
+            "extensions   {}",
+            crate::text::escape(&certificate.extensions().keys().cloned().collect::<Vec<_>>().join(", "))
+        ),
     ];
     lines.iter().try_for_each(|line| context.out.line(line.trim_end()))?;
     Ok(Exit::Ok)

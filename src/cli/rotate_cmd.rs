@@ -19,7 +19,8 @@ const ROUNDS_MAX: usize = 5;
 /// `keys rotate`.
 pub(super) fn rotate(context: &Context, args: &Rotate) -> Result<Exit, CliError> {
     if args.members.is_none() && args.slot.is_none() && !args.due && !args.all {
-        return Err(CliError::usage("nothing is selected").hint("name members ('fra*'), a slot (--slot openpgp), --due, or --all"));
+        return Err(CliError::usage("nothing is selected")
+            .hint("name members ('fra*'), a slot (--slot openpgp), --due, or --all"));
     }
     let selection = Selection { members: args.members.clone(), slot: args.slot, due: args.due };
     let usual = if args.due { "scheduled" } else { "rotated" };
@@ -45,7 +46,13 @@ fn shown_rotation(plan: &RotatePlan) -> Shown {
     let mut table = Table::new(&["member", "slot", "from", "to", ""]);
     for r in &plan.rotations {
         let from = r.from.as_deref().map_or_else(|| "-".to_owned(), short_key);
-        table.row([r.member.to_string(), r.slot.to_string(), from, short_key(&r.to), case_text(r.scheduled).to_owned()]);
+        table.row([
+            r.member.to_string(),
+            r.slot.to_string(),
+            from,
+            short_key(&r.to),
+            case_text(r.scheduled).to_owned(),
+        ]);
     }
     let mut lines = if table.is_empty() { Vec::new() } else { table.lines() };
     lines.extend(plan.skipped.iter().map(|s| format!("skipped: {} {}: {}", s.member, s.slot, s.why)));
@@ -77,7 +84,10 @@ pub(super) fn sync(context: &Context, args: &Sync) -> Result<Exit, CliError> {
     if issued > 0 {
         context.out.line(&format!("{issued} SSH certificates signed"))?;
     }
-    placed.iter().filter(|p| context.verbose || !matches!(p, Placed::Logged { .. })).for_each(|p| context.say(&placed_text(p)));
+    placed
+        .iter()
+        .filter(|p| context.verbose || !matches!(p, Placed::Logged { .. }))
+        .for_each(|p| context.say(&placed_text(p)));
     Ok(exit)
 }
 
@@ -86,7 +96,12 @@ fn sync_dry(context: &Context) -> Result<Exit, CliError> {
     let home = context.home()?;
     let fleet = context.open()?;
     let here = home.members()?;
-    let missing: Vec<String> = fleet.state().missing_standbys().filter(|(m, _)| here.contains(m)).map(|(m, s)| format!("{m}: a new {s} standby")).collect();
+    let missing: Vec<String> = fleet
+        .state()
+        .missing_standbys()
+        .filter(|(m, _)| here.contains(m))
+        .map(|(m, s)| format!("{m}: a new {s} standby"))
+        .collect();
     if context.json {
         return context.answer(json!({ "todo": missing }), if missing.is_empty() { Exit::Ok } else { Exit::Pending });
     }
@@ -96,7 +111,12 @@ fn sync_dry(context: &Context) -> Result<Exit, CliError> {
 
 /// Catches up until there is nothing more to do here, or what there is waits for somebody else. Gives what was done, where
 /// it ended up, and how many SSH certificates were signed.
-pub(super) fn catch_up(context: &Context, fleet: &mut Fleet, home: &Home, change: &super::args::Change) -> Result<(Vec<String>, Vec<Placed>, usize), CliError> {
+pub(super) fn catch_up(
+    context: &Context,
+    fleet: &mut Fleet,
+    home: &Home,
+    change: &super::args::Change,
+) -> Result<(Vec<String>, Vec<Placed>, usize), CliError> {
     let (mut done, mut placed) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS_MAX {
         let plan = ops::plan_sync(home, fleet, &mut context.rng()?)?;
@@ -113,7 +133,12 @@ pub(super) fn catch_up(context: &Context, fleet: &mut Fleet, home: &Home, change
 }
 
 /// Places drafts one by one, each signed first by the member it is about.
-fn place_each(fleet: &mut Fleet, home: &Home, drafts: Vec<crate::fleet::Draft>, change: &super::args::Change) -> Result<Vec<Placed>, CliError> {
+fn place_each(
+    fleet: &mut Fleet,
+    home: &Home,
+    drafts: Vec<crate::fleet::Draft>,
+    change: &super::args::Change,
+) -> Result<Vec<Placed>, CliError> {
     let mut placed = Vec::new();
     for draft in drafts {
         let mut signers = ops::signers(home, fleet, change.signer.as_ref())?;
@@ -132,7 +157,10 @@ fn owners(act: &crate::statement::Act) -> Vec<MemberName> {
         Act::Publish(list) => list.iter().map(|c| c.member.owner()).collect(),
         Act::Certify(list) => list.iter().map(|c| c.member.owner()).collect(),
         Act::Destroy(list) => list.iter().map(|c| c.member.owner()).collect(),
-        Act::Reseal(list) => list.iter().filter_map(|c| if let crate::name::Scope::Member(m) = c.address.scope() { Some(m.owner()) } else { None }).collect(),
+        Act::Reseal(list) => list
+            .iter()
+            .filter_map(|c| if let crate::name::Scope::Member(m) = c.address.scope() { Some(m.owner()) } else { None })
+            .collect(),
         _ => Vec::new(),
     }
 }
@@ -154,12 +182,18 @@ pub(super) fn reseal(context: &Context, args: &Reseal) -> Result<Exit, CliError>
 
 fn shown_reseal(plan: &ResealPlan) -> Shown {
     let mut table = Table::new(&["address", "gains", "loses", "new keys of"]);
-    let names = |set: &std::collections::BTreeSet<MemberName>| set.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let names = |set: &std::collections::BTreeSet<MemberName>| {
+        set.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
     for d in &plan.drifted {
         table.row([d.address.to_string(), names(&d.missing), names(&d.surplus), names(&d.outdated)]);
     }
     let mut lines = if table.is_empty() { Vec::new() } else { table.lines() };
-    lines.extend(plan.elsewhere.iter().map(|d| format!("elsewhere: {} has drifted, and no key of this home opens it", d.address)));
+    lines.extend(
+        plan.elsewhere
+            .iter()
+            .map(|d| format!("elsewhere: {} has drifted, and no key of this home opens it", d.address)),
+    );
     if plan.drifted.is_empty() {
         lines.push("nothing to reseal here".to_owned());
     }
@@ -195,15 +229,23 @@ fn shown_revocation(plan: &RevokePlan) -> Shown {
     lines.push(format!("keys that end: {}", plan.keys));
     match plan.certificates.is_empty() {
         true => lines.push("certificates: no key here can revoke them for gpg; the log's word stands".to_owned()),
-        false => lines.push(format!("certificates revoked for gpg and sq, too: {}", names(&plan.certificates.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>()))),
+        false => lines.push(format!(
+            "certificates revoked for gpg and sq, too: {}",
+            names(&plan.certificates.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>())
+        )),
     }
     if let Some((region, index)) = &plan.address {
         lines.push(format!("mesh: address {index} of region {region} is given back, and rests in quarantine"));
     }
     if !plan.serials.is_empty() {
-        lines.push(format!("SSH certificates revoked (KRL): {}", plan.serials.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
+        lines.push(format!(
+            "SSH certificates revoked (KRL): {}",
+            plan.serials.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        ));
     }
-    let addresses = |set: &std::collections::BTreeSet<crate::name::Address>| set.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let addresses = |set: &std::collections::BTreeSet<crate::name::Address>| {
+        set.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
     if !plan.losing.is_empty() {
         lines.push(format!("secrets that lose a reader: {}", addresses(&plan.losing).join(", ")));
     }

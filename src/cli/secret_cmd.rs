@@ -52,7 +52,12 @@ fn show_plan(context: &Context, plan: &ops::SealPlan) -> Result<(), CliError> {
     }
     let readers: Vec<&MemberName> = plan.recipients.readers.keys().collect();
     let names = readers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    context.out.line(&format!("{} version {} to {names} ({} keys)", plan.address, plan.version, plan.recipients.keys().count()))
+    context.out.line(&format!(
+        "{} version {} to {names} ({} keys)",
+        plan.address,
+        plan.version,
+        plan.recipients.keys().count()
+    ))
 }
 
 /// The value: from a file or stdin, wiped when dropped. On a terminal it would be shown as it is typed.
@@ -62,13 +67,15 @@ fn value(args: &Seal) -> Result<Zeroizing<Vec<u8>>, CliError> {
     let limit = SECRET_BYTES_MAX as u64 + 1;
     let read = match &args.input {
         Some(path) => {
-            let file = std::fs::File::open(path).map_err(|e| CliError::new(Exit::NotFound, format!("cannot read {}: {e}", shown(path))))?;
+            let file = std::fs::File::open(path)
+                .map_err(|e| CliError::new(Exit::NotFound, format!("cannot read {}: {e}", shown(path))))?;
             let size = file.metadata().map_or(0, |m| m.len()).min(limit);
             value.reserve_exact(usize::try_from(size).unwrap_or_default());
             file.take(limit).read_to_end(&mut value)
         }
         None if std::io::stdin().is_terminal() => {
-            return Err(CliError::usage("the value is read from stdin, which is a terminal").hint("pipe it in, or give a file with --in"));
+            return Err(CliError::usage("the value is read from stdin, which is a terminal")
+                .hint("pipe it in, or give a file with --in"));
         }
         None => std::io::stdin().lock().take(limit).read_to_end(&mut value),
     };
@@ -85,10 +92,15 @@ pub(super) fn open(context: &Context, args: &Open) -> Result<Exit, CliError> {
     let mut fleet = context.open()?;
     let opened = ops::open(&args.address, args.reader.as_ref(), &home, &mut fleet)?;
     if let Some(by) = &opened.burned {
-        context.say(&format!("warning: this value is burned: {by} could read it, and was compromised or lost; replace it"));
+        context.say(&format!(
+            "warning: this value is burned: {by} could read it, and was compromised or lost; replace it"
+        ));
     }
     if context.verbose {
-        context.say(&format!("{} version {}, sealed by {} on {}", args.address, opened.version, opened.author, opened.sealed));
+        context.say(&format!(
+            "{} version {}, sealed by {} on {}",
+            args.address, opened.version, opened.author, opened.sealed
+        ));
     }
     context.out.bytes(&opened.value)?;
     Ok(Exit::Ok)
@@ -98,7 +110,8 @@ pub(super) fn open(context: &Context, args: &Open) -> Result<Exit, CliError> {
 pub(super) fn ls(context: &Context, args: &Ls) -> Result<Exit, CliError> {
     let fleet = context.open()?;
     let state = fleet.state();
-    let secrets: Vec<_> = state.live_secrets().filter(|(a, _)| args.pattern.as_ref().is_none_or(|p| p.matches(&a.to_string()))).collect();
+    let secrets: Vec<_> =
+        state.live_secrets().filter(|(a, _)| args.pattern.as_ref().is_none_or(|p| p.matches(&a.to_string()))).collect();
     if context.json {
         let rows: Vec<Value> = secrets
             .iter()
@@ -121,7 +134,14 @@ pub(super) fn ls(context: &Context, args: &Ls) -> Result<Exit, CliError> {
             (None, Some(_)) => "drifted".to_owned(),
             (None, None) => String::new(),
         };
-        table.row([address.to_string(), version.to_string(), live.sealed.day(), live.author.to_string(), readers, mark]);
+        table.row([
+            address.to_string(),
+            version.to_string(),
+            live.sealed.day(),
+            live.author.to_string(),
+            readers,
+            mark,
+        ]);
     }
     if table.is_empty() {
         context.say("no secrets");
@@ -141,8 +161,14 @@ pub(super) fn rm(context: &Context, args: &Rm) -> Result<Exit, CliError> {
             plan: &|fleet, _| Ok(ops::plan_remove(&args.address, &why, fleet)?),
             show: &|_, fleet| {
                 let live = fleet.state().secrets.get(&args.address).and_then(|s| s.live.as_ref());
-                let readers = live.map(|l| l.readers.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ")).unwrap_or_default();
-                Shown { lines: vec![format!("removes {}, which {readers} can read", args.address)], json: json!({ "remove": args.address.to_string() }), empty: false }
+                let readers = live
+                    .map(|l| l.readers.keys().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+                    .unwrap_or_default();
+                Shown {
+                    lines: vec![format!("removes {}, which {readers} can read", args.address)],
+                    json: json!({ "remove": args.address.to_string() }),
+                    empty: false,
+                }
             },
             drafts: &|draft, _, _| Ok(vec![draft.clone()]),
             after: &|_, _| Ok(()),
@@ -159,14 +185,20 @@ pub(super) fn who(context: &Context, args: &Who) -> Result<Exit, CliError> {
     let past: Vec<&MemberName> = live.exposed.iter().filter(|m| !live.readers.contains_key(*m)).collect();
     let drift = state.drift(&args.address, live);
     if context.json {
-        let keys: Value = live.readers.iter().map(|(m, k)| (m.to_string(), json!(k))).collect::<serde_json::Map<_, _>>().into();
+        let keys: Value =
+            live.readers.iter().map(|(m, k)| (m.to_string(), json!(k))).collect::<serde_json::Map<_, _>>().into();
         let value = json!({ "address": args.address.to_string(), "readers": keys, "could": names_json(past), "burned": live.burned.as_ref().map(|(_, by)| by.to_string()), "drifted": drift.is_some() });
         return context.answer(value, Exit::Ok);
     }
     let mut table = Table::new(&["reader", "key", "key is"]);
     for (member, keys) in &live.readers {
         for key in keys {
-            let state_of = state.members.get(member).and_then(|m| m.slot(crate::name::Slot::Openpgp)).and_then(|s| s.find(key)).map(|k| k.state.to_string());
+            let state_of = state
+                .members
+                .get(member)
+                .and_then(|m| m.slot(crate::name::Slot::Openpgp))
+                .and_then(|s| s.find(key))
+                .map(|k| k.state.to_string());
             table.row([member.to_string(), describe::short_key(key), state_of.unwrap_or_default()]);
         }
     }
@@ -179,7 +211,11 @@ pub(super) fn who(context: &Context, args: &Who) -> Result<Exit, CliError> {
         context.out.line(&format!("burned: {by} was compromised or lost on {}", at.day()))?;
     }
     if let Some(drift) = drift {
-        for (what, members) in [("lacks", drift.missing), ("should no longer be readable by", drift.surplus), ("has old keys of", drift.outdated)] {
+        for (what, members) in [
+            ("lacks", drift.missing),
+            ("should no longer be readable by", drift.surplus),
+            ("has old keys of", drift.outdated),
+        ] {
             if !members.is_empty() {
                 let names = members.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 context.out.line(&format!("drifted: {what} {names}; 'keys reseal' brings it up to date"))?;
@@ -198,7 +234,10 @@ pub(super) fn reach(context: &Context, args: &Reach) -> Result<Exit, CliError> {
     }
     let rows = reach_rows(state, &args.member);
     if context.json {
-        let list: Vec<Value> = rows.iter().map(|(address, by, now)| json!({ "address": address, "by": by.to_string(), "now": now })).collect();
+        let list: Vec<Value> = rows
+            .iter()
+            .map(|(address, by, now)| json!({ "address": address, "by": by.to_string(), "now": now }))
+            .collect();
         return context.answer(json!({ "member": args.member.to_string(), "reach": list }), Exit::Ok);
     }
     if rows.is_empty() {
@@ -206,7 +245,11 @@ pub(super) fn reach(context: &Context, args: &Reach) -> Result<Exit, CliError> {
     }
     let mut table = Table::new(&["address", "as", "since"]);
     for (address, by, now) in rows {
-        table.row([address, by.to_string(), if now { "now".to_owned() } else { "before; the value has not changed since".to_owned() }]);
+        table.row([
+            address,
+            by.to_string(),
+            if now { "now".to_owned() } else { "before; the value has not changed since".to_owned() },
+        ]);
     }
     if !table.is_empty() {
         table.lines().iter().try_for_each(|l| context.out.line(l))?;

@@ -34,8 +34,10 @@ pub(super) fn status(context: &Context, args: &Status) -> Result<Exit, CliError>
     let counts: Vec<(Kind, usize)> = Kind::ALL.iter().map(|k| (*k, count(*k))).collect();
     let next = next_due(state);
     if context.json {
-        let attention: Vec<Value> = items.iter().map(|i| json!({ "topic": i.topic, "text": i.text, "fix": i.fix })).collect();
-        let members: Value = counts.iter().map(|(k, n)| (k.to_string(), json!(n))).collect::<serde_json::Map<_, _>>().into();
+        let attention: Vec<Value> =
+            items.iter().map(|i| json!({ "topic": i.topic, "text": i.text, "fix": i.fix })).collect();
+        let members: Value =
+            counts.iter().map(|(k, n)| (k.to_string(), json!(n))).collect::<serde_json::Map<_, _>>().into();
         let value = json!({
             "fleet": state.fleet.to_string(), "id": state.id.to_string(), "log": { "name": state.log, "size": head.0, "newest": state.time.to_string() },
             "policy": { "version": state.policy.version, "profile": state.policy.policy.fleet.profile.word() }, "members": members,
@@ -47,7 +49,13 @@ pub(super) fn status(context: &Context, args: &Status) -> Result<Exit, CliError>
     out.line(&format!("{}  {}", context.bold(state.fleet.as_str()), state.id))?;
     let now = fleet.now();
     out.line(&format!("log      {} entries, head {}, newest {}", head.0, head.1, relative(state.time, now)))?;
-    out.line(&format!("policy   version {}, profile {}, {} of {} operators vouch", state.policy.version, state.policy.policy.fleet.profile.word(), state.policy.policy.fleet.vouching_operators, count(Kind::Operator)))?;
+    out.line(&format!(
+        "policy   version {}, profile {}, {} of {} operators vouch",
+        state.policy.version,
+        state.policy.policy.fleet.profile.word(),
+        state.policy.policy.fleet.vouching_operators,
+        count(Kind::Operator)
+    ))?;
     let plural = |k: &Kind, n: usize| match (k, n) {
         (Kind::Authority, 1) => "1 authority".to_owned(),
         (Kind::Authority, n) => format!("{n} authorities"),
@@ -82,8 +90,13 @@ fn items(context: &Context, fleet: &mut Fleet) -> Result<Vec<Item>, CliError> {
     let mut items = Vec::new();
     let now = fleet.now();
     for (_, bytes) in waiting_requests(fleet.store().disk())? {
-        let who = crate::statement::Request::parse(&bytes).map(|(r, ..)| r.members.iter().map(|m| m.member.to_string()).collect::<Vec<_>>().join(", "));
-        items.push(Item { topic: "request", text: format!("{} wants to join", who.unwrap_or_else(|_| "somebody".to_owned())), fix: "keys approve" });
+        let who = crate::statement::Request::parse(&bytes)
+            .map(|(r, ..)| r.members.iter().map(|m| m.member.to_string()).collect::<Vec<_>>().join(", "));
+        items.push(Item {
+            topic: "request",
+            text: format!("{} wants to join", who.unwrap_or_else(|_| "somebody".to_owned())),
+            fix: "keys approve",
+        });
     }
     for proposal in fleet.proposals()? {
         let text = match fleet.standing(&proposal)? {
@@ -92,51 +105,96 @@ fn items(context: &Context, fleet: &mut Fleet) -> Result<Vec<Item>, CliError> {
             Standing::Dead(void) => format!("is dead: {void}"),
         };
         let statement = &proposal.signed.statement;
-        items.push(Item { topic: "proposal", text: format!("{} ({} by {}) {text}", proposal.signed.id.short(), statement.act.name(), statement.by), fix: "keys approve" });
+        items.push(Item {
+            topic: "proposal",
+            text: format!("{} ({} by {}) {text}", proposal.signed.id.short(), statement.act.name(), statement.by),
+            fix: "keys approve",
+        });
     }
     from_state(fleet.state(), now, &mut items);
-    let untrusted: Vec<(MemberName, String)> = fleet.trust().into_iter().filter_map(|(n, r)| r.err().map(|e| (n, e.to_string()))).collect();
-    items.extend(untrusted.into_iter().map(|(_, why)| Item { topic: "trust", text: why, fix: "keys sync, where whoever vouches is" }));
+    let untrusted: Vec<(MemberName, String)> =
+        fleet.trust().into_iter().filter_map(|(n, r)| r.err().map(|e| (n, e.to_string()))).collect();
+    items.extend(untrusted.into_iter().map(|(_, why)| Item {
+        topic: "trust",
+        text: why,
+        fix: "keys sync, where whoever vouches is",
+    }));
     if !fleet.void().is_empty() {
         let newest = fleet.void().iter().map(|v| v.index).max().unwrap_or_default();
-        items.push(Item { topic: "void", text: format!("{} entries had no effect, or not all of it; the newest is {newest}", fleet.void().len()), fix: "keys log show" });
+        items.push(Item {
+            topic: "void",
+            text: format!("{} entries had no effect, or not all of it; the newest is {newest}", fleet.void().len()),
+            fix: "keys log show",
+        });
     }
     // A keyring without a policy directory beside it (a mirror, say) has no draft that could differ.
     if let Ok(disk) = context.policy(false) {
         let names = changed(&in_force(fleet)?, &draft(&disk)?);
         if !names.is_empty() {
-            items.push(Item { topic: "policy", text: format!("policy/ differs from what is in force: {}", names.join(", ")), fix: "keys policy propose" });
+            items.push(Item {
+                topic: "policy",
+                text: format!("policy/ differs from what is in force: {}", names.join(", ")),
+                fix: "keys policy propose",
+            });
         }
     }
     if fleet.state().members.values().filter(|m| m.is_active() && m.kind == Kind::Operator).count() < 2 {
-        items.push(Item { topic: "people", text: "one operator decides alone".to_owned(), fix: "keys enroll NAME --operator USERID" });
+        items.push(Item {
+            topic: "people",
+            text: "one operator decides alone".to_owned(),
+            fix: "keys enroll NAME --operator USERID",
+        });
     }
     Ok(items)
 }
 
 fn from_state(state: &State, now: Time, items: &mut Vec<Item>) {
     for due in state.rotations().filter(|d| d.since <= now && d.slot != crate::name::Slot::Log) {
-        items.push(Item { topic: "due", text: format!("{} {} since {}", due.member, due.slot, due.since.day()), fix: "keys rotate --due" });
+        items.push(Item {
+            topic: "due",
+            text: format!("{} {} since {}", due.member, due.slot, due.since.day()),
+            fix: "keys rotate --due",
+        });
     }
     for (member, slot) in state.missing_standbys() {
         // Operators' keys may lie on a card with one key a purpose.
         if state.members.get(member).is_some_and(|m| m.kind != Kind::Operator) {
-            items.push(Item { topic: "standby", text: format!("{member} {slot} has none"), fix: "keys sync, on its machine" });
+            items.push(Item {
+                topic: "standby",
+                text: format!("{member} {slot} has none"),
+                fix: "keys sync, on its machine",
+            });
         }
     }
     for (address, secret) in state.live_secrets() {
         if let Some((at, by)) = &secret.burned {
-            items.push(Item { topic: "burned", text: format!("{address}: {by} could read it until {}", at.day()), fix: "keys seal a new value" });
+            items.push(Item {
+                topic: "burned",
+                text: format!("{address}: {by} could read it until {}", at.day()),
+                fix: "keys seal a new value",
+            });
         }
         if state.readers(address).is_err() {
-            items.push(Item { topic: "orphan", text: format!("{address} belongs to nobody who is still here"), fix: "keys rm" });
+            items.push(Item {
+                topic: "orphan",
+                text: format!("{address} belongs to nobody who is still here"),
+                fix: "keys rm",
+            });
         } else if state.drift(address, secret).is_some() {
-            items.push(Item { topic: "drift", text: format!("{address} is sealed to other keys than it should be"), fix: "keys reseal" });
+            items.push(Item {
+                topic: "drift",
+                text: format!("{address} is sealed to other keys than it should be"),
+                fix: "keys reseal",
+            });
         }
     }
     for (name, member) in state.members.iter().filter(|(_, m)| m.is_active()) {
         if let Some(expires) = member.cert_expires.filter(|e| *e <= now.plus(EXPIRY_NOTICE)) {
-            items.push(Item { topic: "expiry", text: format!("the certificate of {name} expires {}", relative(expires, now)), fix: "keys sync, on its machine" });
+            items.push(Item {
+                topic: "expiry",
+                text: format!("the certificate of {name} expires {}", relative(expires, now)),
+                fix: "keys sync, on its machine",
+            });
         }
     }
 }

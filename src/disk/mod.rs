@@ -162,7 +162,11 @@ impl Disk {
     fn context<T>(&self, doing: &'static str, path: &str, result: io::Result<T>) -> Result<T, DiskError> {
         result.map_err(|source| {
             let separator = if path.is_empty() { "" } else { "/" };
-            DiskError { doing, path: crate::text::shown(&format!("{}{separator}{path}", self.root())).to_string(), source }
+            DiskError {
+                doing,
+                path: crate::text::shown(&format!("{}{separator}{path}", self.root())).to_string(),
+                source,
+            }
         })
     }
 

@@ -76,7 +76,12 @@ impl RealFiles {
         let mut at = self.root.try_clone()?;
         for name in path.split('/').filter(|_| !path.is_empty()) {
             check_name(name)?;
-            at = rustix::fs::openat(&at, name, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+            at = rustix::fs::openat(
+                &at,
+                name,
+                OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?;
         }
         Ok(at)
     }
@@ -125,7 +130,9 @@ impl Files for RealFiles {
             }
             let name = String::from_utf8_lossy(bytes).into_owned();
             let file_type = match entry.file_type() {
-                FileType::Unknown => FileType::from_raw_mode(rustix::fs::statat(&fd, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?.st_mode),
+                FileType::Unknown => FileType::from_raw_mode(
+                    rustix::fs::statat(&fd, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?.st_mode,
+                ),
                 known => known,
             };
             let kind = match file_type {
@@ -148,7 +155,8 @@ impl Files for RealFiles {
 
     fn sync_file(&self, path: &str) -> io::Result<()> {
         let (directory, name) = self.split(path)?;
-        let fd = rustix::fs::openat(&directory, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let fd =
+            rustix::fs::openat(&directory, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         Ok(rustix::fs::fsync(fd)?)
     }
 
@@ -199,7 +207,12 @@ impl Files for RealFiles {
 
     fn try_lock(&self) -> io::Result<Option<Box<dyn Send>>> {
         // A descriptor of its own: flock belongs to the open file description, and the kernel drops it with the process.
-        let fd = rustix::fs::openat(self.root.as_fd(), ".", OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let fd = rustix::fs::openat(
+            self.root.as_fd(),
+            ".",
+            OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Box::new(fd))),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),

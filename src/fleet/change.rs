@@ -136,10 +136,13 @@ impl Fleet {
             for proposal in self.proposals()? {
                 match self.standing(&proposal)? {
                     Standing::Lacks(_) => {}
-                    Standing::Dead(Void::Stale { .. } | Void::Expired(_) | Void::Genesis) => gone.push(proposal.signed.id),
+                    Standing::Dead(Void::Stale { .. } | Void::Expired(_) | Void::Genesis) => {
+                        gone.push(proposal.signed.id)
+                    }
                     Standing::Dead(_) => {}
                     Standing::Complete => {
-                        let bytes = Entry { signed: proposal.signed.clone(), signatures: proposal.signatures.clone() }.to_bytes()?;
+                        let bytes = Entry { signed: proposal.signed.clone(), signatures: proposal.signatures.clone() }
+                            .to_bytes()?;
                         let verdict = self.replay.offer(&bytes)?;
                         self.recent.note(verdict.index, &bytes);
                         entries.push(bytes);
@@ -165,7 +168,12 @@ impl Fleet {
     ///
     /// # Errors
     /// [`FleetError`]; nothing has then happened, unless the commit itself had been made.
-    pub fn change(&mut self, drafts: Vec<Draft>, signers: &mut [Signer], sequencer: Option<&Sequencer>) -> Result<Vec<Placed>, FleetError> {
+    pub fn change(
+        &mut self,
+        drafts: Vec<Draft>,
+        signers: &mut [Signer],
+        sequencer: Option<&Sequencer>,
+    ) -> Result<Vec<Placed>, FleetError> {
         let mut staged = Vec::new();
         let result = self.place(drafts, signers, sequencer, &mut staged);
         if result.is_err() {
@@ -176,7 +184,13 @@ impl Fleet {
         result
     }
 
-    fn place(&mut self, drafts: Vec<Draft>, signers: &mut [Signer], sequencer: Option<&Sequencer>, staged: &mut Vec<Digest>) -> Result<Vec<Placed>, FleetError> {
+    fn place(
+        &mut self,
+        drafts: Vec<Draft>,
+        signers: &mut [Signer],
+        sequencer: Option<&Sequencer>,
+        staged: &mut Vec<Digest>,
+    ) -> Result<Vec<Placed>, FleetError> {
         let mut placed = Vec::new();
         let mut entries = Vec::new();
         let mut proposals = Vec::new();
@@ -223,7 +237,12 @@ impl Fleet {
     ///
     /// # Errors
     /// [`FleetError`].
-    pub fn approve(&mut self, proposal: &Proposal, signers: &mut [Signer], sequencer: Option<&Sequencer>) -> Result<Placed, FleetError> {
+    pub fn approve(
+        &mut self,
+        proposal: &Proposal,
+        signers: &mut [Signer],
+        sequencer: Option<&Sequencer>,
+    ) -> Result<Placed, FleetError> {
         let id = proposal.signed.id;
         let mut signed = proposal.clone();
         let mut standing = self.standing(&signed)?;
@@ -270,15 +289,23 @@ impl Fleet {
     }
 
     /// Signs a statement, by one signer after another until its quorum is met or nobody is left.
-    fn sign(&mut self, act: Act, reason: String, not_before: Time, signers: &mut [Signer]) -> Result<(Entry, Verdict), FleetError> {
+    fn sign(
+        &mut self,
+        act: Act,
+        reason: String,
+        not_before: Time,
+        signers: &mut [Signer],
+    ) -> Result<(Entry, Verdict), FleetError> {
         let by = signers.first().map(|s| s.member.clone());
-        let by = by.ok_or_else(|| FleetError::Refused(Void::Unreadable("this home has nobody who could sign".to_owned())))?;
+        let by =
+            by.ok_or_else(|| FleetError::Refused(Void::Unreadable("this home has nobody who could sign".to_owned())))?;
         let now = self.now().max(not_before);
         let (policy, lifetime) = match self.replay.state() {
             Some(state) => (state.policy.version, state.policy.policy.fleet.proposal_lifetime),
             None => (0, FOUNDING_LIFETIME),
         };
-        let statement = Statement { act, at: now, by, expires: now.plus(lifetime), log: self.log.clone(), policy, reason };
+        let statement =
+            Statement { act, at: now, by, expires: now.plus(lifetime), log: self.log.clone(), policy, reason };
         let mut entry = Entry { signed: Signed::of(statement)?, signatures: Vec::new() };
         let mut verdict = None;
         for signer in signers {

@@ -60,7 +60,11 @@ impl Report {
     }
 
     fn push(&mut self, severity: Severity, path: &str, problem: impl ToString) {
-        self.problems.push(Problem { severity, path: crate::text::shown(path).to_string(), problem: problem.to_string() });
+        self.problems.push(Problem {
+            severity,
+            path: crate::text::shown(path).to_string(),
+            problem: problem.to_string(),
+        });
     }
 }
 
@@ -70,7 +74,12 @@ impl Fleet {
     ///
     /// # Errors
     /// [`FleetError`], if nothing can be said at all: no keyring, or a disk that does not answer.
-    pub fn verify(store: &Store, known: &Known, now: Time, progress: Progress<'_>) -> Result<(Report, Option<Self>), FleetError> {
+    pub fn verify(
+        store: &Store,
+        known: &Known,
+        now: Time,
+        progress: Progress<'_>,
+    ) -> Result<(Report, Option<Self>), FleetError> {
         let mut report = Report::default();
         let files = store.disk().walk("")?;
         report.files = files.len();
@@ -94,8 +103,12 @@ impl Fleet {
                     fleet = Some(opened);
                 }
                 Err(FleetError::Unsigned) => report.damage("log/checkpoint", FleetError::Unsigned),
-                Err(FleetError::Store(crate::store::StoreError::Damaged { path, problem })) => report.damage(&path, problem),
-                Err(FleetError::Store(crate::store::StoreError::Missing(path))) => report.damage(&path, "it is missing"),
+                Err(FleetError::Store(crate::store::StoreError::Damaged { path, problem })) => {
+                    report.damage(&path, problem)
+                }
+                Err(FleetError::Store(crate::store::StoreError::Missing(path))) => {
+                    report.damage(&path, "it is missing")
+                }
                 Err(FleetError::Replay(e)) => report.damage(&object_of(&e), e),
                 Err(e) => return Err(e),
             }
@@ -150,7 +163,10 @@ impl Fleet {
         self.check_proposals(files, report)
     }
 
-    fn referenced_or_damaged(&self, report: &mut Report) -> Result<BTreeMap<Digest, crate::statement::ObjectKind>, FleetError> {
+    fn referenced_or_damaged(
+        &self,
+        report: &mut Report,
+    ) -> Result<BTreeMap<Digest, crate::statement::ObjectKind>, FleetError> {
         match self.referenced() {
             Err(FleetError::Store(crate::store::StoreError::Damaged { path, problem })) => {
                 report.damage(&path, problem);
@@ -160,28 +176,40 @@ impl Fleet {
         }
     }
 
-    fn check_object(&self, path: &str, digest: &Digest, referenced: &BTreeMap<Digest, crate::statement::ObjectKind>, report: &mut Report) -> Result<(), FleetError> {
+    fn check_object(
+        &self,
+        path: &str,
+        digest: &Digest,
+        referenced: &BTreeMap<Digest, crate::statement::ObjectKind>,
+        report: &mut Report,
+    ) -> Result<(), FleetError> {
         let bytes = self.store.disk().read(path, SEALED_BYTES_MAX.max(OBJECT_BYTES_MAX))?.unwrap_or_default();
         if Digest::of(&bytes) != *digest {
             report.damage(path, "it is not what its name says");
         } else if !referenced.contains_key(digest) {
-            report.note(path, "nothing refers to it; left by a writer that was interrupted, the next change removes it");
+            report
+                .note(path, "nothing refers to it; left by a writer that was interrupted, the next change removes it");
         }
         Ok(())
     }
 
     fn check_issued(&self, path: &str, serial: u64, report: &mut Report) -> Result<(), FleetError> {
         let bytes = self.store.disk().read(path, KEY_FILE_BYTES_MAX)?.unwrap_or_default();
-        let certificate = std::str::from_utf8(&bytes).ok().and_then(|t| t.strip_suffix('\n')).and_then(|t| SshCertificate::parse(t).ok());
+        let certificate = std::str::from_utf8(&bytes)
+            .ok()
+            .and_then(|t| t.strip_suffix('\n'))
+            .and_then(|t| SshCertificate::parse(t).ok());
         let issued = self.state().issued.get(&serial);
         let right = match (certificate, issued, Serial::new(serial)) {
             (Some(certificate), Some(issued), Some(serial)) => {
-                certificate.verify_issued(&issued.certificate, serial).is_ok() && format!("{}\n", certificate.to_line()).as_bytes() == bytes
+                certificate.verify_issued(&issued.certificate, serial).is_ok()
+                    && format!("{}\n", certificate.to_line()).as_bytes() == bytes
             }
             _ => false,
         };
         if !right {
-            report.damage(path, format!("it is not the SSH certificate that entry {} decided", serial.saturating_sub(1)));
+            report
+                .damage(path, format!("it is not the SSH certificate that entry {} decided", serial.saturating_sub(1)));
         }
         Ok(())
     }
@@ -196,12 +224,17 @@ impl Fleet {
             // What the packets say and what the log says must be one; the digest of the file covers both, but a log that
             // was wrong from the start would be noticed here.
             match Sealed::parse(&bytes) {
-                Ok(parts) if parts.body_digest() == secret.body && parts.recipients.len() == secret.readers.values().map(Vec::len).sum::<usize>() => {}
+                Ok(parts)
+                    if parts.body_digest() == secret.body
+                        && parts.recipients.len() == secret.readers.values().map(Vec::len).sum::<usize>() => {}
                 Ok(_) => report.damage(path, "its recipients or its body are not those that its log entry names"),
                 Err(e) => report.damage(path, format!("it {e}")),
             }
         } else if self.store.sealed(address, &secret.file).is_ok() {
-            report.note(path, "a writer was interrupted before the newest version was moved here; the next change does it");
+            report.note(
+                path,
+                "a writer was interrupted before the newest version was moved here; the next change does it",
+            );
         } else {
             report.damage(path, "it is not the version that the log has");
         }
@@ -209,13 +242,23 @@ impl Fleet {
     }
 
     fn check_proposals(&self, files: &[(String, EntryKind)], report: &mut Report) -> Result<(), FleetError> {
-        for (path, _) in files.iter().filter(|(p, k)| p.starts_with("proposals/") && *k == EntryKind::File && !is_temporary(p)) {
+        for (path, _) in
+            files.iter().filter(|(p, k)| p.starts_with("proposals/") && *k == EntryKind::File && !is_temporary(p))
+        {
             let parts: Vec<&str> = path.split('/').collect();
-            let bytes = self.store.disk().read(path, crate::limits::REQUEST_BYTES_MAX.max(ENTRY_BYTES_MAX))?.unwrap_or_default();
+            let bytes = self
+                .store
+                .disk()
+                .read(path, crate::limits::REQUEST_BYTES_MAX.max(ENTRY_BYTES_MAX))?
+                .unwrap_or_default();
             let right = match parts.as_slice() {
                 ["proposals", id, "body"] => *id == Digest::of(&bytes).to_string(),
-                ["proposals", id, name] if Digest::parse(id).is_some() => name.strip_suffix(".sig") == Some(&Digest::of(&bytes).to_string()),
-                ["proposals", "requests", name] => name.strip_suffix(".request") == Some(&Digest::of(&bytes).to_string()),
+                ["proposals", id, name] if Digest::parse(id).is_some() => {
+                    name.strip_suffix(".sig") == Some(&Digest::of(&bytes).to_string())
+                }
+                ["proposals", "requests", name] => {
+                    name.strip_suffix(".request") == Some(&Digest::of(&bytes).to_string())
+                }
                 _ => false,
             };
             if !right {
@@ -230,7 +273,10 @@ impl Fleet {
 fn object_of(error: &crate::state::ReplayError) -> String {
     use crate::state::{ObjectError, ReplayError};
     match error {
-        ReplayError::Object { source: ObjectError::Missing(d) | ObjectError::Changed(d) | ObjectError::Unreadable(d, _), .. } => crate::store::object_path(d),
+        ReplayError::Object {
+            source: ObjectError::Missing(d) | ObjectError::Changed(d) | ObjectError::Unreadable(d, _),
+            ..
+        } => crate::store::object_path(d),
         ReplayError::Openpgp { .. } | ReplayError::NoFleet(_) => "log/".to_owned(),
     }
 }

@@ -142,7 +142,8 @@ impl Fleet {
     /// [`FleetError`].
     pub fn open(store: Store, known: &Known, now: Time, progress: Progress<'_>) -> Result<Self, FleetError> {
         let (note, checkpoint) = read_checkpoint(&store)?;
-        let seen = known.seen.as_deref().and_then(|bytes| Note::parse(bytes).ok()).and_then(|n| Checkpoint::parse(&n.text));
+        let seen =
+            known.seen.as_deref().and_then(|bytes| Note::parse(bytes).ok()).and_then(|n| Checkpoint::parse(&n.text));
         let seen = seen.filter(|s| s.origin == checkpoint.origin);
         if let Some(seen) = seen.as_ref().filter(|s| s.size > checkpoint.size) {
             return Err(FleetError::Rollback { found: checkpoint.size, seen: seen.size });
@@ -271,7 +272,8 @@ impl Fleet {
 
     /// How many operators vouch for each member that needs it, and how many have to.
     pub fn trust(&mut self) -> BTreeMap<MemberName, Result<(), Void>> {
-        let names: BTreeSet<MemberName> = self.state().members.iter().filter(|(_, m)| m.is_active()).map(|(n, _)| n.clone()).collect();
+        let names: BTreeSet<MemberName> =
+            self.state().members.iter().filter(|(_, m)| m.is_active()).map(|(n, _)| n.clone()).collect();
         names.into_iter().map(|name| (name.clone(), self.check_vouched(&name))).collect()
     }
 }

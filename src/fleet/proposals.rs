@@ -74,9 +74,15 @@ impl Fleet {
         let mut signatures = Vec::new();
         for (name, kind) in disk.list(&directory(id))? {
             let path = format!("{}/{name}", directory(id));
-            let Some(digest) = name.strip_suffix(".sig").and_then(Digest::parse).filter(|_| kind == EntryKind::File) else { continue };
+            let Some(digest) = name.strip_suffix(".sig").and_then(Digest::parse).filter(|_| kind == EntryKind::File)
+            else {
+                continue;
+            };
             let Some(bytes) = disk.read(&path, ENTRY_BYTES_MAX)? else { continue };
-            let line = std::str::from_utf8(&bytes).ok().and_then(|t| t.strip_suffix('\n')).and_then(|t| SignatureLine::parse(t).ok());
+            let line = std::str::from_utf8(&bytes)
+                .ok()
+                .and_then(|t| t.strip_suffix('\n'))
+                .and_then(|t| SignatureLine::parse(t).ok());
             match line.filter(|_| Digest::of(&bytes) == digest) {
                 Some(line) => signatures.push(line),
                 None => return Err(damaged(&path, "it is not what its name says".to_owned()).into()),
@@ -90,7 +96,8 @@ impl Fleet {
     /// # Errors
     /// [`FleetError::NoProposal`], if there is none or several.
     pub fn find_proposal(&self, prefix: &str) -> Result<Proposal, FleetError> {
-        let mut found: Vec<Proposal> = self.proposals()?.into_iter().filter(|p| p.signed.id.to_string().starts_with(prefix)).collect();
+        let mut found: Vec<Proposal> =
+            self.proposals()?.into_iter().filter(|p| p.signed.id.to_string().starts_with(prefix)).collect();
         match (found.pop(), found.is_empty()) {
             (Some(one), true) if prefix.len() >= 4 => Ok(one),
             _ => Err(FleetError::NoProposal(crate::text::shown(prefix).to_string())),
@@ -137,9 +144,14 @@ impl Fleet {
     pub(super) fn preview(&mut self, bytes: &[u8]) -> Result<Verdict, FleetError> {
         use crate::state::ReplayError;
         match self.replay.preview(bytes) {
-            Err(ReplayError::NoFleet(void)) => {
-                Ok(Verdict { index: 0, id: None, signers: BTreeSet::new(), time: self.now, applied: 0, void: vec![(0, void)] })
-            }
+            Err(ReplayError::NoFleet(void)) => Ok(Verdict {
+                index: 0,
+                id: None,
+                signers: BTreeSet::new(),
+                time: self.now,
+                applied: 0,
+                void: vec![(0, void)],
+            }),
             other => Ok(other?),
         }
     }

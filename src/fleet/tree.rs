@@ -70,7 +70,14 @@ impl Tree {
             let unreadable = pair.entries.is_none();
             // With neither leading to the root, both files of a pair that differs are suspect.
             if unreadable || (!entries_right && pair.entries != pair.hashes) {
-                report.damage(&format!("log/{}", pair.bundle), if unreadable { "it is missing or cut short" } else { "its entries are not those that were logged" });
+                report.damage(
+                    &format!("log/{}", pair.bundle),
+                    if unreadable {
+                        "it is missing or cut short"
+                    } else {
+                        "its entries are not those that were logged"
+                    },
+                );
             }
         }
         if !entries_right && !hashes_right && pairs.iter().all(|p| p.entries == p.hashes) {
@@ -87,7 +94,12 @@ impl Tree {
     }
 
     /// Checks every file below `log/`, and that none is missing or strange.
-    pub(super) fn check_files(&self, store: &Store, files: &[(String, EntryKind)], report: &mut Report) -> Result<(), FleetError> {
+    pub(super) fn check_files(
+        &self,
+        store: &Store,
+        files: &[(String, EntryKind)],
+        report: &mut Report,
+    ) -> Result<(), FleetError> {
         let mut seen: BTreeSet<&str> = BTreeSet::new();
         let mut commits: BTreeMap<u64, (&str, Commit)> = BTreeMap::new();
         let mut there = BTreeSet::new();
@@ -111,7 +123,8 @@ impl Tree {
                 report.damage(path, "no log has such a file");
             }
         }
-        for id in tiles_of(self.size).iter().map(|id| format!("log/{id}")).filter(|path| !seen.contains(path.as_str())) {
+        for id in tiles_of(self.size).iter().map(|id| format!("log/{id}")).filter(|path| !seen.contains(path.as_str()))
+        {
             report.damage(&id, "it is missing");
         }
         self.check_commits(&commits, &there, report);
@@ -129,8 +142,11 @@ impl Tree {
             }
             Level::Hashes(_) => {
                 // A smaller partial tile, which a crash left, is a beginning of the one there is now.
-                let whole = self.tiles.range(TileId { width: 0, ..id }..=TileId { width: TILE_WIDTH, ..id }).next_back();
-                whole.is_some_and(|(_, hashes)| bytes.len() as u64 == id.width * 32 && write_hashes(hashes).starts_with(&bytes))
+                let whole =
+                    self.tiles.range(TileId { width: 0, ..id }..=TileId { width: TILE_WIDTH, ..id }).next_back();
+                whole.is_some_and(|(_, hashes)| {
+                    bytes.len() as u64 == id.width * 32 && write_hashes(hashes).starts_with(&bytes)
+                })
             }
         };
         if !right {

@@ -30,7 +30,8 @@ impl Recent {
         let (members, addresses) = subjects(act);
         self.members.extend(members.into_iter().map(|m| (m, index)));
         self.addresses.extend(addresses.into_iter().map(|a| (a, index)));
-        self.sealed.extend(act.objects().into_iter().filter(|(_, kind)| *kind == ObjectKind::Sealed).map(|(d, _)| (d, index)));
+        self.sealed
+            .extend(act.objects().into_iter().filter(|(_, kind)| *kind == ObjectKind::Sealed).map(|(d, _)| (d, index)));
     }
 }
 
@@ -47,7 +48,9 @@ fn subjects(act: &Act) -> (BTreeSet<MemberName>, BTreeSet<Address>) {
         Act::Seal(list) => addresses(list.iter().map(|c| &c.address).collect()),
         Act::Reseal(list) => addresses(list.iter().map(|c| &c.address).collect()),
         Act::Remove(list) => addresses(list.iter().map(|c| &c.address).collect()),
-        Act::PolicyUpdate(_) | Act::Activate(_) | Act::Destroy(_) | Act::SshIssue(_) | Act::SshRevoke(_) => (BTreeSet::new(), BTreeSet::new()),
+        Act::PolicyUpdate(_) | Act::Activate(_) | Act::Destroy(_) | Act::SshIssue(_) | Act::SshRevoke(_) => {
+            (BTreeSet::new(), BTreeSet::new())
+        }
     }
 }
 
@@ -127,4 +130,3 @@ impl Fleet {
         Ok(all)
     }
 }
-

@@ -165,7 +165,11 @@ impl Certificate {
 
     /// The first user id, made safe to show.
     pub fn user_id(&self) -> String {
-        self.cert.userids().next().map(|u| text::shown(&String::from_utf8_lossy(u.userid().value())).to_string()).unwrap_or_default()
+        self.cert
+            .userids()
+            .next()
+            .map(|u| text::shown(&String::from_utf8_lossy(u.userid().value())).to_string())
+            .unwrap_or_default()
     }
 
     /// Checks that at `at` the certificate is valid, not revoked by its owner, and has `user_id` as its only user id.
@@ -209,8 +213,10 @@ impl Certificate {
     /// In words, why not.
     pub fn can_serve(&self, fingerprint: &Fingerprint, slot: Slot, at: Time) -> Result<(), &'static str> {
         let policy = policy_at(at);
-        let valid = self.cert.with_policy(&policy, at.to_system()).map_err(|_| "is in a certificate that is not valid")?;
-        let key = valid.keys().find(|k| &k.key().fingerprint() == fingerprint).ok_or("is not bound in the certificate")?;
+        let valid =
+            self.cert.with_policy(&policy, at.to_system()).map_err(|_| "is in a certificate that is not valid")?;
+        let key =
+            valid.keys().find(|k| &k.key().fingerprint() == fingerprint).ok_or("is not bound in the certificate")?;
         key.alive().map_err(|_| "is not alive")?;
         if let RevocationStatus::Revoked(_) = key.revocation_status() {
             return Err("is revoked");
@@ -253,7 +259,11 @@ impl Certificate {
         let handle = KeyHandle::from(issuer);
         let user_id = self.cert.userids().next()?;
         let by_issuer = |s: &&pgp::packet::Signature| s.get_issuers().iter().any(|i| i.aliases(&handle));
-        let newest = user_id.certifications().chain(user_id.other_revocations()).filter(by_issuer).max_by_key(|s| s.signature_creation_time())?;
+        let newest = user_id
+            .certifications()
+            .chain(user_id.other_revocations())
+            .filter(by_issuer)
+            .max_by_key(|s| s.signature_creation_time())?;
         let revokes = newest.typ() == SignatureType::CertificationRevocation;
         newest.signature_creation_time().filter(|_| !revokes).map(Time::from_system)
     }
@@ -276,7 +286,9 @@ impl Certificate {
             return Err(CertificateError::Lost("a revocation that was there before is missing"));
         }
         // Whoever vouched before still does, or has said otherwise since: nobody can be made to fall silent.
-        let vouched = |c: &Self| c.cert.userids().flat_map(|u| u.certifications().chain(u.other_revocations())).cloned().collect::<Vec<_>>();
+        let vouched = |c: &Self| {
+            c.cert.userids().flat_map(|u| u.certifications().chain(u.other_revocations())).cloned().collect::<Vec<_>>()
+        };
         let later = vouched(self);
         let answered = |old: &pgp::packet::Signature| {
             later.iter().any(|new| {

@@ -10,7 +10,10 @@ use crate::openpgp::{Certificate, Fingerprint};
 
 /// A signing key of `member`: from its certificate in the home, or behind the gpg-agent that the home names.
 pub(super) fn signing_key(
-    home: &Home, member: &MemberName, certificate: &Certificate, fingerprint: &Fingerprint,
+    home: &Home,
+    member: &MemberName,
+    certificate: &Certificate,
+    fingerprint: &Fingerprint,
 ) -> Result<Option<Box<dyn sequoia_openpgp::crypto::Signer + Send + Sync>>, OpsError> {
     if let Some(pair) = home.key_pair(member, fingerprint)? {
         return Ok(Some(Box::new(pair)));
@@ -54,7 +57,10 @@ pub fn signers(home: &Home, fleet: &mut Fleet, only: Option<&MemberName>) -> Res
 /// [`OpsError`].
 pub fn sequencer(home: &Home, fleet: &Fleet) -> Result<Option<Sequencer>, OpsError> {
     for member in home.members()? {
-        let Some(key) = fleet.state().members.get(&member).filter(|m| m.is_active()).and_then(|m| m.active(Slot::Log)) else { continue };
+        let Some(key) = fleet.state().members.get(&member).filter(|m| m.is_active()).and_then(|m| m.active(Slot::Log))
+        else {
+            continue;
+        };
         match home.key(&member, Slot::Log, &key.key) {
             Ok(text) => {
                 let signer = SignerKey::from_private_text(&text);
@@ -72,7 +78,12 @@ pub fn sequencer(home: &Home, fleet: &Fleet) -> Result<Option<Sequencer>, OpsErr
 ///
 /// # Errors
 /// [`OpsError`].
-pub fn carry_out(home: &Home, fleet: &mut Fleet, drafts: Vec<Draft>, only: Option<&MemberName>) -> Result<Vec<Placed>, OpsError> {
+pub fn carry_out(
+    home: &Home,
+    fleet: &mut Fleet,
+    drafts: Vec<Draft>,
+    only: Option<&MemberName>,
+) -> Result<Vec<Placed>, OpsError> {
     if drafts.is_empty() {
         return Ok(Vec::new());
     }

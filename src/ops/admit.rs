@@ -17,13 +17,22 @@ use crate::statement::{Act, Enroll, Request, RequestedMember};
 pub fn admit(request: &[u8], reason: &str, home: &Home, fleet: &mut Fleet) -> Result<Draft, OpsError> {
     let (parsed, ..) = Request::parse(request).map_err(|e| OpsError::Request(e.to_string()))?;
     if parsed.log != fleet.log() {
-        return Err(OpsError::Request(format!("is for the log '{}', not for {}", crate::text::shown(&parsed.log), fleet.log())));
+        return Err(OpsError::Request(format!(
+            "is for the log '{}', not for {}",
+            crate::text::shown(&parsed.log),
+            fleet.log()
+        )));
     }
     let mut changes = Vec::new();
     let mut objects = vec![request.to_vec()];
     for requested in &parsed.members {
         let certificate = certified(requested, home, fleet)?;
-        changes.push(Enroll { cert: certificate.digest(), kind: requested.kind, member: requested.member.clone(), request: Digest::of(request) });
+        changes.push(Enroll {
+            cert: certificate.digest(),
+            kind: requested.kind,
+            member: requested.member.clone(),
+            request: Digest::of(request),
+        });
         objects.push(certificate.bytes().to_vec());
     }
     Ok(Draft::with(Act::Enroll(changes), reason, objects))
@@ -31,12 +40,21 @@ pub fn admit(request: &[u8], reason: &str, home: &Home, fleet: &mut Fleet) -> Re
 
 fn certified(requested: &RequestedMember, home: &Home, fleet: &mut Fleet) -> Result<Certificate, OpsError> {
     let name = &requested.member;
-    let own = Certificate::parse(&requested.cert).map_err(|problem| OpsError::Certificate { member: name.clone(), problem })?;
+    let own = Certificate::parse(&requested.cert)
+        .map_err(|problem| OpsError::Certificate { member: name.clone(), problem })?;
     let policy = std::sync::Arc::clone(&fleet.state().policy.policy);
     let (by, grant) = match requested.kind {
         Kind::Operator | Kind::Service => return Ok(own),
-        Kind::Pop => (Kind::Authority, Grant::Pop { fleet: fleet.state().fleet.clone(), pop: name.host_label().clone() }),
-        Kind::Authority => (Kind::Operator, Grant::Authority { fleet: fleet.state().fleet.clone(), amount: amount_for(policy.fleet.vouching_operators) }),
+        Kind::Pop => {
+            (Kind::Authority, Grant::Pop { fleet: fleet.state().fleet.clone(), pop: name.host_label().clone() })
+        }
+        Kind::Authority => (
+            Kind::Operator,
+            Grant::Authority {
+                fleet: fleet.state().fleet.clone(),
+                amount: amount_for(policy.fleet.vouching_operators),
+            },
+        ),
     };
     let validity = policy.fleet.certifications.of(requested.kind);
     let mut certificate = own;
@@ -50,7 +68,9 @@ fn certified(requested: &RequestedMember, home: &Home, fleet: &mut Fleet) -> Res
     }
     match (vouched, by) {
         (true, _) => Ok(certificate),
-        (false, Kind::Authority) => Err(OpsError::NoActor("authority to certify a PoP; run this where one is (casc1, for example)")),
+        (false, Kind::Authority) => {
+            Err(OpsError::NoActor("authority to certify a PoP; run this where one is (casc1, for example)"))
+        }
         (false, _) => Err(OpsError::NoActor("operator to certify an authority")),
     }
 }
@@ -58,5 +78,8 @@ fn certified(requested: &RequestedMember, home: &Home, fleet: &mut Fleet) -> Res
 /// The members of `kind` whose private halves are in this home.
 pub(super) fn certifiers(home: &Home, fleet: &Fleet, kind: Kind) -> Result<Vec<MemberName>, OpsError> {
     let here = home.members()?;
-    Ok(here.into_iter().filter(|m| fleet.state().members.get(m).is_some_and(|s| s.is_active() && s.kind == kind)).collect())
+    Ok(here
+        .into_iter()
+        .filter(|m| fleet.state().members.get(m).is_some_and(|s| s.is_active() && s.kind == kind))
+        .collect())
 }

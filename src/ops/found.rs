@@ -77,7 +77,14 @@ pub struct Founded {
 ///
 /// # Errors
 /// [`OpsError`].
-pub fn found(founding: &Founding, home: &Home, keyring: &Disk, policy_disk: &Disk, now: Time, rng: &mut impl CryptoRng) -> Result<Founded, OpsError> {
+pub fn found(
+    founding: &Founding,
+    home: &Home,
+    keyring: &Disk,
+    policy_disk: &Disk,
+    now: Time,
+    rng: &mut impl CryptoRng,
+) -> Result<Founded, OpsError> {
     for (disk, path) in [(keyring, ""), (policy_disk, "")] {
         if !disk.list(path).map_err(crate::fleet::FleetError::from)?.is_empty() {
             return Err(OpsError::InTheWay(disk.root()));
@@ -90,7 +97,8 @@ pub fn found(founding: &Founding, home: &Home, keyring: &Disk, policy_disk: &Dis
         operators.push(operator(founder, home, &setting)?);
     }
     let names: Vec<MemberName> = operators.iter().map(|o| o.name.clone()).collect();
-    if let Some(twice) = names.iter().enumerate().find(|(i, n)| names.iter().take(*i).any(|m| m == *n)).map(|(_, n)| n) {
+    if let Some(twice) = names.iter().enumerate().find(|(i, n)| names.iter().take(*i).any(|m| m == *n)).map(|(_, n)| n)
+    {
         return Err(OpsError::Impossible(format!("{twice} is named twice among the founders")));
     }
     let texts = policy_texts(founding, &names, rng);
@@ -99,7 +107,12 @@ pub fn found(founding: &Founding, home: &Home, keyring: &Disk, policy_disk: &Dis
     let mut objects: Vec<Vec<u8>> = texts.values().map(|t| t.clone().into_bytes()).collect();
     let mut members = Vec::new();
     for member in operators.iter().map(|o| &o.joining).chain([&authority]) {
-        members.push(Enroll { cert: member.certificate.digest(), kind: member.kind, member: member.name.clone(), request: Digest::of(&member.request) });
+        members.push(Enroll {
+            cert: member.certificate.digest(),
+            kind: member.kind,
+            member: member.name.clone(),
+            request: Digest::of(&member.request),
+        });
         objects.extend([member.certificate.bytes().to_vec(), member.request.clone()]);
     }
     let files = texts.iter().map(|(name, text)| (name.clone(), Digest::of(text.as_bytes()))).collect();
@@ -164,22 +177,37 @@ fn operator(founder: &Founder, home: &Home, setting: &Setting<'_>) -> Result<Ope
         }
         Founder::Elsewhere(bytes) => {
             let (request, ..) = Request::parse(bytes).map_err(|e| OpsError::Request(e.to_string()))?;
-            let [requested] = request.members.as_slice() else { return Err(OpsError::Request("is not one operator's".to_owned())) };
+            let [requested] = request.members.as_slice() else {
+                return Err(OpsError::Request("is not one operator's".to_owned()));
+            };
             if requested.kind != Kind::Operator || request.log != setting.log {
                 return Err(OpsError::Request(format!("is not an operator's of the log {}", setting.log)));
             }
             let certificate = Certificate::parse(&requested.cert).map_err(bad_certificate(&requested.member))?;
-            Prepared { name: requested.member.clone(), kind: Kind::Operator, request: bytes.clone(), certificate, keys: requested.keys.clone() }
+            Prepared {
+                name: requested.member.clone(),
+                kind: Kind::Operator,
+                request: bytes.clone(),
+                certificate,
+                keys: requested.keys.clone(),
+            }
         }
     };
     Ok(Operator { name: joining.name.clone(), joining })
 }
 
-fn prepared_with_request(home: &Home, requested: RequestedMember, certificate: &Certificate, setting: &Setting<'_>) -> Result<Prepared, OpsError> {
+fn prepared_with_request(
+    home: &Home,
+    requested: RequestedMember,
+    certificate: &Certificate,
+    setting: &Setting<'_>,
+) -> Result<Prepared, OpsError> {
     let (name, kind, keys) = (requested.member.clone(), requested.kind, requested.keys.clone());
-    let signing = keys.iter().find(|k| k.slot == Slot::Sign && k.active).and_then(|k| Fingerprint::from_hex(&k.key).ok());
+    let signing =
+        keys.iter().find(|k| k.slot == Slot::Sign && k.active).and_then(|k| Fingerprint::from_hex(&k.key).ok());
     let signing = signing.ok_or(OpsError::NoActor("signing key for the operator"))?;
-    let mut signer = signing_key(home, &name, certificate, &signing)?.ok_or(OpsError::KeyElsewhere { member: name.clone(), slot: Slot::Sign })?;
+    let mut signer = signing_key(home, &name, certificate, &signing)?
+        .ok_or(OpsError::KeyElsewhere { member: name.clone(), slot: Slot::Sign })?;
     let request = Request::new(setting.now, setting.log.to_owned(), vec![requested]);
     let request = sign_request(&request, &name, signer.as_mut(), setting.fleet, setting.now)?;
     Ok(Prepared { name, kind, request, certificate: certificate.clone(), keys })
@@ -200,7 +228,12 @@ fn policy_texts(founding: &Founding, operators: &[MemberName], rng: &mut impl Cr
 
 /// Makes the first authority here, certified by every founder who is here.
 fn authority(
-    founding: &Founding, policy: &Policy, home: &Home, operators: &[Operator], setting: &Setting<'_>, rng: &mut impl CryptoRng,
+    founding: &Founding,
+    policy: &Policy,
+    home: &Home,
+    operators: &[Operator],
+    setting: &Setting<'_>,
+    rng: &mut impl CryptoRng,
 ) -> Result<Prepared, OpsError> {
     let name = &founding.authority;
     let fresh = Fresh::generate(name, Kind::Authority, policy.fleet.certificates.authority, setting, rng)?;
@@ -215,12 +248,16 @@ fn authority(
     for operator in operators {
         let primary = operator.certificate.fingerprint();
         if let Some(mut signer) = signing_key(home, &operator.name, &operator.certificate, &primary)? {
-            certificate = certify(&certificate, &grant, signer.as_mut(), policy.fleet.certifications.authority, setting.now)?;
+            certificate =
+                certify(&certificate, &grant, signer.as_mut(), policy.fleet.certifications.authority, setting.now)?;
         }
     }
-    let readers: Vec<(&Certificate, &str)> =
-        operators.iter().flat_map(|o| o.keys.iter().filter(|k| k.slot == Slot::Openpgp).map(|k| (&o.certificate, k.key.as_str()))).collect();
-    let revocation = Envelope { fleet: setting.fleet, log: setting.log, profile: setting.profile, now: setting.now }.seal_revocation(&fresh, &readers)?;
+    let readers: Vec<(&Certificate, &str)> = operators
+        .iter()
+        .flat_map(|o| o.keys.iter().filter(|k| k.slot == Slot::Openpgp).map(|k| (&o.certificate, k.key.as_str())))
+        .collect();
+    let revocation = Envelope { fleet: setting.fleet, log: setting.log, profile: setting.profile, now: setting.now }
+        .seal_revocation(&fresh, &readers)?;
     let requested = fresh.requested(&own, Facts::default(), revocation);
     let mut prepared = prepared_with_request(home, requested, &own, setting)?;
     prepared.certificate = certificate;
@@ -230,7 +267,11 @@ fn authority(
 fn operator_signers(home: &Home, operators: &[Operator]) -> Result<Vec<Signer>, OpsError> {
     let mut signers = Vec::new();
     for operator in operators {
-        let key = operator.keys.iter().find(|k| k.slot == Slot::Sign && k.active).and_then(|k| Fingerprint::from_hex(&k.key).ok());
+        let key = operator
+            .keys
+            .iter()
+            .find(|k| k.slot == Slot::Sign && k.active)
+            .and_then(|k| Fingerprint::from_hex(&k.key).ok());
         let Some(fingerprint) = key else { continue };
         if let Some(key) = signing_key(home, &operator.name, &operator.certificate, &fingerprint)? {
             signers.push(Signer { member: operator.name.clone(), key });
@@ -240,7 +281,8 @@ fn operator_signers(home: &Home, operators: &[Operator]) -> Result<Vec<Signer>, 
 }
 
 fn log_key(home: &Home, authority: &Prepared) -> Result<SignerKey, OpsError> {
-    let public = authority.keys.iter().find(|k| k.slot == Slot::Log && k.active).map(|k| k.key.clone()).unwrap_or_default();
+    let public =
+        authority.keys.iter().find(|k| k.slot == Slot::Log && k.active).map(|k| k.key.clone()).unwrap_or_default();
     let text = home.key(&authority.name, Slot::Log, &public)?;
     SignerKey::from_private_text(&text).map_err(|e| OpsError::Impossible(format!("the log key {e}")))
 }

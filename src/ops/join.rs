@@ -40,9 +40,15 @@ pub struct Joining {
 pub fn ask(joining: &Joining, home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Result<Vec<u8>, OpsError> {
     let owner = &joining.member;
     let state = fleet.state();
-    let setting = Shared { fleet: state.fleet.clone(), log: state.log.clone(), profile: state.policy.policy.fleet.profile, now: fleet.now() };
+    let setting = Shared {
+        fleet: state.fleet.clone(),
+        log: state.log.clone(),
+        profile: state.policy.policy.fleet.profile,
+        now: fleet.now(),
+    };
     let member_already = state.members.get(owner).is_some_and(|m| m.is_active());
-    let services: Vec<MemberName> = joining.services.iter().map(|s| MemberName::service(s.clone(), owner.host_label().clone())).collect();
+    let services: Vec<MemberName> =
+        joining.services.iter().map(|s| MemberName::service(s.clone(), owner.host_label().clone())).collect();
     if let Some(there) = services.iter().find(|s| fleet.state().members.get(*s).is_some_and(|m| m.is_active())) {
         return Err(OpsError::Present(there.clone()));
     }
@@ -68,11 +74,13 @@ pub fn ask(joining: &Joining, home: &Home, fleet: &mut Fleet, rng: &mut impl Cry
                 fresh
             }
         };
-        let own = Certificate::of(&fresh.cert).map_err(|problem| OpsError::Certificate { member: owner.clone(), problem })?;
+        let own =
+            Certificate::of(&fresh.cert).map_err(|problem| OpsError::Certificate { member: owner.clone(), problem })?;
         requested.push(fresh.requested(&own, joining.facts.clone(), envelope.seal_revocation(&fresh, &readers)?));
     }
     let owner_certificate = match requested.first() {
-        Some(first) => Certificate::parse(&first.cert).map_err(|problem| OpsError::Certificate { member: owner.clone(), problem })?,
+        Some(first) => Certificate::parse(&first.cert)
+            .map_err(|problem| OpsError::Certificate { member: owner.clone(), problem })?,
         None => Certificate::clone(fleet.certificate(owner)?.as_ref()),
     };
     let elsewhere = || OpsError::KeyElsewhere { member: owner.clone(), slot: Slot::Sign };
@@ -81,8 +89,10 @@ pub fn ask(joining: &Joining, home: &Home, fleet: &mut Fleet, rng: &mut impl Cry
         home.forget(service)?;
         let fresh = Fresh::generate(service, Kind::Service, certificates.service, &setting.setting(), rng)?;
         keep(home, &fresh)?;
-        let own = Certificate::of(&fresh.cert).map_err(|problem| OpsError::Certificate { member: service.clone(), problem })?;
-        let mut primary = signing_key(home, owner, &owner_certificate, &owner_certificate.fingerprint())?.ok_or_else(elsewhere)?;
+        let own = Certificate::of(&fresh.cert)
+            .map_err(|problem| OpsError::Certificate { member: service.clone(), problem })?;
+        let mut primary =
+            signing_key(home, owner, &owner_certificate, &owner_certificate.fingerprint())?.ok_or_else(elsewhere)?;
         let certified = certify(&own, &Grant::Service, primary.as_mut(), validity, setting.now)?;
         requested.push(fresh.requested(&certified, Facts::default(), envelope.seal_revocation(&fresh, &readers)?));
     }
@@ -103,16 +113,25 @@ pub fn ask(joining: &Joining, home: &Home, fleet: &mut Fleet, rng: &mut impl Cry
 ///
 /// # Errors
 /// [`OpsError`].
-pub fn ask_to_found(name: &MemberName, user_id: &str, fleet: &FleetName, profile: Profile, home: &Home, now: Time) -> Result<Vec<u8>, OpsError> {
+pub fn ask_to_found(
+    name: &MemberName,
+    user_id: &str,
+    fleet: &FleetName,
+    profile: Profile,
+    home: &Home,
+    now: Time,
+) -> Result<Vec<u8>, OpsError> {
     if let Some(request) = saved_request(home, name)? {
         return Ok(request);
     }
     home.forget(name)?;
     let shared = Shared { fleet: fleet.clone(), log: format!("{fleet}/keys/1"), profile, now };
     let fresh = make_operator(name, user_id, home, &shared.setting())?;
-    let own = Certificate::of(&fresh.cert).map_err(|problem| OpsError::Certificate { member: name.clone(), problem })?;
+    let own =
+        Certificate::of(&fresh.cert).map_err(|problem| OpsError::Certificate { member: name.clone(), problem })?;
     let signing = fresh.signing_key().ok_or(OpsError::NoActor("signing key"))?;
-    let mut signer = signing_key(home, name, &own, &signing)?.ok_or(OpsError::KeyElsewhere { member: name.clone(), slot: Slot::Sign })?;
+    let mut signer = signing_key(home, name, &own, &signing)?
+        .ok_or(OpsError::KeyElsewhere { member: name.clone(), slot: Slot::Sign })?;
     let request = Request::new(now, shared.log.clone(), vec![fresh.requested(&own, Facts::default(), Vec::new())]);
     let bytes = sign_request(&request, name, signer.as_mut(), fleet, now)?;
     home.disk().replace(&request_path(name), &bytes).map_err(HomeError::from)?;
@@ -151,20 +170,43 @@ fn keep(home: &Home, fresh: &Fresh) -> Result<(), OpsError> {
 }
 
 /// Makes an operator's certificate with a user id of her own choice.
-pub(super) fn make_operator(name: &MemberName, user_id: &str, home: &Home, setting: &Setting<'_>) -> Result<Fresh, OpsError> {
-    let made = openpgp::generate(Kind::Operator, user_id, setting.fleet, setting.profile, OPERATOR_VALIDITY, setting.now)?;
-    let keys = made.subkeys.iter().map(|(slot, f, usage)| RequestedKey { active: *usage != openpgp::Use::Standby, key: f.to_hex(), lane: None, slot: *slot });
-    let fresh = Fresh { member: name.clone(), kind: Kind::Operator, keys: keys.collect(), cert: made.cert, revocation: made.revocation, private: Vec::new() };
+pub(super) fn make_operator(
+    name: &MemberName,
+    user_id: &str,
+    home: &Home,
+    setting: &Setting<'_>,
+) -> Result<Fresh, OpsError> {
+    let made =
+        openpgp::generate(Kind::Operator, user_id, setting.fleet, setting.profile, OPERATOR_VALIDITY, setting.now)?;
+    let keys = made.subkeys.iter().map(|(slot, f, usage)| RequestedKey {
+        active: *usage != openpgp::Use::Standby,
+        key: f.to_hex(),
+        lane: None,
+        slot: *slot,
+    });
+    let fresh = Fresh {
+        member: name.clone(),
+        kind: Kind::Operator,
+        keys: keys.collect(),
+        cert: made.cert,
+        revocation: made.revocation,
+        private: Vec::new(),
+    };
     keep(home, &fresh)?;
     Ok(fresh)
 }
 
 /// An operator whose keys a gpg-agent has: her certificate's newest signing and encryption keys, without standbys.
-pub(super) fn operator_from_agent(name: &MemberName, certificate: &Certificate, now: Time) -> Result<RequestedMember, OpsError> {
+pub(super) fn operator_from_agent(
+    name: &MemberName,
+    certificate: &Certificate,
+    now: Time,
+) -> Result<RequestedMember, OpsError> {
     let bad = |problem: &str| OpsError::Impossible(format!("the certificate of {name} {problem}"));
     let signing = certificate.flagged_key(Slot::Sign, now).ok_or_else(|| bad("has no key that may sign"))?;
     let encryption = certificate.flagged_key(Slot::Openpgp, now).ok_or_else(|| bad("has no key that may encrypt"))?;
-    let key = |slot, fingerprint: Fingerprint| RequestedKey { active: true, key: fingerprint.to_hex(), lane: None, slot };
+    let key =
+        |slot, fingerprint: Fingerprint| RequestedKey { active: true, key: fingerprint.to_hex(), lane: None, slot };
     Ok(RequestedMember {
         cert: certificate.bytes().to_vec(),
         facts: Facts::default(),
@@ -199,12 +241,16 @@ impl Envelope<'_> {
     /// machine cannot be asked, and useless to whoever steals the machine.
     pub(super) fn seal_revocation(&self, fresh: &Fresh, readers: &[(&Certificate, &str)]) -> Result<Vec<u8>, OpsError> {
         use sequoia_openpgp::serialize::MarshalInto as _;
-        let keys: Vec<_> = readers.iter().filter_map(|(c, k)| Fingerprint::from_hex(k).ok().and_then(|f| c.key(&f))).collect();
+        let keys: Vec<_> =
+            readers.iter().filter_map(|(c, k)| Fingerprint::from_hex(k).ok().and_then(|f| c.key(&f))).collect();
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let failed = |problem: String| OpsError::Impossible(format!("the revocation of {} cannot be sealed: {problem}", fresh.member));
-        let packet = sequoia_openpgp::Packet::from(fresh.revocation.clone()).to_vec().map_err(|e| failed(e.to_string()))?;
+        let failed = |problem: String| {
+            OpsError::Impossible(format!("the revocation of {} cannot be sealed: {problem}", fresh.member))
+        };
+        let packet =
+            sequoia_openpgp::Packet::from(fresh.revocation.clone()).to_vec().map_err(|e| failed(e.to_string()))?;
         let envelope = openpgp::Envelope {
             fleet: self.fleet.clone(),
             origin: self.log.to_owned(),
@@ -214,7 +260,8 @@ impl Envelope<'_> {
         };
         // A service's primary key only certifies; for this one message it does not matter who signs.
         let signer = fresh.cert.keys().secret().map(|k| k.key().clone()).find(|k| k.pk_algo().for_signing());
-        let signer = signer.ok_or_else(|| failed("no key".to_owned()))?.into_keypair().map_err(|e| failed(e.to_string()))?;
+        let signer =
+            signer.ok_or_else(|| failed("no key".to_owned()))?.into_keypair().map_err(|e| failed(e.to_string()))?;
         seal(&packet, &envelope, &keys, signer, self.profile, self.now).map_err(|e| failed(e.to_string()))
     }
 }

@@ -35,7 +35,7 @@ pub use reseal::{ResealPlan, plan_reseal};
 pub use revoke::{RevokePlan, plan_revoke};
 pub use ring::{Ring, export_ring};
 pub use rotate::{RotatePlan, Rotation, Selection, Skipped, plan_rotate};
-pub use seal::{SealPlan, plan_seal, plan_remove, seal};
+pub use seal::{SealPlan, plan_remove, plan_seal, seal};
 pub use ssh::{IssuePlan, issue_pending, plan_host, plan_user};
 pub use sync::{SyncPlan, destroy_private, plan_sync};
 

@@ -61,14 +61,25 @@ pub fn open(address: &Address, only: Option<&MemberName>, home: &Home, fleet: &m
     let certificate = fleet.certificate(&live.author)?;
     let key = certificate.key(&author_key).ok_or_else(|| failed(SealError::Signature))?;
     let opened = crate::openpgp::open(&file, &envelope, &mut own, key).map_err(failed)?;
-    Ok(Opened { value: opened.value, version, author: live.author, sealed: opened.signed, burned: live.burned.map(|(_, by)| by) })
+    Ok(Opened {
+        value: opened.value,
+        version,
+        author: live.author,
+        sealed: opened.signed,
+        burned: live.burned.map(|(_, by)| by),
+    })
 }
 
 /// A key of this home and what decrypts with it.
 pub(super) type OwnKey = (Fingerprint, Box<dyn Decryptor>);
 
 /// The keys of this home that a secret is sealed to.
-pub(super) fn decryptors(live: &LiveSecret, only: Option<&MemberName>, home: &Home, fleet: &mut Fleet) -> Result<Vec<OwnKey>, OpsError> {
+pub(super) fn decryptors(
+    live: &LiveSecret,
+    only: Option<&MemberName>,
+    home: &Home,
+    fleet: &mut Fleet,
+) -> Result<Vec<OwnKey>, OpsError> {
     let mut own: Vec<OwnKey> = Vec::new();
     let here = home.members()?;
     for (member, keys) in live.readers.iter().filter(|(m, _)| here.contains(m) && only.is_none_or(|o| o == *m)) {
@@ -82,7 +93,12 @@ pub(super) fn decryptors(live: &LiveSecret, only: Option<&MemberName>, home: &Ho
 }
 
 /// What decrypts with one key of a member: its secret in the home, or the gpg-agent that the home names.
-pub(super) fn decryptor(home: &Home, member: &MemberName, fingerprint: &Fingerprint, fleet: &mut Fleet) -> Result<Option<Box<dyn Decryptor>>, OpsError> {
+pub(super) fn decryptor(
+    home: &Home,
+    member: &MemberName,
+    fingerprint: &Fingerprint,
+    fleet: &mut Fleet,
+) -> Result<Option<Box<dyn Decryptor>>, OpsError> {
     if let Some(pair) = home.key_pair(member, fingerprint)? {
         return Ok(Some(Box::new(pair)));
     }

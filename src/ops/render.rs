@@ -7,7 +7,9 @@ use crate::fleet::Fleet;
 use crate::limits::KEY_FILE_BYTES_MAX;
 use crate::name::{Kind, MemberName, Slot};
 use crate::policy::ssh::Places;
-use crate::ssh::{CaLine, CertificateKind, ConfigPath, HostPattern, Krl, KrlScope, NodeFile, NodeInput, Serial, SshPublicKey, render};
+use crate::ssh::{
+    CaLine, CertificateKind, ConfigPath, HostPattern, Krl, KrlScope, NodeFile, NodeInput, Serial, SshPublicKey, render,
+};
 use crate::state::{KeyState, Member, State};
 use crate::store::issued_path;
 use crate::wireguard::address::addresses;
@@ -26,7 +28,11 @@ pub fn mesh(state: &State) -> Result<CheckedMesh, OpsError> {
         let Some((region, index)) = state.mesh.used.get(name) else { continue };
         let keys = member.slot(Slot::Wireguard).map(|s| s.keys.as_slice()).unwrap_or_default();
         // The newest key of a lane that still exists: after a promotion the old lane drains with the key it has.
-        let on = |lane: Lane| keys.iter().rev().find(|k| k.lane == Some(lane) && !matches!(k.state, KeyState::Destroyed | KeyState::Compromised));
+        let on = |lane: Lane| {
+            keys.iter()
+                .rev()
+                .find(|k| k.lane == Some(lane) && !matches!(k.state, KeyState::Destroyed | KeyState::Compromised))
+        };
         let parsed = |lane| on(lane).and_then(|k| k.key.parse::<WgPublicKey>().ok());
         nodes.push(Node {
             name: name.clone(),
@@ -44,8 +50,13 @@ pub fn mesh(state: &State) -> Result<CheckedMesh, OpsError> {
 }
 
 fn past_keys(state: &State) -> PastKeys {
-    let gone = |member: &Member, key: &crate::state::SlotKey| !member.is_active() || matches!(key.state, KeyState::Destroyed | KeyState::Compromised);
-    let keys = state.members.iter().flat_map(|(n, m)| m.slot(Slot::Wireguard).into_iter().flat_map(|s| &s.keys).map(move |k| (n, m, k)));
+    let gone = |member: &Member, key: &crate::state::SlotKey| {
+        !member.is_active() || matches!(key.state, KeyState::Destroyed | KeyState::Compromised)
+    };
+    let keys = state
+        .members
+        .iter()
+        .flat_map(|(n, m)| m.slot(Slot::Wireguard).into_iter().flat_map(|s| &s.keys).map(move |k| (n, m, k)));
     keys.filter(|(_, m, k)| gone(m, k)).filter_map(|(n, _, k)| Some((k.key.parse().ok()?, n.clone()))).collect()
 }
 
@@ -53,7 +64,11 @@ fn past_keys(state: &State) -> PastKeys {
 ///
 /// # Errors
 /// [`OpsError`].
-pub fn wireguard_files(only: Option<&MemberName>, options: RenderOptions, state: &State) -> Result<Vec<(String, Vec<u8>)>, OpsError> {
+pub fn wireguard_files(
+    only: Option<&MemberName>,
+    options: RenderOptions,
+    state: &State,
+) -> Result<Vec<(String, Vec<u8>)>, OpsError> {
     let mesh = mesh(state)?;
     let renderer = Renderer::new(&mesh, options);
     let mut files = Vec::new();
@@ -73,13 +88,24 @@ pub fn wireguard_files(only: Option<&MemberName>, options: RenderOptions, state:
 ///
 /// # Errors
 /// [`OpsError`].
-pub fn node_files(pop: &MemberName, host_key_path: &ConfigPath, directory: &ConfigPath, fleet: &Fleet) -> Result<Vec<NodeFile>, OpsError> {
+pub fn node_files(
+    pop: &MemberName,
+    host_key_path: &ConfigPath,
+    directory: &ConfigPath,
+    fleet: &Fleet,
+) -> Result<Vec<NodeFile>, OpsError> {
     let state = fleet.state();
     let ssh = |e: String| OpsError::Ssh(e);
-    let member = state.active_member(pop).ok().filter(|m| m.kind == Kind::Pop).ok_or_else(|| OpsError::NoMember(pop.clone()))?;
-    let host_key = member.active(Slot::SshHost).and_then(|k| k.key.parse::<SshPublicKey>().ok()).ok_or_else(|| ssh(format!("{pop} has no active host key")))?;
+    let member =
+        state.active_member(pop).ok().filter(|m| m.kind == Kind::Pop).ok_or_else(|| OpsError::NoMember(pop.clone()))?;
+    let host_key = member
+        .active(Slot::SshHost)
+        .and_then(|k| k.key.parse::<SshPublicKey>().ok())
+        .ok_or_else(|| ssh(format!("{pop} has no active host key")))?;
     let places = Places { pop: pop.host_label(), domain: &state.fleet, member: pop };
-    let cas = |slot| state.authority_keys(slot).iter().filter_map(|(_, k)| k.key.parse::<CaLine>().ok()).collect::<BTreeSet<_>>();
+    let cas = |slot| {
+        state.authority_keys(slot).iter().filter_map(|(_, k)| k.key.parse::<CaLine>().ok()).collect::<BTreeSet<_>>()
+    };
     let input = NodeInput {
         user_cas: cas(Slot::SshUserCa),
         host_cas: cas(Slot::SshHostCa),
@@ -116,15 +142,25 @@ fn host_certificate(pop: &MemberName, key: &SshPublicKey, fleet: &Fleet) -> Resu
     let (state, now) = (fleet.state(), fleet.now());
     let good = state.issued.iter().rev().filter(|(serial, issued)| {
         let fields = issued.certificate.fields();
-        issued.member == *pop && fields.kind == CertificateKind::Host && fields.subject == *key && fields.valid_before > now && !state.revoked_serials.contains(*serial)
+        issued.member == *pop
+            && fields.kind == CertificateKind::Host
+            && fields.subject == *key
+            && fields.valid_before > now
+            && !state.revoked_serials.contains(*serial)
     });
     for (serial, _) in good {
-        let bytes = fleet.store().disk().read(&issued_path(*serial), KEY_FILE_BYTES_MAX).map_err(crate::fleet::FleetError::from)?;
+        let bytes = fleet
+            .store()
+            .disk()
+            .read(&issued_path(*serial), KEY_FILE_BYTES_MAX)
+            .map_err(crate::fleet::FleetError::from)?;
         if let Some(line) = bytes.and_then(|b| String::from_utf8(b).ok()) {
             return Ok(line.trim_end().to_owned());
         }
     }
-    Err(OpsError::Ssh(format!("{pop} has no valid certificate for its host key; run 'keys ssh sign host {pop}' where the authority is")))
+    Err(OpsError::Ssh(format!(
+        "{pop} has no valid certificate for its host key; run 'keys ssh sign host {pop}' where the authority is"
+    )))
 }
 
 /// The revocation list that the log implies. Its version is the log's size: it grows with every list that differs.
@@ -151,10 +187,18 @@ fn krl(state: &State, kind: CertificateKind) -> Result<Vec<u8>, OpsError> {
         }
     }
     for member in state.members.values() {
-        for key in member.slots.get(&slot).into_iter().flat_map(|s| &s.keys).filter(|k| k.state == KeyState::Compromised) {
+        for key in
+            member.slots.get(&slot).into_iter().flat_map(|s| &s.keys).filter(|k| k.state == KeyState::Compromised)
+        {
             list.revoke_key(key.key.parse().map_err(|e: crate::ssh::KeyError| ssh(e.to_string()))?);
         }
-        for key in member.slots.get(&Slot::SshHost).into_iter().flat_map(|s| &s.keys).filter(|k| k.state == KeyState::Compromised && kind == CertificateKind::Host) {
+        for key in member
+            .slots
+            .get(&Slot::SshHost)
+            .into_iter()
+            .flat_map(|s| &s.keys)
+            .filter(|k| k.state == KeyState::Compromised && kind == CertificateKind::Host)
+        {
             list.revoke_key(key.key.parse().map_err(|e: crate::ssh::KeyError| ssh(e.to_string()))?);
         }
     }

@@ -29,8 +29,11 @@ pub fn plan_reseal(pattern: Option<&Glob>, home: &Home, fleet: &mut Fleet) -> Re
     let mut plan = ResealPlan { drifted: Vec::new(), elsewhere: Vec::new() };
     let state = fleet.state();
     let matches = |a: &Address| pattern.is_none_or(|p| p.matches(&a.to_string()));
-    let drifts: Vec<(Drift, _)> =
-        state.live_secrets().filter(|(a, _)| matches(a)).filter_map(|(a, s)| state.drift(a, s).map(|d| (d, s.clone()))).collect();
+    let drifts: Vec<(Drift, _)> = state
+        .live_secrets()
+        .filter(|(a, _)| matches(a))
+        .filter_map(|(a, s)| state.drift(a, s).map(|d| (d, s.clone())))
+        .collect();
     for (drift, secret) in drifts {
         // A secret whose owner has left has nobody to be sealed to but those who could read it to replace it.
         if fleet.state().readers(&drift.address).is_err() {
@@ -66,9 +69,14 @@ impl ResealPlan {
 fn resealed(address: &Address, home: &Home, fleet: &mut Fleet) -> Result<(Reseal, Vec<u8>, Vec<u8>), OpsError> {
     let secret = fleet.state().secrets.get(address).cloned().ok_or_else(|| OpsError::NoSecret(address.clone()))?;
     let live = secret.live.ok_or_else(|| OpsError::NoSecret(address.clone()))?;
-    let readers = fleet.state().readers(address).map_err(|source| OpsError::Readers { address: address.clone(), source })?;
+    let readers =
+        fleet.state().readers(address).map_err(|source| OpsError::Readers { address: address.clone(), source })?;
     for reader in &readers {
-        fleet.check_vouched(reader).map_err(|problem| OpsError::Reader { address: address.clone(), reader: reader.clone(), problem })?;
+        fleet.check_vouched(reader).map_err(|problem| OpsError::Reader {
+            address: address.clone(),
+            reader: reader.clone(),
+            problem,
+        })?;
     }
     let set = fleet.state().recipient_set(readers);
     let keys = recipient_keys(address, &set, fleet)?;

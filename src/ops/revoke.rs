@@ -42,12 +42,18 @@ pub struct RevokePlan {
 ///
 /// # Errors
 /// [`OpsError`].
-pub fn plan_revoke(member: &MemberName, why: RetireReason, home: &Home, fleet: &mut Fleet) -> Result<RevokePlan, OpsError> {
+pub fn plan_revoke(
+    member: &MemberName,
+    why: RetireReason,
+    home: &Home,
+    fleet: &mut Fleet,
+) -> Result<RevokePlan, OpsError> {
     let state = fleet.state();
     if !state.members.get(member).is_some_and(|m| m.is_active()) {
         return Err(OpsError::NoMember(member.clone()));
     }
-    let leaving: Vec<MemberName> = std::iter::once(member.clone()).chain(state.services(member).map(|(n, _)| n.clone())).collect();
+    let leaving: Vec<MemberName> =
+        std::iter::once(member.clone()).chain(state.services(member).map(|(n, _)| n.clone())).collect();
     let mut losing: BTreeSet<Address> = BTreeSet::new();
     let mut exposed: BTreeSet<Address> = BTreeSet::new();
     let mut keys = 0;
@@ -57,7 +63,12 @@ pub fn plan_revoke(member: &MemberName, why: RetireReason, home: &Home, fleet: &
         exposed.extend(ever.into_iter().cloned());
         keys += state.members.get(name).map_or(0, |m| m.slots.values().map(|s| s.usable().count()).sum());
     }
-    let serials = state.issued.iter().filter(|(s, i)| leaving.contains(&i.member) && !state.revoked_serials.contains(*s)).map(|(s, _)| *s).collect();
+    let serials = state
+        .issued
+        .iter()
+        .filter(|(s, i)| leaving.contains(&i.member) && !state.revoked_serials.contains(*s))
+        .map(|(s, _)| *s)
+        .collect();
     let address = state.mesh.used.get(member).cloned();
     let mut certificates = Vec::new();
     for name in &leaving {
@@ -72,14 +83,23 @@ impl RevokePlan {
     pub fn draft(&self, reason: &str) -> Draft {
         let new = |name: &MemberName| self.certificates.iter().find(|(n, _)| n == name).map(|(_, c)| c);
         // Services first: leaving with their PoP they would leave without a revocation of their own.
-        let changes = self.leaving.iter().rev().map(|n| Retire { cert: new(n).map(Certificate::digest), member: n.clone(), why: self.why });
+        let changes = self.leaving.iter().rev().map(|n| Retire {
+            cert: new(n).map(Certificate::digest),
+            member: n.clone(),
+            why: self.why,
+        });
         let objects = self.certificates.iter().map(|(_, c)| c.bytes().to_vec()).collect();
         Draft::with(Act::Retire(changes.collect()), reason, objects)
     }
 }
 
 /// The member's certificate, revoked as far as this home can.
-fn revoked(name: &MemberName, why: RetireReason, home: &Home, fleet: &mut Fleet) -> Result<Option<Certificate>, OpsError> {
+fn revoked(
+    name: &MemberName,
+    why: RetireReason,
+    home: &Home,
+    fleet: &mut Fleet,
+) -> Result<Option<Certificate>, OpsError> {
     let certificate = fleet.certificate(name)?;
     let mut changed: Option<Certificate> = None;
     // A hard revocation takes back even what was signed before; that is right for a stolen key, not for one that retires.
@@ -101,17 +121,29 @@ fn revoked(name: &MemberName, why: RetireReason, home: &Home, fleet: &mut Fleet)
 }
 
 /// The revocation that the member sealed to the recovery readers when it was enrolled, if a key of this home opens it.
-fn sealed_revocation(name: &MemberName, home: &Home, fleet: &mut Fleet) -> Result<Option<pgp::packet::Signature>, OpsError> {
+fn sealed_revocation(
+    name: &MemberName,
+    home: &Home,
+    fleet: &mut Fleet,
+) -> Result<Option<pgp::packet::Signature>, OpsError> {
     use crate::state::Objects as _;
     let Some(request) = fleet.state().members.get(name).map(|m| m.request) else { return Ok(None) };
     let bytes = fleet.store().object(&request).map_err(crate::fleet::FleetError::from)?;
     let (request, ..) = Request::parse(&bytes).map_err(|e| OpsError::Request(e.to_string()))?;
-    let Some(sealed) = request.member(name).map(|m| m.revocation.clone()).filter(|r| !r.is_empty()) else { return Ok(None) };
+    let Some(sealed) = request.member(name).map(|m| m.revocation.clone()).filter(|r| !r.is_empty()) else {
+        return Ok(None);
+    };
     let Ok(parts) = Sealed::parse(&sealed) else { return Ok(None) };
     let mut own = Vec::new();
     for member in home.members()? {
         // Any key the reader ever had: it was sealed long ago, perhaps to one that has been replaced since.
-        let keys: Vec<String> = fleet.state().members.get(&member).and_then(|m| m.slot(Slot::Openpgp)).map(|s| s.keys.iter().map(|k| k.key.clone()).collect()).unwrap_or_default();
+        let keys: Vec<String> = fleet
+            .state()
+            .members
+            .get(&member)
+            .and_then(|m| m.slot(Slot::Openpgp))
+            .map(|s| s.keys.iter().map(|k| k.key.clone()).collect())
+            .unwrap_or_default();
         for fingerprint in keys.iter().filter_map(|k| crate::openpgp::Fingerprint::from_hex(k).ok()) {
             let wanted = parts.recipients.iter().any(|(handle, _)| handle.aliases(pgp::KeyHandle::from(&fingerprint)));
             if wanted && let Some(key) = decryptor(home, &member, &fingerprint, fleet)? {

@@ -36,17 +36,31 @@ pub struct Ring {
 /// # Errors
 /// [`OpsError`].
 pub fn export_ring(flatten: bool, fleet: &mut Fleet) -> Result<Ring, OpsError> {
-    let failed = |doing: &'static str| move |e: pgp::anyhow::Error| OpsError::from(OpenpgpError { doing, detail: crate::text::shown(&e.to_string()).to_string() });
+    let failed = |doing: &'static str| {
+        move |e: pgp::anyhow::Error| {
+            OpsError::from(OpenpgpError { doing, detail: crate::text::shown(&e.to_string()).to_string() })
+        }
+    };
     let now = fleet.now();
-    let mut ring = Ring { certificates: Vec::new(), ownertrust: String::new(), authenticated: Vec::new(), refused: Vec::new() };
+    let mut ring =
+        Ring { certificates: Vec::new(), ownertrust: String::new(), authenticated: Vec::new(), refused: Vec::new() };
     let user_id = format!("local trust root <root@keys.{}>", fleet.state().fleet);
     let (root, _) = CertBuilder::new()
         .set_profile(pgp::Profile::RFC4880)
         .and_then(|b| b.set_creation_time(now.minus(crate::time::Span(60)).to_system()).add_userid(user_id).generate())
         .map_err(failed("make a local root"))?;
-    let mut signer = root.primary_key().key().clone().parts_into_secret().and_then(|k| k.into_keypair()).map_err(failed("use a local root"))?;
+    let mut signer = root
+        .primary_key()
+        .key()
+        .clone()
+        .parts_into_secret()
+        .and_then(|k| k.into_keypair())
+        .map_err(failed("use a local root"))?;
     if flatten {
-        root.clone().strip_secret_key_material().serialize(&mut ring.certificates).map_err(failed("write a certificate"))?;
+        root.clone()
+            .strip_secret_key_material()
+            .serialize(&mut ring.certificates)
+            .map_err(failed("write a certificate"))?;
         ring.ownertrust = format!("{}:6:\n", root.fingerprint().to_hex());
     }
     let names: Vec<MemberName> = fleet.state().members.keys().cloned().collect();
@@ -69,7 +83,10 @@ pub fn export_ring(flatten: bool, fleet: &mut Fleet) -> Result<Ring, OpsError> {
                     .and_then(|b| b.set_exportable_certification(false))
                     .and_then(|b| b.sign_userid_binding(&mut signer, cert.primary_key().key(), &user_id))
                     .map_err(failed("certify for gpg"))?;
-                cert = cert.insert_packets(vec![pgp::Packet::from(user_id), signature.into()]).map_err(failed("certify for gpg"))?.0;
+                cert = cert
+                    .insert_packets(vec![pgp::Packet::from(user_id), signature.into()])
+                    .map_err(failed("certify for gpg"))?
+                    .0;
             }
         }
         // Not `export`: that would leave out what is not exportable, which here is the point.

@@ -69,7 +69,9 @@ pub fn plan_rotate(selection: &Selection, state: &State, now: Time) -> Result<Ro
     let mut matched = false;
     for (name, member) in state.members.iter().filter(|(n, m)| m.is_active() && matches(n)) {
         matched = true;
-        for (&slot, keys) in member.slots.iter().filter(|(s, _)| **s != Slot::Log && selection.slot.is_none_or(|wanted| wanted == **s)) {
+        for (&slot, keys) in
+            member.slots.iter().filter(|(s, _)| **s != Slot::Log && selection.slot.is_none_or(|wanted| wanted == **s))
+        {
             let period = state.policy.policy.fleet.cryptoperiod(slot);
             let since = keys.active().and_then(|k| k.activated);
             let due = since.is_none_or(|s| now >= s.plus(period));
@@ -87,7 +89,8 @@ pub fn plan_rotate(selection: &Selection, state: &State, now: Time) -> Result<Ro
                     prev: keys.prev,
                 }),
                 None => {
-                    let why = format!("it has no standby key; {} makes one when it next runs 'keys sync'", name.owner());
+                    let why =
+                        format!("it has no standby key; {} makes one when it next runs 'keys sync'", name.owner());
                     plan.skipped.push(Skipped { member: name.clone(), slot, why });
                 }
             }
@@ -106,7 +109,13 @@ impl RotatePlan {
         for scheduled in [true, false] {
             let of_kind: Vec<&Rotation> = self.rotations.iter().filter(|r| r.scheduled == scheduled).collect();
             for part in of_kind.chunks(CHANGES_MAX) {
-                let changes = part.iter().map(|r| Activate { generation: r.generation, key: r.to.clone(), member: r.member.clone(), prev: r.prev, slot: r.slot });
+                let changes = part.iter().map(|r| Activate {
+                    generation: r.generation,
+                    key: r.to.clone(),
+                    member: r.member.clone(),
+                    prev: r.prev,
+                    slot: r.slot,
+                });
                 drafts.push(Draft::bare(Act::Activate(changes.collect()), reason));
             }
         }

@@ -32,12 +32,16 @@ pub struct SealPlan {
 /// # Errors
 /// [`OpsError`].
 pub fn plan_seal(address: &Address, fleet: &mut Fleet) -> Result<SealPlan, OpsError> {
-    let readers = fleet.state().readers(address).map_err(|source| OpsError::Readers { address: address.clone(), source })?;
+    let readers =
+        fleet.state().readers(address).map_err(|source| OpsError::Readers { address: address.clone(), source })?;
     for reader in &readers {
         let bad = |problem| OpsError::Reader { address: address.clone(), reader: reader.clone(), problem };
         fleet.check_vouched(reader).map_err(bad)?;
         if fleet.state().encryption_keys(reader).next().is_none() {
-            return Err(bad(crate::state::Void::Slots { member: reader.clone(), problem: "no key to seal to".to_owned() }));
+            return Err(bad(crate::state::Void::Slots {
+                member: reader.clone(),
+                problem: "no key to seal to".to_owned(),
+            }));
         }
     }
     let state = fleet.state();
@@ -56,7 +60,14 @@ pub fn plan_seal(address: &Address, fleet: &mut Fleet) -> Result<SealPlan, OpsEr
 ///
 /// # Errors
 /// [`OpsError`].
-pub fn seal(plan: &SealPlan, value: &[u8], reason: &str, author: Option<&MemberName>, home: &Home, fleet: &mut Fleet) -> Result<Draft, OpsError> {
+pub fn seal(
+    plan: &SealPlan,
+    value: &[u8],
+    reason: &str,
+    author: Option<&MemberName>,
+    home: &Home,
+    fleet: &mut Fleet,
+) -> Result<Draft, OpsError> {
     let address = &plan.address;
     let (_, fingerprint, signer) = author_key(author, home, fleet)?;
     let state = fleet.state();
@@ -92,7 +103,12 @@ pub fn seal(plan: &SealPlan, value: &[u8], reason: &str, author: Option<&MemberN
 /// # Errors
 /// [`OpsError::NoSecret`].
 pub fn plan_remove(address: &Address, reason: &str, fleet: &Fleet) -> Result<Draft, OpsError> {
-    let secret = fleet.state().secrets.get(address).filter(|s| s.live.is_some()).ok_or_else(|| OpsError::NoSecret(address.clone()))?;
+    let secret = fleet
+        .state()
+        .secrets
+        .get(address)
+        .filter(|s| s.live.is_some())
+        .ok_or_else(|| OpsError::NoSecret(address.clone()))?;
     let change = Remove { address: address.clone(), generation: secret.generation + 1, prev: secret.prev };
     Ok(Draft::bare(Act::Remove(vec![change]), reason))
 }
@@ -100,16 +116,27 @@ pub fn plan_remove(address: &Address, reason: &str, fleet: &Fleet) -> Result<Dra
 type BoxedSigner = Box<dyn pgp::crypto::Signer + Send + Sync>;
 
 /// Who seals: `author`, or the first operator here, or the first PoP.
-fn author_key(author: Option<&MemberName>, home: &Home, fleet: &mut Fleet) -> Result<(MemberName, Fingerprint, BoxedSigner), OpsError> {
+fn author_key(
+    author: Option<&MemberName>,
+    home: &Home,
+    fleet: &mut Fleet,
+) -> Result<(MemberName, Fingerprint, BoxedSigner), OpsError> {
     let mut here: Vec<(Kind, MemberName)> = Vec::new();
     for member in home.members()? {
-        if let Some(found) = fleet.state().members.get(&member).filter(|m| m.is_active() && author.is_none_or(|a| *a == member)) {
+        if let Some(found) =
+            fleet.state().members.get(&member).filter(|m| m.is_active() && author.is_none_or(|a| *a == member))
+        {
             here.push((found.kind, member));
         }
     }
     here.sort();
     for (_, member) in here {
-        let key = fleet.state().members.get(&member).and_then(|m| m.active(Slot::Sign)).and_then(|k| Fingerprint::from_hex(&k.key).ok());
+        let key = fleet
+            .state()
+            .members
+            .get(&member)
+            .and_then(|m| m.active(Slot::Sign))
+            .and_then(|k| Fingerprint::from_hex(&k.key).ok());
         let Some(fingerprint) = key else { continue };
         let certificate = fleet.certificate(&member)?;
         if let Some(signer) = signing_key(home, &member, &certificate, &fingerprint)? {
@@ -126,7 +153,11 @@ fn author_key(author: Option<&MemberName>, home: &Home, fleet: &mut Fleet) -> Re
 pub(super) type RecipientKey = (std::sync::Arc<Certificate>, Fingerprint);
 
 /// The keys of a recipient set, each found in its member's certificate by fingerprint.
-pub(super) fn recipient_keys(address: &Address, set: &RecipientSet, fleet: &mut Fleet) -> Result<Vec<RecipientKey>, OpsError> {
+pub(super) fn recipient_keys(
+    address: &Address,
+    set: &RecipientSet,
+    fleet: &mut Fleet,
+) -> Result<Vec<RecipientKey>, OpsError> {
     let mut keys = Vec::new();
     for (reader, fingerprints) in &set.readers {
         let certificate = fleet.certificate(reader)?;
@@ -135,7 +166,12 @@ pub(super) fn recipient_keys(address: &Address, set: &RecipientSet, fleet: &mut 
             let fingerprint = fingerprint.ok_or_else(|| OpsError::Reader {
                 address: address.clone(),
                 reader: reader.clone(),
-                problem: crate::state::Void::Key { member: reader.clone(), slot: Slot::Openpgp, key: text.clone(), problem: "is not in the certificate".to_owned() },
+                problem: crate::state::Void::Key {
+                    member: reader.clone(),
+                    slot: Slot::Openpgp,
+                    key: text.clone(),
+                    problem: "is not in the certificate".to_owned(),
+                },
             })?;
             keys.push((std::sync::Arc::clone(&certificate), fingerprint));
         }

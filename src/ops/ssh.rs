@@ -14,7 +14,8 @@ use crate::home::{Home, HomeError};
 use crate::limits::KEY_FILE_BYTES_MAX;
 use crate::name::{Glob, Kind, MemberName, Slot};
 use crate::ssh::{
-    CaSigner, CertificateBody, CertificateFields, CertificateKind, KeyId, Nonce, Principal, Serial, SshCertificate, SshPrivateKey, SshPublicKey, issue,
+    CaSigner, CertificateBody, CertificateFields, CertificateKind, KeyId, Nonce, Principal, Serial, SshCertificate,
+    SshPrivateKey, SshPublicKey, issue,
 };
 use crate::state::{KeyState, Member, State};
 use crate::statement::{Act, Issue};
@@ -43,11 +44,17 @@ impl IssuePlan {
 ///
 /// # Errors
 /// [`OpsError`].
-pub fn plan_host(pattern: Option<&Glob>, again: bool, fleet: &Fleet, rng: &mut impl CryptoRng) -> Result<IssuePlan, OpsError> {
+pub fn plan_host(
+    pattern: Option<&Glob>,
+    again: bool,
+    fleet: &Fleet,
+    rng: &mut impl CryptoRng,
+) -> Result<IssuePlan, OpsError> {
     let (state, now) = (fleet.state(), fleet.now());
     let mut plan = IssuePlan::default();
     let matches = |n: &MemberName| pattern.is_none_or(|p| p.matches(&n.to_string()));
-    let pops: Vec<(&MemberName, &Member)> = state.members.iter().filter(|(n, m)| m.is_active() && m.kind == Kind::Pop && matches(n)).collect();
+    let pops: Vec<(&MemberName, &Member)> =
+        state.members.iter().filter(|(n, m)| m.is_active() && m.kind == Kind::Pop && matches(n)).collect();
     if let (Some(pattern), true) = (pattern, pops.is_empty()) {
         return Err(OpsError::NoMatch(pattern.to_string()));
     }
@@ -74,7 +81,10 @@ pub fn plan_host(pattern: Option<&Glob>, again: bool, fleet: &Fleet, rng: &mut i
                 extensions: BTreeSet::new(),
                 nonce: Nonce::random(rng),
             };
-            plan.issues.push(Issue { certificate: CertificateBody::new(fields).map_err(|e| OpsError::Ssh(e.to_string()))?, member: name.clone() });
+            plan.issues.push(Issue {
+                certificate: CertificateBody::new(fields).map_err(|e| OpsError::Ssh(e.to_string()))?,
+                member: name.clone(),
+            });
         }
     }
     Ok(plan)
@@ -86,13 +96,20 @@ pub fn plan_host(pattern: Option<&Glob>, again: bool, fleet: &Fleet, rng: &mut i
 /// # Errors
 /// [`OpsError`].
 pub fn plan_user(
-    member: &MemberName, key: &SshPublicKey, only: &BTreeSet<Principal>, lifetime: Option<Span>, fleet: &Fleet, rng: &mut impl CryptoRng,
+    member: &MemberName,
+    key: &SshPublicKey,
+    only: &BTreeSet<Principal>,
+    lifetime: Option<Span>,
+    fleet: &Fleet,
+    rng: &mut impl CryptoRng,
 ) -> Result<IssuePlan, OpsError> {
     let (state, now) = (fleet.state(), fleet.now());
     let terms = state.ssh_terms(member, CertificateKind::User).map_err(OpsError::Ssh)?;
     if let Some(stranger) = only.iter().find(|p| !terms.principals.contains(*p)) {
         let known = terms.principals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        return Err(OpsError::Ssh(format!("policy/ssh.toml does not give {member} the principal '{stranger}'; it gives {known}")));
+        return Err(OpsError::Ssh(format!(
+            "policy/ssh.toml does not give {member} the principal '{stranger}'; it gives {known}"
+        )));
     }
     let fields = CertificateFields {
         kind: CertificateKind::User,
@@ -111,15 +128,27 @@ pub fn plan_user(
 }
 
 /// When the newest certificate for a host key by the CA that is active now began, if it is still good.
-fn current_host_certificate(state: &State, name: &MemberName, subject: &SshPublicKey, ca: &SshPublicKey, now: Time) -> Option<Time> {
-    let of_key = state.issued.iter().filter(|(serial, i)| i.member == *name && !state.revoked_serials.contains(*serial)).map(|(_, i)| i.certificate.fields());
+fn current_host_certificate(
+    state: &State,
+    name: &MemberName,
+    subject: &SshPublicKey,
+    ca: &SshPublicKey,
+    now: Time,
+) -> Option<Time> {
+    let of_key = state
+        .issued
+        .iter()
+        .filter(|(serial, i)| i.member == *name && !state.revoked_serials.contains(*serial))
+        .map(|(_, i)| i.certificate.fields());
     of_key.filter(|f| f.subject == *subject && f.ca == *ca && f.valid_before > now).map(|f| f.valid_after).max()
 }
 
 fn active_ca(state: &State, slot: Slot) -> Result<SshPublicKey, OpsError> {
     let keys = state.authority_keys(slot);
     let active = keys.iter().find(|(_, k)| k.state == KeyState::Active);
-    active.map(|(_, k)| parse_key(&k.key)).unwrap_or_else(|| Err(OpsError::Ssh(format!("the fleet has no active {slot} key"))))
+    active
+        .map(|(_, k)| parse_key(&k.key))
+        .unwrap_or_else(|| Err(OpsError::Ssh(format!("the fleet has no active {slot} key"))))
 }
 
 fn parse_key(text: &str) -> Result<SshPublicKey, OpsError> {
@@ -139,13 +168,18 @@ pub fn issue_pending(home: &Home, fleet: &Fleet) -> Result<Vec<(u64, SshCertific
     let (state, disk) = (fleet.state(), fleet.store().disk());
     let mut signed = Vec::new();
     let now = fleet.now();
-    let wanted = state.issued.iter().filter(|(s, i)| !state.revoked_serials.contains(*s) && i.certificate.fields().valid_before > now);
+    let wanted = state
+        .issued
+        .iter()
+        .filter(|(s, i)| !state.revoked_serials.contains(*s) && i.certificate.fields().valid_before > now);
     for (&number, issued) in wanted {
         let path = issued_path(number);
         if disk.read(&path, KEY_FILE_BYTES_MAX).map_err(crate::fleet::FleetError::from)?.is_some() {
             continue;
         }
-        let (Some(serial), Some(ca)) = (Serial::new(number), ca_signer(&issued.certificate, home, state)?) else { continue };
+        let (Some(serial), Some(ca)) = (Serial::new(number), ca_signer(&issued.certificate, home, state)?) else {
+            continue;
+        };
         let certificate = issue(&issued.certificate, serial, &ca).map_err(|e| OpsError::Ssh(e.to_string()))?;
         let line = format!("{}\n", certificate.to_line());
         let _: Created = disk.create(&path, line.as_bytes()).map_err(crate::fleet::FleetError::from)?;

@@ -15,8 +15,8 @@ use super::reseal::plan_reseal;
 use crate::enrolment::private_key;
 use crate::fleet::{Draft, Fleet};
 use crate::home::Home;
-use crate::log::note::SignerKey;
 use crate::limits::CHANGES_MAX;
+use crate::log::note::SignerKey;
 use crate::name::{Address, Kind, MemberName, Slot};
 use crate::openpgp::{self, Certificate, Fingerprint, Grant, Use, certify};
 use crate::ssh::SshPrivateKey;
@@ -51,7 +51,14 @@ impl Busy {
             Act::Reseal(list) => self.addresses.extend(list.iter().map(|c| c.address.clone())),
             Act::Seal(list) => self.addresses.extend(list.iter().map(|c| c.address.clone())),
             Act::Destroy(list) => self.keys.extend(list.iter().map(|c| c.key.clone())),
-            Act::Genesis(_) | Act::PolicyUpdate(_) | Act::Enroll(_) | Act::Retire(_) | Act::Activate(_) | Act::Remove(_) | Act::SshIssue(_) | Act::SshRevoke(_) => {}
+            Act::Genesis(_)
+            | Act::PolicyUpdate(_)
+            | Act::Enroll(_)
+            | Act::Retire(_)
+            | Act::Activate(_)
+            | Act::Remove(_)
+            | Act::SshIssue(_)
+            | Act::SshRevoke(_) => {}
         }
     }
 }
@@ -112,12 +119,18 @@ fn destroy_unneeded(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Resu
             let unneeded = |key: &str| match slot {
                 // An operator's may be what a revocation of years ago was sealed to.
                 Slot::Openpgp if found.kind == Kind::Operator => false,
-                Slot::Openpgp => fleet.state().live_secrets().all(|(_, s)| s.readers.get(&member).is_none_or(|k| !k.iter().any(|k| k == key))),
+                Slot::Openpgp => fleet
+                    .state()
+                    .live_secrets()
+                    .all(|(_, s)| s.readers.get(&member).is_none_or(|k| !k.iter().any(|k| k == key))),
                 Slot::Sign | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa => true,
                 // A lane's key is destroyed by publishing the next one for the lane; the log's key is never idle.
                 Slot::Wireguard | Slot::Log => false,
             };
-            let idle = keys.keys.iter().filter(|k| k.state == KeyState::Deactivated && unneeded(&k.key) && !plan.busy.keys.contains(&k.key));
+            let idle = keys
+                .keys
+                .iter()
+                .filter(|k| k.state == KeyState::Deactivated && unneeded(&k.key) && !plan.busy.keys.contains(&k.key));
             changes.extend(idle.map(|k| Destroy { key: k.key.clone(), member: member.clone(), slot }));
         }
         // A statement each, since each member signs its own.
@@ -137,7 +150,9 @@ pub fn destroy_private(home: &Home, fleet: &Fleet) -> Result<usize, OpsError> {
     let mut count = 0;
     for member in home.members()? {
         let Some(found) = fleet.state().members.get(&member) else { continue };
-        let gone = found.slots.iter().flat_map(|(slot, keys)| keys.keys.iter().filter(|k| k.state == KeyState::Destroyed).map(move |k| (*slot, &k.key)));
+        let gone = found.slots.iter().flat_map(|(slot, keys)| {
+            keys.keys.iter().filter(|k| k.state == KeyState::Destroyed).map(move |k| (*slot, &k.key))
+        });
         let (openpgp, others): (Vec<_>, Vec<_>) = gone.partition(|(slot, _)| slot.is_openpgp());
         for (slot, key) in others {
             count += usize::from(home.destroy_key(&member, slot, key)?);
@@ -154,7 +169,13 @@ pub fn destroy_private(home: &Home, fleet: &Fleet) -> Result<usize, OpsError> {
 }
 
 /// The public half of a new standby key, if the slot lacks one; its private half is in the home then.
-fn missing_standby(member: &MemberName, slot: Slot, home: &Home, fleet: &Fleet, rng: &mut impl CryptoRng) -> Result<Option<PublishedKey>, OpsError> {
+fn missing_standby(
+    member: &MemberName,
+    slot: Slot,
+    home: &Home,
+    fleet: &Fleet,
+    rng: &mut impl CryptoRng,
+) -> Result<Option<PublishedKey>, OpsError> {
     let keys = fleet.state().members.get(member).and_then(|m| m.slot(slot));
     let Some(keys) = keys.filter(|k| k.standbys().next().is_none()) else { return Ok(None) };
     let lane = match slot {
@@ -177,7 +198,9 @@ fn unpublished(member: &MemberName, slot: Slot, keys: &SlotKeys, home: &Home) ->
     for file in home.key_files(member, slot)? {
         let public = match slot {
             Slot::Wireguard => WgPrivateKey::from_file_text(&file).ok().map(|k| k.public().to_string()),
-            Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa => SshPrivateKey::from_openssh(&file).ok().map(|k| k.public().to_string()),
+            Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa => {
+                SshPrivateKey::from_openssh(&file).ok().map(|k| k.public().to_string())
+            }
             Slot::Log => SignerKey::from_private_text(&file).ok().map(|k| k.verifier().to_string()),
             Slot::Openpgp | Slot::Sign => None,
         };
@@ -189,19 +212,31 @@ fn unpublished(member: &MemberName, slot: Slot, keys: &SlotKeys, home: &Home) ->
 }
 
 /// Publishes new keys and a certificate whose bindings are those of the log.
-fn publish(member: &MemberName, kind: Kind, mut keys: Vec<PublishedKey>, home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<(), OpsError> {
+fn publish(
+    member: &MemberName,
+    kind: Kind,
+    mut keys: Vec<PublishedKey>,
+    home: &Home,
+    fleet: &mut Fleet,
+    plan: &mut SyncPlan,
+) -> Result<(), OpsError> {
     let public = fleet.certificate(member)?;
     let (profile, now) = (fleet.state().policy.policy.fleet.profile, fleet.now());
-    let mut secret = home.secret_certificate(member)?.ok_or(OpsError::KeyElsewhere { member: member.clone(), slot: Slot::Sign })?;
+    let mut secret =
+        home.secret_certificate(member)?.ok_or(OpsError::KeyElsewhere { member: member.clone(), slot: Slot::Sign })?;
     let mut wanted: Vec<(Fingerprint, Use)> = Vec::new();
     for &slot in Slot::of(kind).iter().filter(|s| s.is_openpgp()) {
         let Some(slot_keys) = fleet.state().members.get(member).and_then(|m| m.slot(slot)).cloned() else { continue };
-        wanted.extend(slot_keys.keys.iter().filter_map(|k| Some((Fingerprint::from_hex(&k.key).ok()?, use_of(slot, k.state)?))));
+        wanted.extend(
+            slot_keys.keys.iter().filter_map(|k| Some((Fingerprint::from_hex(&k.key).ok()?, use_of(slot, k.state)?))),
+        );
         if slot_keys.standbys().next().is_none() {
             let known: Vec<Fingerprint> = secret_subkeys(&public);
-            let spare = secret.keys().subkeys().map(|k| k.key().clone()).find(|k| {
-                !known.contains(&k.fingerprint()) && (slot == Slot::Sign) == k.pk_algo().for_signing()
-            });
+            let spare = secret
+                .keys()
+                .subkeys()
+                .map(|k| k.key().clone())
+                .find(|k| !known.contains(&k.fingerprint()) && (slot == Slot::Sign) == k.pk_algo().for_signing());
             let fingerprint = match spare {
                 Some(key) => key.fingerprint(),
                 None => {
@@ -228,13 +263,20 @@ fn publish(member: &MemberName, kind: Kind, mut keys: Vec<PublishedKey>, home: &
     let mut not_before = now;
     if !in_line {
         // The public certificate has others' certifications, the home's has the secrets: both are wanted.
-        let whole = public.cert().clone().merge_public_and_secret(secret).map_err(|e| OpsError::Impossible(e.to_string()))?;
+        let whole =
+            public.cert().clone().merge_public_and_secret(secret).map_err(|e| OpsError::Impossible(e.to_string()))?;
         // Destroyed encryption keys leave the certificate; signing keys stay, for what they signed is still to be verified.
         let slot_keys = fleet.state().members.get(member).and_then(|m| m.slot(Slot::Openpgp));
-        let gone: BTreeSet<String> = slot_keys.into_iter().flat_map(|s| &s.keys).filter(|k| k.state == KeyState::Destroyed).map(|k| k.key.clone()).collect();
+        let gone: BTreeSet<String> = slot_keys
+            .into_iter()
+            .flat_map(|s| &s.keys)
+            .filter(|k| k.state == KeyState::Destroyed)
+            .map(|k| k.key.clone())
+            .collect();
         let whole = whole.retain_subkeys(|k| !gone.contains(&k.key().fingerprint().to_hex()));
         let rebound = openpgp::rebind(whole, &wanted, &fleet.state().fleet, now)?;
-        let new = Certificate::of(&rebound).map_err(|problem| OpsError::Certificate { member: member.clone(), problem })?;
+        let new =
+            Certificate::of(&rebound).map_err(|problem| OpsError::Certificate { member: member.clone(), problem })?;
         home.set_secret_certificate(member, &rebound)?;
         // Bindings are dated after those they replace, which may be a second ahead: the statement must not be older.
         not_before = now.max(new.newest_binding());
@@ -288,27 +330,39 @@ fn renew_certifications(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> 
     Ok(())
 }
 
-fn renew(certifier: &MemberName, subject: &MemberName, of: Kind, home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<(), OpsError> {
+fn renew(
+    certifier: &MemberName,
+    subject: &MemberName,
+    of: Kind,
+    home: &Home,
+    fleet: &mut Fleet,
+    plan: &mut SyncPlan,
+) -> Result<(), OpsError> {
     // A member that has a statement on the way is renewed in a later round: both would change its certificate.
     let busy = plan.busy.members.contains(subject);
     let (public, certificate) = (fleet.certificate(certifier)?, fleet.certificate(subject)?);
     let policy = std::sync::Arc::clone(&fleet.state().policy.policy);
     let validity = policy.fleet.certifications.of(of);
     let now = fleet.now();
-    let fresh = certificate.certified_since(&public.fingerprint()).is_some_and(|since| now.since(since).0 < validity.0 / 2);
+    let fresh =
+        certificate.certified_since(&public.fingerprint()).is_some_and(|since| now.since(since).0 < validity.0 / 2);
     if fresh || busy {
         return Ok(());
     }
     let Some(mut signer) = signing_key(home, certifier, &public, &public.fingerprint())? else { return Ok(()) };
     let state = fleet.state();
     let grant = match of {
-        Kind::Authority => Grant::Authority { fleet: state.fleet.clone(), amount: openpgp::amount_for(policy.fleet.vouching_operators) },
+        Kind::Authority => Grant::Authority {
+            fleet: state.fleet.clone(),
+            amount: openpgp::amount_for(policy.fleet.vouching_operators),
+        },
         Kind::Pop => Grant::Pop { fleet: state.fleet.clone(), pop: subject.host_label().clone() },
         Kind::Service | Kind::Operator => Grant::Service,
     };
     let new = certify(&certificate, &grant, signer.as_mut(), validity, now)?;
     let found = state.members.get(subject).ok_or_else(|| OpsError::NoMember(subject.clone()))?;
-    let change = Certify { cert: new.digest(), generation: found.generation + 1, member: subject.clone(), prev: found.prev };
+    let change =
+        Certify { cert: new.digest(), generation: found.generation + 1, member: subject.clone(), prev: found.prev };
     plan.busy.members.insert(subject.clone());
     plan.done.push(format!("{certifier} vouches for {subject} anew"));
     plan.drafts.push(Draft::with(Act::Certify(vec![change]), "renewed at half its life", vec![new.bytes().to_vec()]));

@@ -83,21 +83,32 @@ impl FleetPolicy {
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let path = format!("policy/{FILE}");
         let file: File = toml(&path, text)?;
-        let meaning = |place: &str, problem: String| Err(PolicyError::Meaning { file: path.clone(), place: place.to_owned(), problem });
+        let meaning = |place: &str, problem: String| {
+            Err(PolicyError::Meaning { file: path.clone(), place: place.to_owned(), problem })
+        };
         let root: BTreeSet<MemberName> = file.roles.root.iter().cloned().collect();
         if root.is_empty() || root.len() != file.roles.root.len() {
             return meaning("[roles] root", "names nobody, or somebody twice".to_owned());
         }
         if file.trust.operators == 0 {
-            return meaning("[trust] operators", "0 operators would let anybody be an authority; give at least 1".to_owned());
+            return meaning(
+                "[trust] operators",
+                "0 operators would let anybody be an authority; give at least 1".to_owned(),
+            );
         }
         let quorums = Quorums::new(&path, file.quorum)?;
         for rule in quorums.rules() {
-            if let Some(n) = rule.need.get(&Role::Root).filter(|n| usize::try_from(**n).unwrap_or(usize::MAX) > root.len()) {
-                return meaning(&format!("[[quorum]] act = \"{}\"", rule.act), format!("needs {n} of root, which has {} members", root.len()));
+            if let Some(n) =
+                rule.need.get(&Role::Root).filter(|n| usize::try_from(**n).unwrap_or(usize::MAX) > root.len())
+            {
+                return meaning(
+                    &format!("[[quorum]] act = \"{}\"", rule.act),
+                    format!("needs {n} of root, which has {} members", root.len()),
+                );
             }
         }
-        let mut spans: Vec<(String, Span)> = file.cryptoperiods.iter().map(|(s, p)| (format!("[cryptoperiods] {s}"), *p)).collect();
+        let mut spans: Vec<(String, Span)> =
+            file.cryptoperiods.iter().map(|(s, p)| (format!("[cryptoperiods] {s}"), *p)).collect();
         for kind in Kind::ALL {
             spans.push((format!("[certificates] {kind}"), file.certificates.of(*kind)));
             spans.push((format!("[certifications] {kind}"), file.certifications.of(*kind)));
@@ -204,45 +215,60 @@ fn quorum_table(two: usize, majority: usize) -> Vec<(&'static str, Vec<Row>)> {
     let authority = || "authority = 1".to_owned();
     let row = |act, case, need| (act, case, need);
     vec![
-        ("An owner publishes its standby keys and reports its own destroyed ones.", vec![
-            row(ActName::Publish, None, own()),
-            row(ActName::Destroy, None, own()),
-        ]),
-        ("Vouching: operators for authorities, authorities for PoPs, PoPs for their services.", vec![
-            row(ActName::Certify, Some(Case::Authority), operator(1)),
-            row(ActName::Certify, Some(Case::Pop), authority()),
-            row(ActName::Certify, Some(Case::Service), own()),
-        ]),
-        ("A scheduled rotation is routine; one out of turn is not.", vec![
-            row(ActName::Activate, Some(Case::Scheduled), operator(1)),
-            row(ActName::Activate, Some(Case::Unscheduled), operator(two)),
-        ]),
-        ("Admission. Operators and authorities are root's business.", vec![
-            row(ActName::Enroll, Some(Case::Operator), root()),
-            row(ActName::Enroll, Some(Case::Authority), root()),
-            row(ActName::Enroll, Some(Case::Pop), format!("operator = {two}, authority = 1")),
-            row(ActName::Enroll, Some(Case::Service), "operator = 1, self = 1".to_owned()),
-        ]),
-        ("Stopping takes one signature for machines, root for people.", vec![
-            row(ActName::Retire, Some(Case::Pop), operator(1)),
-            row(ActName::Retire, Some(Case::Service), operator(1)),
-            row(ActName::Retire, Some(Case::Service), own()),
-            row(ActName::Retire, Some(Case::Operator), root()),
-            row(ActName::Retire, Some(Case::Authority), root()),
-        ]),
-        ("Secrets: a new value for the same readers is routine; a reader more is not.", vec![
-            row(ActName::Seal, Some(Case::New), operator(1)),
-            row(ActName::Seal, Some(Case::Same), operator(1)),
-            row(ActName::Seal, Some(Case::Wider), operator(two)),
-            row(ActName::Reseal, Some(Case::Same), operator(1)),
-            row(ActName::Reseal, Some(Case::Same), own()),
-            row(ActName::Reseal, Some(Case::Wider), operator(two)),
-            row(ActName::Remove, None, operator(1)),
-        ]),
-        ("SSH certificates follow policy/ssh.toml, so the CA alone may issue them.", vec![
-            row(ActName::SshIssue, None, authority()),
-            row(ActName::SshRevoke, None, operator(1)),
-        ]),
+        (
+            "An owner publishes its standby keys and reports its own destroyed ones.",
+            vec![row(ActName::Publish, None, own()), row(ActName::Destroy, None, own())],
+        ),
+        (
+            "Vouching: operators for authorities, authorities for PoPs, PoPs for their services.",
+            vec![
+                row(ActName::Certify, Some(Case::Authority), operator(1)),
+                row(ActName::Certify, Some(Case::Pop), authority()),
+                row(ActName::Certify, Some(Case::Service), own()),
+            ],
+        ),
+        (
+            "A scheduled rotation is routine; one out of turn is not.",
+            vec![
+                row(ActName::Activate, Some(Case::Scheduled), operator(1)),
+                row(ActName::Activate, Some(Case::Unscheduled), operator(two)),
+            ],
+        ),
+        (
+            "Admission. Operators and authorities are root's business.",
+            vec![
+                row(ActName::Enroll, Some(Case::Operator), root()),
+                row(ActName::Enroll, Some(Case::Authority), root()),
+                row(ActName::Enroll, Some(Case::Pop), format!("operator = {two}, authority = 1")),
+                row(ActName::Enroll, Some(Case::Service), "operator = 1, self = 1".to_owned()),
+            ],
+        ),
+        (
+            "Stopping takes one signature for machines, root for people.",
+            vec![
+                row(ActName::Retire, Some(Case::Pop), operator(1)),
+                row(ActName::Retire, Some(Case::Service), operator(1)),
+                row(ActName::Retire, Some(Case::Service), own()),
+                row(ActName::Retire, Some(Case::Operator), root()),
+                row(ActName::Retire, Some(Case::Authority), root()),
+            ],
+        ),
+        (
+            "Secrets: a new value for the same readers is routine; a reader more is not.",
+            vec![
+                row(ActName::Seal, Some(Case::New), operator(1)),
+                row(ActName::Seal, Some(Case::Same), operator(1)),
+                row(ActName::Seal, Some(Case::Wider), operator(two)),
+                row(ActName::Reseal, Some(Case::Same), operator(1)),
+                row(ActName::Reseal, Some(Case::Same), own()),
+                row(ActName::Reseal, Some(Case::Wider), operator(two)),
+                row(ActName::Remove, None, operator(1)),
+            ],
+        ),
+        (
+            "SSH certificates follow policy/ssh.toml, so the CA alone may issue them.",
+            vec![row(ActName::SshIssue, None, authority()), row(ActName::SshRevoke, None, operator(1))],
+        ),
         ("The policy itself.", vec![row(ActName::PolicyUpdate, None, root())]),
     ]
 }

@@ -42,14 +42,17 @@ impl Policy {
     /// [`PolicyError`], also for a file that is missing or that nobody would read.
     pub fn parse(files: &BTreeMap<String, String>) -> Result<Self, PolicyError> {
         if let Some(stranger) = files.keys().find(|name| !FILES.contains(&name.as_str())) {
-            let nearest = crate::text::nearest(stranger, FILES).map(|n| format!("; did you mean {n}?")).unwrap_or_default();
+            let nearest =
+                crate::text::nearest(stranger, FILES).map(|n| format!("; did you mean {n}?")).unwrap_or_default();
             return Err(PolicyError::Meaning {
                 file: format!("policy/{}", crate::text::shown(stranger)),
                 place: "the file itself".to_owned(),
                 problem: format!("is none of {}{nearest}", FILES.join(", ")),
             });
         }
-        let text = |name: &str| files.get(name).map(String::as_str).ok_or_else(|| PolicyError::Missing { file: format!("policy/{name}") });
+        let text = |name: &str| {
+            files.get(name).map(String::as_str).ok_or_else(|| PolicyError::Missing { file: format!("policy/{name}") })
+        };
         Ok(Self {
             fleet: FleetPolicy::parse(text(fleet::FILE)?)?,
             secrets: SecretsPolicy::parse(text(secrets::FILE)?)?,

@@ -92,13 +92,15 @@ impl Quorums {
     pub fn new(file: &str, rules: Vec<Rule>) -> Result<Self, PolicyError> {
         for (i, rule) in rules.iter().enumerate() {
             let place = format!("[[quorum]] number {} (act = \"{}\")", i + 1, rule.act);
-            let meaning = |problem: String| Err(PolicyError::Meaning { file: file.to_owned(), place: place.clone(), problem });
+            let meaning =
+                |problem: String| Err(PolicyError::Meaning { file: file.to_owned(), place: place.clone(), problem });
             if rule.act == ActName::Genesis {
                 return meaning("the founding is not a matter of policy: every founder signs it".to_owned());
             }
             if let Some(case) = rule.when.filter(|case| !Case::of(rule.act).contains(case)) {
                 let known = Case::of(rule.act).iter().map(|c| c.word()).collect::<Vec<_>>().join(", ");
-                let known = if known.is_empty() { "it has no cases".to_owned() } else { format!("its cases are {known}") };
+                let known =
+                    if known.is_empty() { "it has no cases".to_owned() } else { format!("its cases are {known}") };
                 return meaning(format!("when = \"{case}\" is no case of this act; {known}"));
             }
             if rule.need.is_empty() {
@@ -139,7 +141,10 @@ impl Quorums {
         };
         let least = self.alternatives(act, case).map(lacks).min_by_key(|lack| lack.values().sum::<u32>());
         match least {
-            None => Err(format!("the policy has no rule that allows {act}{}", case.map(|c| format!(" ({c})")).unwrap_or_default())),
+            None => Err(format!(
+                "the policy has no rule that allows {act}{}",
+                case.map(|c| format!(" ({c})")).unwrap_or_default()
+            )),
             Some(lack) if lack.is_empty() => Ok(()),
             Some(lack) => Err(in_words(&lack)),
         }
@@ -186,7 +191,10 @@ mod tests {
         .unwrap();
         let one = signers(&[(Role::Operator, &["alice"])]);
         assert_eq!(quorums.check(ActName::Activate, Some(Case::Scheduled), &one), Ok(()));
-        assert_eq!(quorums.check(ActName::Activate, Some(Case::Unscheduled), &one), Err("1 more operator and 1 more authority".into()));
+        assert_eq!(
+            quorums.check(ActName::Activate, Some(Case::Unscheduled), &one),
+            Err("1 more operator and 1 more authority".into())
+        );
         let root = signers(&[(Role::Root, &["a", "b", "c"])]);
         assert_eq!(quorums.check(ActName::Activate, Some(Case::Unscheduled), &root), Ok(()));
         let none = quorums.check(ActName::Seal, Some(Case::New), &root);

@@ -58,7 +58,10 @@ impl SecretsPolicy {
                 return Err(PolicyError::Meaning {
                     file: path,
                     place: format!("[[secret]] number {}", i + 1),
-                    problem: format!("match = \"{}\" has no '/': addresses are OWNER/NAME, for example \"nginx@*/api-token\"", rule.pattern),
+                    problem: format!(
+                        "match = \"{}\" has no '/': addresses are OWNER/NAME, for example \"nginx@*/api-token\"",
+                        rule.pattern
+                    ),
                 });
             }
         }
@@ -105,7 +108,9 @@ mod tests {
 
     #[test]
     fn the_first_rule_that_matches_holds() {
-        let text = format!("{TEMPLATE}\n[[secret]]\nmatch = \"nginx@*/api-token\"\nshared = true\n[[secret]]\nmatch = \"nginx@*/*\"\nwrite_only = true\n");
+        let text = format!(
+            "{TEMPLATE}\n[[secret]]\nmatch = \"nginx@*/api-token\"\nshared = true\n[[secret]]\nmatch = \"nginx@*/*\"\nwrite_only = true\n"
+        );
         let policy = SecretsPolicy::parse(&text).unwrap();
         let rule = |a: &str| policy.rule(&a.parse().unwrap()).map(|r| (r.shared, r.write_only));
         assert_eq!(rule("nginx@*/api-token"), Some((true, false)));
@@ -116,7 +121,17 @@ mod tests {
     #[test]
     fn the_template_is_a_policy_and_mistakes_are_shown() {
         assert_eq!(SecretsPolicy::parse(TEMPLATE).unwrap().rules, []);
-        assert!(SecretsPolicy::parse("[recovery]\noperators = []\n[[secret]]\nmatch = \"nginx\"\n").unwrap_err().to_string().contains("OWNER/NAME"));
-        assert!(SecretsPolicy::parse("[recovery]\noperators = []\n[[secret]]\nmatch = \"a/b\"\nshraed = true\n").unwrap_err().to_string().contains("unknown field `shraed`"));
+        assert!(
+            SecretsPolicy::parse("[recovery]\noperators = []\n[[secret]]\nmatch = \"nginx\"\n")
+                .unwrap_err()
+                .to_string()
+                .contains("OWNER/NAME")
+        );
+        assert!(
+            SecretsPolicy::parse("[recovery]\noperators = []\n[[secret]]\nmatch = \"a/b\"\nshraed = true\n")
+                .unwrap_err()
+                .to_string()
+                .contains("unknown field `shraed`")
+        );
     }
 }

@@ -10,9 +10,9 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use super::PolicyError;
+use crate::cidr::{AnyCidr, CidrError};
 use crate::limits::{KRL_BYTES_MAX, SSH_LIFETIME_DAYS_MAX, SSH_PRINCIPALS_MAX};
 use crate::name::{FleetName, Glob, Label, MemberName};
-use crate::cidr::{AnyCidr, CidrError};
 use crate::ssh::{CertificateKind, EXTENSIONS, Login, Principal, SOURCE_ADDRESS, WordError};
 use crate::text::{nearest, shown};
 use crate::time::Span;
@@ -394,7 +394,6 @@ fn templates(place: &str, kind: CertificateKind, texts: &[String]) -> Result<Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-
 
     fn refused(old: &str, new: &str) -> String {
         assert!(TEMPLATE.contains(old), "{old}");

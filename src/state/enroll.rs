@@ -74,7 +74,8 @@ impl<O: Objects> Replay<O> {
             facts: requested.facts,
             slots,
         };
-        let index = if kind == Kind::Pop { Some(self.state_ref()?.free_index(name, &member, context.time)?) } else { None };
+        let index =
+            if kind == Kind::Pop { Some(self.state_ref()?.free_index(name, &member, context.time)?) } else { None };
         Ok(Admission { name: name.clone(), member, materials, index })
     }
 
@@ -95,7 +96,8 @@ impl<O: Objects> Replay<O> {
     fn requested(&mut self, change: &Enroll) -> Result<(RequestedMember, Certificate), Stop> {
         let name = &change.member;
         let bad = |problem: String| Stop::from(Void::Request { member: name.clone(), problem });
-        let (request, body, lines) = Request::parse(&self.objects().object(&change.request)?).map_err(|e| bad(e.to_string()))?;
+        let (request, body, lines) =
+            Request::parse(&self.objects().object(&change.request)?).map_err(|e| bad(e.to_string()))?;
         let state = self.state_ref()?;
         if request.log != state.log {
             return Err(bad("it is for another log".to_owned()));
@@ -113,7 +115,8 @@ impl<O: Objects> Replay<O> {
                 (key, Arc::new(parse(&owner.cert)?))
             }
             None => {
-                let member = state.members.get(&owner).filter(|m| m.is_active()).ok_or_else(|| Void::NoMember(owner.clone()))?;
+                let member =
+                    state.members.get(&owner).filter(|m| m.is_active()).ok_or_else(|| Void::NoMember(owner.clone()))?;
                 let (key, digest) = (member.active(Slot::Sign).map(|k| k.key.clone()), member.cert);
                 (key, self.certificate(&owner, &digest)?)
             }
@@ -121,7 +124,9 @@ impl<O: Objects> Replay<O> {
         let state = self.state_ref()?;
         let principal = principal(&state.fleet, &owner);
         let signed = lines.iter().filter(|line| line.name == principal).any(|line| {
-            let Ok(signature) = StatementSignature::parse(&line.signature, &state.fleet, &state.log) else { return false };
+            let Ok(signature) = StatementSignature::parse(&line.signature, &state.fleet, &state.log) else {
+                return false;
+            };
             let issuer = signature.issuer();
             Some(issuer.to_hex()) == signing_key
                 && line.key_hash == key_hash(&principal, issuer)
@@ -135,7 +140,9 @@ impl<O: Objects> Replay<O> {
         let state = self.state_ref()?;
         let member = state.members.get(name).filter(|m| m.is_active()).ok_or_else(|| Void::NoMember(name.clone()))?;
         let (kind, old) = (member.kind, member.cert);
-        if matches!(kind, Kind::Operator | Kind::Authority) && state.members.values().filter(|m| m.kind == kind && m.is_active()).count() < 2 {
+        if matches!(kind, Kind::Operator | Kind::Authority)
+            && state.members.values().filter(|m| m.kind == kind && m.is_active()).count() < 2
+        {
             return Err(Void::Last(name.clone()).into());
         }
         self.quorum(ActName::Retire, Some(Case::of_kind(kind)), Some((name, false)), context)?;
@@ -164,7 +171,12 @@ impl<O: Objects> Replay<O> {
 
 /// A requested member's keys by slot: exactly one active in each, a standby in each but an operator's, whose keys may
 /// lie on a card with one key a purpose.
-fn slots(name: &MemberName, requested: &RequestedMember, certificate: &Certificate, context: &Context<'_>) -> Result<BTreeMap<Slot, SlotKeys>, Void> {
+fn slots(
+    name: &MemberName,
+    requested: &RequestedMember,
+    certificate: &Certificate,
+    context: &Context<'_>,
+) -> Result<BTreeMap<Slot, SlotKeys>, Void> {
     let expected = Slot::of(requested.kind);
     let wrong = |problem: String| Void::Slots { member: name.clone(), problem };
     if let Some(key) = requested.keys.iter().find(|k| !expected.contains(&k.slot)) {
@@ -203,17 +215,30 @@ fn check_lanes(slot: Slot, keys: &[&RequestedKey]) -> Result<(), &'static str> {
     match slot {
         Slot::Wireguard if lanes.len() != keys.len() => Err("WireGuard keys that are not one a lane"),
         Slot::Wireguard => Ok(()),
-        Slot::Openpgp | Slot::Sign | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa | Slot::Log if !lanes.is_empty() => Err("a lane where there are none"),
+        Slot::Openpgp | Slot::Sign | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa | Slot::Log
+            if !lanes.is_empty() =>
+        {
+            Err("a lane where there are none")
+        }
         Slot::Openpgp | Slot::Sign | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa | Slot::Log => Ok(()),
     }
 }
 
 /// Checks that a key has the form of its slot and, if it is a subkey, is bound in the certificate and able to do the
 /// slot's work.
-pub(super) fn check_key(name: &MemberName, slot: Slot, text: &str, certificate: &Certificate, at: Time) -> Result<(), Void> {
-    let bad = |problem: String| Void::Key { member: name.clone(), slot, key: crate::text::shown(text).to_string(), problem };
+pub(super) fn check_key(
+    name: &MemberName,
+    slot: Slot,
+    text: &str,
+    certificate: &Certificate,
+    at: Time,
+) -> Result<(), Void> {
+    let bad =
+        |problem: String| Void::Key { member: name.clone(), slot, key: crate::text::shown(text).to_string(), problem };
     match PublicKey::parse(slot, text).map_err(bad)? {
-        PublicKey::Openpgp(fingerprint) => certificate.can_serve(&fingerprint, slot, at).map_err(|problem| bad(problem.to_owned())),
+        PublicKey::Openpgp(fingerprint) => {
+            certificate.can_serve(&fingerprint, slot, at).map_err(|problem| bad(problem.to_owned()))
+        }
         PublicKey::Wireguard(_) | PublicKey::Ssh(_) | PublicKey::Log(_) => Ok(()),
     }
 }
@@ -221,7 +246,13 @@ pub(super) fn check_key(name: &MemberName, slot: Slot, text: &str, certificate: 
 impl State {
     /// Checks that a certificate is valid, and in its member's name. An operator may bring one that she has had before,
     /// in whatever names; operators are known by the log, not by their user ids.
-    pub(super) fn check_certificate(&self, name: &MemberName, kind: Kind, certificate: &Certificate, at: Time) -> Result<Option<Time>, Void> {
+    pub(super) fn check_certificate(
+        &self,
+        name: &MemberName,
+        kind: Kind,
+        certificate: &Certificate,
+        at: Time,
+    ) -> Result<Option<Time>, Void> {
         let checked = match kind {
             Kind::Operator => certificate.alive(at),
             Kind::Authority | Kind::Pop | Kind::Service => certificate.check(&name.user_id(kind, &self.fleet), at),
@@ -233,7 +264,9 @@ impl State {
         let mismatch = |problem| Err(Void::KindMismatch { member: name.clone(), kind, problem });
         match (kind, name.is_service()) {
             (Kind::Service, false) => return mismatch("a service's name is NAME@POP"),
-            (Kind::Operator | Kind::Authority | Kind::Pop, true) => return mismatch("only a service's name has an '@'"),
+            (Kind::Operator | Kind::Authority | Kind::Pop, true) => {
+                return mismatch("only a service's name has an '@'");
+            }
             (Kind::Service, true) => {
                 let pop = name.owner();
                 if !self.members.get(&pop).is_some_and(|m| m.is_active() && m.kind == Kind::Pop) {
@@ -249,7 +282,12 @@ impl State {
     }
 
     /// What the keys are made of; all of it has to be new to the fleet, now and ever, and used for one thing only.
-    fn new_materials(&self, name: &MemberName, keys: &[RequestedKey], certificate: &Certificate) -> Result<BTreeSet<Digest>, Void> {
+    fn new_materials(
+        &self,
+        name: &MemberName,
+        keys: &[RequestedKey],
+        certificate: &Certificate,
+    ) -> Result<BTreeSet<Digest>, Void> {
         let mut all: Vec<(Slot, Digest)> = Vec::new();
         for key in keys {
             let parsed = PublicKey::parse(key.slot, &key.key).ok().and_then(|k| k.material(certificate));
@@ -280,13 +318,19 @@ impl State {
         let bad = |problem: String| Void::Address { member: name.clone(), problem };
         let region = match &member.facts.region {
             Some(region) => region.to_string(),
-            None => policy.default_region().ok_or_else(|| bad("it names no region, and policy/wireguard.toml has several".to_owned()))?.to_owned(),
+            None => policy
+                .default_region()
+                .ok_or_else(|| bad("it names no region, and policy/wireguard.toml has several".to_owned()))?
+                .to_owned(),
         };
-        let pool = policy.pool(&region).ok_or_else(|| bad(format!("policy/wireguard.toml has no pool for the region '{region}'")))?;
+        let pool = policy
+            .pool(&region)
+            .ok_or_else(|| bad(format!("policy/wireguard.toml has no pool for the region '{region}'")))?;
         let used: BTreeSet<u64> = self.mesh.used.values().filter(|(r, _)| *r == region).map(|(_, i)| *i).collect();
         let resting = self.mesh.quarantined.get(&region).into_iter().flatten();
         let quarantined: BTreeSet<u64> = resting.filter(|(_, until)| **until > now).map(|(i, _)| *i).collect();
-        let index = lowest_free(pool, &used, &quarantined).ok_or_else(|| bad(format!("the pool of the region '{region}' is full")))?;
+        let index = lowest_free(pool, &used, &quarantined)
+            .ok_or_else(|| bad(format!("the pool of the region '{region}' is full")))?;
         Ok((region, index))
     }
 
@@ -305,7 +349,8 @@ impl State {
         let serials = self.issued.iter().filter(|(_, issued)| issued.member == *name).map(|(serial, _)| *serial);
         self.revoked_serials.extend(serials.collect::<Vec<_>>());
         if why.burns() {
-            for secret in self.secrets.values_mut().filter_map(|s| s.live.as_mut()).filter(|s| s.exposed.contains(name)) {
+            for secret in self.secrets.values_mut().filter_map(|s| s.live.as_mut()).filter(|s| s.exposed.contains(name))
+            {
                 secret.burned.get_or_insert((context.time, name.clone()));
             }
         }

@@ -168,7 +168,9 @@ impl<O: Objects> Replay<O> {
     /// only a first entry that founds no fleet is both.
     pub fn apply(&mut self, bytes: &[u8]) -> Result<Verdict, ReplayError> {
         let index = self.size;
-        let outcome = Entry::parse(bytes).map_err(|e| Stop::Void(Void::Unreadable(e.to_string()))).and_then(|entry| self.entry(index, &entry));
+        let outcome = Entry::parse(bytes)
+            .map_err(|e| Stop::Void(Void::Unreadable(e.to_string())))
+            .and_then(|entry| self.entry(index, &entry));
         self.size += 1;
         if let Some(state) = &mut self.state {
             state.size = self.size;
@@ -241,8 +243,11 @@ impl<O: Objects> Replay<O> {
         let context = Context { id: *id, index, time, by: &statement.by, signers: &counted.members };
         let outcomes = self.act(&statement.act, &context)?;
         let applied = outcomes.iter().filter(|o| o.is_none()).count();
-        let void: Vec<(usize, Void)> = outcomes.into_iter().enumerate().filter_map(|(i, o)| o.map(|v| (i, v))).collect();
-        if applied > 0 && let Some(state) = &mut self.state {
+        let void: Vec<(usize, Void)> =
+            outcomes.into_iter().enumerate().filter_map(|(i, o)| o.map(|v| (i, v))).collect();
+        if applied > 0
+            && let Some(state) = &mut self.state
+        {
             state.time = time;
         }
         let time = self.state.as_ref().map_or(time, |s| s.time);
@@ -314,7 +319,12 @@ impl<O: Objects> Replay<O> {
         let context = Context { id, index: 0, time: statement.at, by: &statement.by, signers: &nobody };
         for founder in &genesis.members {
             if !matches!(founder.kind, Kind::Operator | Kind::Authority) {
-                return Err(Void::KindMismatch { member: founder.member.clone(), kind: founder.kind, problem: "only operators and authorities found a fleet" }.into());
+                return Err(Void::KindMismatch {
+                    member: founder.member.clone(),
+                    kind: founder.kind,
+                    problem: "only operators and authorities found a fleet",
+                }
+                .into());
             }
             let admission = self.admission(founder, &context)?;
             self.admit(admission)?;
@@ -343,16 +353,26 @@ impl<O: Objects> Replay<O> {
         state.check_policy(&policy)?;
         // A new policy also needs the quorum that it sets itself: those who will have the say must agree to have it.
         let signers = self.signers(None, context, &policy)?;
-        policy.fleet.quorums.check(ActName::PolicyUpdate, None, &signers).map_err(|missing| Void::Quorum { act: ActName::PolicyUpdate, missing: format!("under the new policy, {missing}") })?;
+        policy.fleet.quorums.check(ActName::PolicyUpdate, None, &signers).map_err(|missing| Void::Quorum {
+            act: ActName::PolicyUpdate,
+            missing: format!("under the new policy, {missing}"),
+        })?;
         let state = self.state.as_mut().ok_or(Void::Genesis)?;
-        state.policy = PolicyInForce { version: change.generation, prev: context.id, files: change.policy.clone(), policy: Arc::new(policy) };
+        state.policy = PolicyInForce {
+            version: change.generation,
+            prev: context.id,
+            files: change.policy.clone(),
+            policy: Arc::new(policy),
+        };
         Ok(())
     }
 
     fn policy(&self, files: &BTreeMap<String, Digest>) -> Result<Policy, Stop> {
         let texts = files
             .iter()
-            .map(|(name, digest)| Ok((name.clone(), String::from_utf8_lossy(&self.objects.object(digest)?).into_owned())))
+            .map(|(name, digest)| {
+                Ok((name.clone(), String::from_utf8_lossy(&self.objects.object(digest)?).into_owned()))
+            })
             .collect::<Result<BTreeMap<_, _>, ObjectError>>()?;
         Ok(Policy::parse(&texts).map_err(Void::from)?)
     }
@@ -388,7 +408,8 @@ impl<O: Objects> Replay<O> {
             return Ok(Arc::clone(found));
         }
         let bytes = self.objects.object(digest)?;
-        let parsed = Certificate::parse(&bytes).map_err(|problem| Void::Certificate { member: member.clone(), problem })?;
+        let parsed =
+            Certificate::parse(&bytes).map_err(|problem| Void::Certificate { member: member.clone(), problem })?;
         let parsed = Arc::new(parsed);
         self.certificates.insert(*digest, Arc::clone(&parsed));
         Ok(parsed)
@@ -410,14 +431,25 @@ impl<O: Objects> Replay<O> {
 
     /// Checks the quorum for one change. `own` is the member that changes, and whether it has consented already, by a
     /// request of its own.
-    pub(super) fn quorum(&mut self, act: ActName, case: Option<Case>, own: Option<(&MemberName, bool)>, context: &Context<'_>) -> Result<(), Stop> {
+    pub(super) fn quorum(
+        &mut self,
+        act: ActName,
+        case: Option<Case>,
+        own: Option<(&MemberName, bool)>,
+        context: &Context<'_>,
+    ) -> Result<(), Stop> {
         let policy = Arc::clone(&self.state.as_ref().ok_or(Void::Genesis)?.policy.policy);
         let signers = self.signers(own, context, &policy)?;
         policy.fleet.quorums.check(act, case, &signers).map_err(|missing| Void::Quorum { act, missing }.into())
     }
 
     /// The signers by role. An authority counts only while enough operators vouch for it.
-    fn signers(&mut self, own: Option<(&MemberName, bool)>, context: &Context<'_>, policy: &Policy) -> Result<Signers, Stop> {
+    fn signers(
+        &mut self,
+        own: Option<(&MemberName, bool)>,
+        context: &Context<'_>,
+        policy: &Policy,
+    ) -> Result<Signers, Stop> {
         let mut roles = Signers::default();
         let mut add = |role, name: &MemberName| {
             roles.0.entry(role).or_default().insert(name.clone());
@@ -435,7 +467,9 @@ impl<O: Objects> Replay<O> {
             }
             match kind {
                 Kind::Operator => add(Role::Operator, name),
-                Kind::Authority if self.endorsers(name, context.time)? >= policy.fleet.vouching_operators => add(Role::Authority, name),
+                Kind::Authority if self.endorsers(name, context.time)? >= policy.fleet.vouching_operators => {
+                    add(Role::Authority, name)
+                }
                 Kind::Authority | Kind::Pop | Kind::Service => {}
             }
         }
@@ -454,14 +488,24 @@ impl<O: Objects> Replay<O> {
     }
 
     /// How many operators vouch that `certificate` is that of `member`, at `at`.
-    pub(super) fn endorsers_of(&mut self, member: &MemberName, kind: Kind, certificate: &Arc<Certificate>, at: Time) -> Result<usize, Stop> {
+    pub(super) fn endorsers_of(
+        &mut self,
+        member: &MemberName,
+        kind: Kind,
+        certificate: &Arc<Certificate>,
+        at: Time,
+    ) -> Result<usize, Stop> {
         let state = self.state.as_ref().ok_or(Void::Genesis)?;
         let user_id = member.user_id(kind, &state.fleet);
         // Whoever can be part of a path: operators, authorities, and the PoP of a service. Nobody who has left.
         let introducers: Vec<(MemberName, Kind, Digest)> = state
             .members
             .iter()
-            .filter(|(name, m)| m.is_active() && *name != member && (matches!(m.kind, Kind::Operator | Kind::Authority) || **name == member.owner()))
+            .filter(|(name, m)| {
+                m.is_active()
+                    && *name != member
+                    && (matches!(m.kind, Kind::Operator | Kind::Authority) || **name == member.owner())
+            })
             .map(|(name, m)| (name.clone(), m.kind, m.cert))
             .collect();
         let mut held = vec![Arc::clone(certificate)];
@@ -508,7 +552,10 @@ impl<O: Objects> Replay<O> {
 
     fn alive(&mut self, member: &MemberName, at: Time) -> Result<(), Void> {
         let certificate = self.current_certificate(member).map_err(|e| Void::Unreadable(e.to_string()))?;
-        certificate.alive(at).map(|_| ()).map_err(|problem: CertificateError| Void::Certificate { member: member.clone(), problem })
+        certificate
+            .alive(at)
+            .map(|_| ())
+            .map_err(|problem: CertificateError| Void::Certificate { member: member.clone(), problem })
     }
 
     pub(super) fn state_mut(&mut self) -> Result<&mut State, Stop> {
@@ -550,13 +597,20 @@ impl State {
             return Err(Void::BadPolicy(format!("[roles] root names {stranger}, who is no operator of this fleet")));
         }
         if policy.fleet.vouching_operators > operators.len() {
-            return Err(Void::BadPolicy(format!("[trust] operators = {} and there are {}", policy.fleet.vouching_operators, operators.len())));
+            return Err(Void::BadPolicy(format!(
+                "[trust] operators = {} and there are {}",
+                policy.fleet.vouching_operators,
+                operators.len()
+            )));
         }
         let authorities = active(Kind::Authority).count();
         for rule in policy.fleet.quorums.rules() {
             for (role, there) in [(Role::Operator, operators.len()), (Role::Authority, authorities)] {
                 if let Some(n) = rule.need.get(&role).filter(|n| usize::try_from(**n).unwrap_or(usize::MAX) > there) {
-                    return Err(Void::BadPolicy(format!("[[quorum]] act = \"{}\" needs {role} = {n} and there are {there}", rule.act)));
+                    return Err(Void::BadPolicy(format!(
+                        "[[quorum]] act = \"{}\" needs {role} = {n} and there are {there}",
+                        rule.act
+                    )));
                 }
             }
         }

@@ -51,7 +51,9 @@ impl PublicKey {
         let key = match slot {
             Slot::Openpgp | Slot::Sign => Self::Openpgp(Fingerprint::from_hex(text).map_err(|e| e.to_string())?),
             Slot::Wireguard => Self::Wireguard(text.parse().map_err(|e: crate::wireguard::KeyError| e.to_string())?),
-            Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa => Self::Ssh(text.parse().map_err(|e: crate::ssh::KeyError| e.to_string())?),
+            Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa => {
+                Self::Ssh(text.parse().map_err(|e: crate::ssh::KeyError| e.to_string())?)
+            }
             Slot::Log => Self::Log(VerifierKey::parse(text).map_err(|e| e.to_string())?),
         };
         if key.to_string() == text { Ok(key) } else { Err("is not spelled as this program spells it".to_owned()) }
@@ -141,7 +143,11 @@ impl SlotKeys {
 
     /// Ends every key that is active or standby.
     pub(super) fn end_all(&mut self, state: KeyState, at: Time) {
-        for key in self.keys.iter_mut().filter(|k| matches!(k.state, KeyState::Active | KeyState::PreActive | KeyState::Deactivated)) {
+        for key in self
+            .keys
+            .iter_mut()
+            .filter(|k| matches!(k.state, KeyState::Active | KeyState::PreActive | KeyState::Deactivated))
+        {
             if key.state != KeyState::Deactivated || state == KeyState::Compromised {
                 key.state = state;
                 key.ended.get_or_insert(at);

@@ -71,7 +71,11 @@ impl<O: Objects> Replay<O> {
         let (name, slot) = (&change.member, change.slot);
         if slot == Slot::Log {
             // Whoever holds the log's key can show two people two logs; it changes by an act of its own, under root's quorum.
-            return Err(Void::Slots { member: name.clone(), problem: "a log key, which key.activate does not change".to_owned() }.into());
+            return Err(Void::Slots {
+                member: name.clone(),
+                problem: "a log key, which key.activate does not change".to_owned(),
+            }
+            .into());
         }
         let keys = self.active_member(name)?.slot(slot).ok_or_else(|| no_key(name, slot))?;
         let (generation, prev) = (keys.generation, keys.prev);
@@ -139,7 +143,12 @@ fn check_keys_kept(name: &MemberName, member: &Member, certificate: &Certificate
         for key in keys.usable() {
             let there = PublicKey::parse(slot, &key.key).ok().is_some_and(|k| k.material(certificate).is_some());
             if !there {
-                return Err(Void::Key { member: name.clone(), slot, key: key.key.clone(), problem: "is missing from the certificate's new version".to_owned() });
+                return Err(Void::Key {
+                    member: name.clone(),
+                    slot,
+                    key: key.key.clone(),
+                    problem: "is missing from the certificate's new version".to_owned(),
+                });
             }
         }
     }
@@ -154,9 +163,13 @@ fn check_published(name: &MemberName, member: &Member, key: &PublishedKey) -> Re
     }
     match (key.slot, key.lane) {
         (Slot::Wireguard, None) => slots("a WireGuard key without a lane".to_owned()),
-        (Slot::Wireguard, Some(lane)) if keys.active().is_some_and(|k| k.lane == Some(lane)) => slots(format!("its active key on lane {lane}; the new one belongs on the other")),
+        (Slot::Wireguard, Some(lane)) if keys.active().is_some_and(|k| k.lane == Some(lane)) => {
+            slots(format!("its active key on lane {lane}; the new one belongs on the other"))
+        }
         (Slot::Wireguard, Some(_)) => Ok(()),
-        (Slot::Openpgp | Slot::Sign | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa | Slot::Log, Some(_)) => slots("a lane where there are none".to_owned()),
+        (Slot::Openpgp | Slot::Sign | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa | Slot::Log, Some(_)) => {
+            slots("a lane where there are none".to_owned())
+        }
         (Slot::Openpgp | Slot::Sign | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa | Slot::Log, None) => Ok(()),
     }
 }
@@ -169,5 +182,12 @@ fn add_standby(member: &mut Member, key: &PublishedKey, now: Time) {
             (old.state, old.ended) = (KeyState::Destroyed, Some(now));
         }
     }
-    keys.keys.push(SlotKey { key: key.key.clone(), state: KeyState::PreActive, lane: key.lane, published: now, activated: None, ended: None });
+    keys.keys.push(SlotKey {
+        key: key.key.clone(),
+        state: KeyState::PreActive,
+        lane: key.lane,
+        published: now,
+        activated: None,
+        ended: None,
+    });
 }

@@ -71,11 +71,15 @@ impl State {
                 }
                 [owner.clone()].into()
             }
-            Scope::SharedService(service) => active().filter(|(n, _)| n.service_label() == Some(service)).map(|(n, _)| n.clone()).collect(),
+            Scope::SharedService(service) => {
+                active().filter(|(n, _)| n.service_label() == Some(service)).map(|(n, _)| n.clone()).collect()
+            }
             Scope::Shared => pops().collect(),
         };
         if let Some(rule) = rule {
-            for (name, _) in active().filter(|(n, m)| matches!(m.kind, Kind::Pop | Kind::Service) && matches_any(&rule.readers, n)) {
+            for (name, _) in
+                active().filter(|(n, m)| matches!(m.kind, Kind::Pop | Kind::Service) && matches_any(&rule.readers, n))
+            {
                 if !rule.shared && readers.iter().all(|r| r.owner() != name.owner()) {
                     return Err(ReadersError::ReaderElsewhere(name.clone()));
                 }
@@ -92,7 +96,10 @@ impl State {
     pub fn recovery_operators(&self) -> BTreeSet<MemberName> {
         let patterns = &self.policy.policy.secrets.recovery.operators;
         let operators = self.members.iter().filter(|(_, m)| m.is_active() && m.kind == Kind::Operator);
-        operators.filter(|(n, m)| matches_any(patterns, n) && m.slot(Slot::Openpgp).is_some_and(|s| s.active().is_some())).map(|(n, _)| n.clone()).collect()
+        operators
+            .filter(|(n, m)| matches_any(patterns, n) && m.slot(Slot::Openpgp).is_some_and(|s| s.active().is_some()))
+            .map(|(n, _)| n.clone())
+            .collect()
     }
 
     /// Every secret that is not removed.
@@ -127,7 +134,11 @@ impl State {
 
     /// Every slot with an active key, and when its rotation is due.
     pub fn rotations(&self) -> impl Iterator<Item = Due> {
-        let slots = self.members.iter().filter(|(_, m)| m.is_active()).flat_map(|(n, m)| m.slots.iter().map(move |(s, k)| (n, *s, k)));
+        let slots = self
+            .members
+            .iter()
+            .filter(|(_, m)| m.is_active())
+            .flat_map(|(n, m)| m.slots.iter().map(move |(s, k)| (n, *s, k)));
         slots.filter_map(|(name, slot, keys)| {
             let since = keys.active()?.activated?.plus(self.policy.policy.fleet.cryptoperiod(slot));
             Some(Due { member: name.clone(), slot, since })
@@ -137,7 +148,10 @@ impl State {
     /// Slots of active members without a standby key.
     pub fn missing_standbys(&self) -> impl Iterator<Item = (&MemberName, Slot)> {
         let lacks = |(slot, keys): (&Slot, &SlotKeys)| keys.standbys().next().is_none().then_some(*slot);
-        self.members.iter().filter(|(_, m)| m.is_active()).flat_map(move |(n, m)| m.slots.iter().filter_map(lacks).map(move |s| (n, s)))
+        self.members
+            .iter()
+            .filter(|(_, m)| m.is_active())
+            .flat_map(move |(n, m)| m.slots.iter().filter_map(lacks).map(move |s| (n, s)))
     }
 
     /// The services of a PoP that have not left.
@@ -148,7 +162,9 @@ impl State {
     /// The active authorities' keys of a slot that are active or standby.
     pub fn authority_keys(&self, slot: Slot) -> Vec<(&MemberName, &super::SlotKey)> {
         let authorities = self.members.iter().filter(|(_, m)| m.is_active() && m.kind == Kind::Authority);
-        authorities.flat_map(|(n, m)| m.slot(slot).into_iter().flat_map(SlotKeys::usable).map(move |k| (n, k))).collect()
+        authorities
+            .flat_map(|(n, m)| m.slot(slot).into_iter().flat_map(SlotKeys::usable).map(move |k| (n, k)))
+            .collect()
     }
 
     /// Members with a given key state anywhere, for reports: how many keys of each state there are.

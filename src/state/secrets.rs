@@ -17,11 +17,21 @@ impl<O: Objects> Replay<O> {
         state.fresh_secret(address, change.generation, change.prev.as_ref())?;
         let before = state.secrets.get(address);
         if change.version != before.map_or(0, |s| s.version) + 1 {
-            return Err(bad(format!("version {} does not follow version {}", change.version, before.map_or(0, |s| s.version))).into());
+            return Err(bad(format!(
+                "version {} does not follow version {}",
+                change.version,
+                before.map_or(0, |s| s.version)
+            ))
+            .into());
         }
         let author = state.active_member(context.by)?;
         if author.active(Slot::Sign).map(|k| k.key.as_str()) != Some(change.author.as_str()) {
-            return Err(bad(format!("{} is not the active signing key of {}", crate::text::shown(&change.author), context.by)).into());
+            return Err(bad(format!(
+                "{} is not the active signing key of {}",
+                crate::text::shown(&change.author),
+                context.by
+            ))
+            .into());
         }
         let previous = before.and_then(|s| s.live.as_ref()).map(|live| live.readers.clone());
         let set = self.recipients(address, &change.recipients)?;
@@ -44,7 +54,8 @@ impl<O: Objects> Replay<O> {
             readers: set.readers,
             burned: None,
         };
-        let secret = Secret { generation: change.generation, prev: context.id, live: Some(live), version: change.version };
+        let secret =
+            Secret { generation: change.generation, prev: context.id, live: Some(live), version: change.version };
         self.state_mut()?.secrets.insert(address.clone(), secret);
         Ok(())
     }
@@ -101,7 +112,10 @@ impl<O: Objects> Replay<O> {
             }
             let expected: Vec<&str> = state.encryption_keys(reader).collect();
             if *keys != expected {
-                return Err(bad(format!("its recipient keys of {reader} are not the active and standby key that the log has")).into());
+                return Err(bad(format!(
+                    "its recipient keys of {reader} are not the active and standby key that the log has"
+                ))
+                .into());
             }
         }
         Ok(set)
@@ -121,8 +135,14 @@ impl State {
         let found = self.secrets.get(address);
         match (found, prev) {
             (None, None) if generation == 1 => Ok(()),
-            (Some(secret), Some(prev)) => self.fresh(&address.to_string(), (secret.generation, &secret.prev), (generation, prev)),
-            (found, _) => Err(Void::Stale { subject: address.to_string(), found: found.map_or(0, |s| s.generation), proposed: generation }),
+            (Some(secret), Some(prev)) => {
+                self.fresh(&address.to_string(), (secret.generation, &secret.prev), (generation, prev))
+            }
+            (found, _) => Err(Void::Stale {
+                subject: address.to_string(),
+                found: found.map_or(0, |s| s.generation),
+                proposed: generation,
+            }),
         }
     }
 

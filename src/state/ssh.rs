@@ -26,7 +26,11 @@ impl<O: Objects> Replay<O> {
     pub(super) fn ssh_revoke(&mut self, change: &RevokeIssued, context: &Context<'_>) -> Result<(), Stop> {
         let state = self.state_ref()?;
         if let Some(serial) = change.serials.iter().find(|s| !state.issued.contains_key(s)) {
-            return Err(Void::Ssh { member: context.by.clone(), problem: format!("no certificate with the serial {serial} was ever issued") }.into());
+            return Err(Void::Ssh {
+                member: context.by.clone(),
+                problem: format!("no certificate with the serial {serial} was ever issued"),
+            }
+            .into());
         }
         self.quorum(ActName::SshRevoke, None, None, context)?;
         self.state_mut()?.revoked_serials.extend(&change.serials);
@@ -64,18 +68,35 @@ impl State {
                 let rule = policy.host_rule(member).ok_or("policy/ssh.toml has no [[host]] rule for it")?;
                 let places = Places { pop: member.host_label(), domain: fleet, member };
                 let principals = expand_all(&rule.principals, kind, places).map_err(|e| e.to_string())?;
-                Ok(SshTerms { principals, lifetime: rule.lifetime, critical_options: BTreeMap::new(), extensions: BTreeSet::new() })
+                Ok(SshTerms {
+                    principals,
+                    lifetime: rule.lifetime,
+                    critical_options: BTreeMap::new(),
+                    extensions: BTreeSet::new(),
+                })
             }
             CertificateKind::User => {
-                let rule = policy.user_rule(found.kind.word()).ok_or_else(|| format!("policy/ssh.toml has no [[user]] rule for the role {}", found.kind))?;
-                let pops: Vec<Label> = self.members.iter().filter(|(_, m)| m.is_active() && m.kind == Kind::Pop).map(|(n, _)| n.host_label().clone()).collect();
+                let rule = policy
+                    .user_rule(found.kind.word())
+                    .ok_or_else(|| format!("policy/ssh.toml has no [[user]] rule for the role {}", found.kind))?;
+                let pops: Vec<Label> = self
+                    .members
+                    .iter()
+                    .filter(|(_, m)| m.is_active() && m.kind == Kind::Pop)
+                    .map(|(n, _)| n.host_label().clone())
+                    .collect();
                 let mut principals = BTreeSet::new();
                 // Without a PoP there is nowhere to log in; the member's own name then stands for one.
                 for pop in if pops.is_empty() { std::slice::from_ref(member.host_label()) } else { &pops } {
                     let places = Places { pop, domain: fleet, member };
                     principals.extend(expand_all(&rule.principals, kind, places).map_err(|e| e.to_string())?);
                 }
-                Ok(SshTerms { principals, lifetime: rule.lifetime, critical_options: rule.critical_options(), extensions: rule.extensions.clone() })
+                Ok(SshTerms {
+                    principals,
+                    lifetime: rule.lifetime,
+                    critical_options: rule.critical_options(),
+                    extensions: rule.extensions.clone(),
+                })
             }
         }
     }
@@ -94,7 +115,11 @@ impl State {
             CertificateKind::User => Slot::SshUserCa,
         };
         let ca = terms.ca.to_string();
-        if !self.members.values().any(|m| m.kind == Kind::Authority && m.is_active() && m.active(ca_slot).is_some_and(|k| k.key == ca)) {
+        if !self
+            .members
+            .values()
+            .any(|m| m.kind == Kind::Authority && m.is_active() && m.active(ca_slot).is_some_and(|k| k.key == ca))
+        {
             return bad(format!("its CA key is not an active {ca_slot} key of this fleet"));
         }
         if terms.kind == CertificateKind::Host {
@@ -104,7 +129,8 @@ impl State {
                 return bad("its key is not an active or standby host key of the member".to_owned());
             }
         }
-        let expected = self.ssh_terms(name, terms.kind).map_err(|problem| Void::Ssh { member: name.clone(), problem })?;
+        let expected =
+            self.ssh_terms(name, terms.kind).map_err(|problem| Void::Ssh { member: name.clone(), problem })?;
         if let Some(stranger) = terms.principals.iter().find(|p| !expected.principals.contains(*p)) {
             return bad(format!("the policy does not give it the principal '{stranger}'"));
         }

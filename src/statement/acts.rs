@@ -78,9 +78,15 @@ impl Act {
             Self::Retire(list) => list.iter().filter_map(|c| c.cert).map(|d| (d, K::Certificate)).collect(),
             Self::Publish(list) => list.iter().filter_map(|c| c.cert).map(|d| (d, K::Certificate)).collect(),
             Self::Certify(list) => list.iter().map(|c| (c.cert, K::Certificate)).collect(),
-            Self::Seal(list) => list.iter().flat_map(|c| [(c.recipients, K::Recipients), (c.file, K::Sealed)]).collect(),
-            Self::Reseal(list) => list.iter().flat_map(|c| [(c.recipients, K::Recipients), (c.file, K::Sealed)]).collect(),
-            Self::Activate(_) | Self::Destroy(_) | Self::Remove(_) | Self::SshIssue(_) | Self::SshRevoke(_) => Vec::new(),
+            Self::Seal(list) => {
+                list.iter().flat_map(|c| [(c.recipients, K::Recipients), (c.file, K::Sealed)]).collect()
+            }
+            Self::Reseal(list) => {
+                list.iter().flat_map(|c| [(c.recipients, K::Recipients), (c.file, K::Sealed)]).collect()
+            }
+            Self::Activate(_) | Self::Destroy(_) | Self::Remove(_) | Self::SshIssue(_) | Self::SshRevoke(_) => {
+                Vec::new()
+            }
         }
     }
 }

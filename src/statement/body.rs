@@ -50,7 +50,9 @@ pub enum StatementError {
     #[error("{0}")]
     Act(String),
     /// No change, or too many.
-    #[error("the statement has {0} changes; 1 to {CHANGES_MAX} are allowed, and exactly 1 for genesis, policy.update and ssh.issue")]
+    #[error(
+        "the statement has {0} changes; 1 to {CHANGES_MAX} are allowed, and exactly 1 for genesis, policy.update and ssh.issue"
+    )]
     Changes(usize),
     /// Too long.
     #[error("the statement has {0} bytes; at most {ENTRY_BYTES_MAX} fit into the log")]

@@ -31,7 +31,13 @@ pub struct Appended {
 /// # Errors
 /// [`StoreError::Raced`], if somebody else won the place; then nothing happened. Another error after the commit leaves it
 /// to the next writer to finish.
-pub fn append(store: &Store, head: Option<&Head>, origin: &str, entries: Vec<Vec<u8>>, signer: &SignerKey) -> Result<Appended, StoreError> {
+pub fn append(
+    store: &Store,
+    head: Option<&Head>,
+    origin: &str,
+    entries: Vec<Vec<u8>>,
+    signer: &SignerKey,
+) -> Result<Appended, StoreError> {
     let mut edge = head.map(|h| h.edge.clone()).unwrap_or_default();
     let old_size = edge.size();
     for entry in &entries {
@@ -48,7 +54,12 @@ pub fn append(store: &Store, head: Option<&Head>, origin: &str, entries: Vec<Vec
 ///
 /// # Errors
 /// [`StoreError`]; a commit that does not fit the log is damage.
-pub fn finish(store: &Store, head: Option<&Head>, origin: &str, signer: &SignerKey) -> Result<Option<Appended>, StoreError> {
+pub fn finish(
+    store: &Store,
+    head: Option<&Head>,
+    origin: &str,
+    signer: &SignerKey,
+) -> Result<Option<Appended>, StoreError> {
     let Some(commit) = pending(store, head)? else { return Ok(None) };
     publish(store, head, origin, &commit, signer).map(Some)
 }
@@ -69,7 +80,13 @@ pub(super) fn pending(store: &Store, head: Option<&Head>) -> Result<Option<Commi
     Ok(Some(commit))
 }
 
-fn publish(store: &Store, head: Option<&Head>, origin: &str, commit: &Commit, signer: &SignerKey) -> Result<Appended, StoreError> {
+fn publish(
+    store: &Store,
+    head: Option<&Head>,
+    origin: &str,
+    commit: &Commit,
+    signer: &SignerKey,
+) -> Result<Appended, StoreError> {
     let mut edge = head.map(|h| h.edge.clone()).unwrap_or_default();
     let mut bundle = head.map(|h| h.bundle.clone()).unwrap_or_default();
     let outgrown: Vec<TileId> = partial_tiles(&edge).collect();
@@ -86,7 +103,11 @@ fn publish(store: &Store, head: Option<&Head>, origin: &str, commit: &Commit, si
         }
     }
     if !bundle.is_empty() {
-        write_bundle(store, TileId { level: Level::Entries, index: edge.size() / TILE_WIDTH, width: bundle.len() as u64 }, &bundle)?;
+        write_bundle(
+            store,
+            TileId { level: Level::Entries, index: edge.size() / TILE_WIDTH, width: bundle.len() as u64 },
+            &bundle,
+        )?;
     }
     for (id, hashes) in edge.partial() {
         write_tile(store, id, &write_hashes(hashes))?;

@@ -119,7 +119,9 @@ impl Store {
         }
         match self.disk.read(&object_path(file), SEALED_BYTES_MAX)? {
             Some(bytes) if Digest::of(&bytes) == *file => Ok(bytes),
-            _ if at_address.is_some() => Err(StoreError::Damaged { path, problem: "it is not the version that the log has".to_owned() }),
+            _ if at_address.is_some() => {
+                Err(StoreError::Damaged { path, problem: "it is not the version that the log has".to_owned() })
+            }
             _ => Err(StoreError::Missing(path)),
         }
     }

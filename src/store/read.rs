@@ -26,7 +26,8 @@ pub struct Head {
 /// [`StoreError`]; [`StoreError::NoKeyring`] if there is none.
 pub fn read_checkpoint(store: &Store) -> Result<(Note, Checkpoint), StoreError> {
     let path = "log/checkpoint";
-    let bytes = store.disk().read(path, CHECKPOINT_BYTES_MAX)?.ok_or_else(|| StoreError::NoKeyring(store.disk().root()))?;
+    let bytes =
+        store.disk().read(path, CHECKPOINT_BYTES_MAX)?.ok_or_else(|| StoreError::NoKeyring(store.disk().root()))?;
     let damaged = |problem: String| StoreError::Damaged { path: path.to_owned(), problem };
     let note = Note::parse(&bytes).map_err(|e| damaged(format!("it {e}")))?;
     let checkpoint = Checkpoint::parse(&note.text).ok_or_else(|| damaged("its text is not a checkpoint".to_owned()))?;
@@ -72,7 +73,10 @@ impl<'a> LogReader<'a> {
     /// The bundle with this id. A partial bundle that a writer has meanwhile outgrown is cut from its successor.
     fn read(&self, id: TileId) -> Result<Vec<Vec<u8>>, StoreError> {
         let path = format!("log/{id}");
-        let damaged = |path: &str| StoreError::Damaged { path: path.to_owned(), problem: "it is not a bundle of that many entries".to_owned() };
+        let damaged = |path: &str| StoreError::Damaged {
+            path: path.to_owned(),
+            problem: "it is not a bundle of that many entries".to_owned(),
+        };
         if let Some(bytes) = self.store.disk().read(&path, TILE_BYTES_MAX)? {
             return parse_entries(&bytes, id.width).ok_or_else(|| damaged(&path));
         }
@@ -100,7 +104,8 @@ impl<'a> LogReader<'a> {
         if self.edge.size() != checkpoint.size || self.edge.root() != checkpoint.root {
             return Err(StoreError::Damaged {
                 path: "log/".to_owned(),
-                problem: "its entries do not hash to the root of log/checkpoint; 'keys log verify' names the file".to_owned(),
+                problem: "its entries do not hash to the root of log/checkpoint; 'keys log verify' names the file"
+                    .to_owned(),
             });
         }
         Ok(Head { note, checkpoint, edge: self.edge, bundle: self.bundle })

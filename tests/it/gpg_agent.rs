@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
+use crate::support::{Sandbox, Tool, tests};
 use keys::gpg_agent::{Agent, AgentDecryptor, AgentError, AgentOptions, AgentSigner, Interaction, Keygrip};
 use openpgp::cert::CertParser;
 use openpgp::cert::amalgamation::key::ErasedKeyAmalgamation;
@@ -28,6 +29,14 @@ use openpgp::serialize::stream::{Encryptor, LiteralWriter, Message, Recipient};
 use openpgp::types::{Features, HashAlgorithm, SignatureType, SymmetricAlgorithm};
 use openpgp::{Cert, KeyHandle, Packet};
 use sequoia_openpgp as openpgp;
+
+tests!["gpg_agent":
+    curve_keys_sign_and_decrypt_through_the_agent needs [Gpg, GpgConf],
+    rsa_keys_sign_and_decrypt_through_the_agent needs [Gpg, GpgConf],
+    keygrips_are_those_of_gpg needs [Gpg, GpgConf],
+    restricted_and_redirected_sockets_serve needs [Gpg, GpgConf],
+    refusals_of_the_agent_are_told_apart needs [Gpg, GpgConf],
+];
 
 const MESSAGE: &[u8] = b"rotate service-key/nginx@fra1\n";
 
@@ -209,7 +218,9 @@ const RSA: &str =
     "Key-Type: rsa\nKey-Length: 3072\nSubkey-Type: rsa\nSubkey-Length: 3072\nName-Real: rsa\n%no-protection";
 
 /// An Ed25519 key in the agent signs what gpg verifies; its Cv25519 subkey opens what Sequoia and gpg sealed.
-pub(crate) fn curve_keys_sign_and_decrypt_through_the_agent(dir: &Path, gpg: &Path) {
+fn curve_keys_sign_and_decrypt_through_the_agent(sandbox: &Sandbox) {
+    let (dir, gpg) = (sandbox.root(), Tool::Gpg.path().unwrap());
+    let gpg = gpg.as_path();
     let home = Home::new(dir, gpg);
     home.generate(CURVES);
     sign_and_verify(&home, &home.cert());
@@ -217,7 +228,9 @@ pub(crate) fn curve_keys_sign_and_decrypt_through_the_agent(dir: &Path, gpg: &Pa
 }
 
 /// The same with keys of 3072-bit RSA.
-pub(crate) fn rsa_keys_sign_and_decrypt_through_the_agent(dir: &Path, gpg: &Path) {
+fn rsa_keys_sign_and_decrypt_through_the_agent(sandbox: &Sandbox) {
+    let (dir, gpg) = (sandbox.root(), Tool::Gpg.path().unwrap());
+    let gpg = gpg.as_path();
     let home = Home::new(dir, gpg);
     home.generate(RSA);
     sign_and_verify(&home, &home.cert());
@@ -225,7 +238,9 @@ pub(crate) fn rsa_keys_sign_and_decrypt_through_the_agent(dir: &Path, gpg: &Path
 }
 
 /// Keygrips are those that gpg shows.
-pub(crate) fn keygrips_are_those_of_gpg(dir: &Path, gpg: &Path) {
+fn keygrips_are_those_of_gpg(sandbox: &Sandbox) {
+    let (dir, gpg) = (sandbox.root(), Tool::Gpg.path().unwrap());
+    let gpg = gpg.as_path();
     let home = Home::new(dir, gpg);
     home.generate(CURVES);
     home.generate(RSA);
@@ -242,7 +257,9 @@ pub(crate) fn keygrips_are_those_of_gpg(dir: &Path, gpg: &Path) {
 }
 
 /// The restricted socket, which is meant to be forwarded, and a file that names the socket serve as well.
-pub(crate) fn restricted_and_redirected_sockets_serve(dir: &Path, gpg: &Path) {
+fn restricted_and_redirected_sockets_serve(sandbox: &Sandbox) {
+    let (dir, gpg) = (sandbox.root(), Tool::Gpg.path().unwrap());
+    let gpg = gpg.as_path();
     let home = Home::new(dir, gpg);
     home.generate(CURVES);
     let cert = home.cert();
@@ -257,7 +274,9 @@ pub(crate) fn restricted_and_redirected_sockets_serve(dir: &Path, gpg: &Path) {
 }
 
 /// What keeps a person's key from being used is told apart: an unknown key, no way to ask, asking forbidden, no agent.
-pub(crate) fn refusals_of_the_agent_are_told_apart(dir: &Path, gpg: &Path) {
+fn refusals_of_the_agent_are_told_apart(sandbox: &Sandbox) {
+    let (dir, gpg) = (sandbox.root(), Tool::Gpg.path().unwrap());
+    let gpg = gpg.as_path();
     let home = Home::new(dir, gpg);
     home.generate("Key-Type: eddsa\nKey-Curve: ed25519\nName-Real: locked\nPassphrase: secret");
     let cert = home.cert();

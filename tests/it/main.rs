@@ -1,3 +1,17 @@
-//! The integration tests.
+//! The integration tests: one binary. A test that needs another program is listed as ignored, with what it needs in front
+//! of its name, when that program is not there; `tests/setup` installs all of them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::disallowed_methods, reason = "tests drive the program from outside: files, processes, clocks")]
+#![allow(missing_docs, reason = "a test's name says what it shows")]
 
-fn main() {}
+mod gpg_agent;
+mod lifecycle;
+mod ssh_keygen;
+mod support;
+mod wg_tools;
+
+fn main() -> std::process::ExitCode {
+    let arguments = libtest_mimic::Arguments::from_args();
+    let tests = [gpg_agent::tests(), lifecycle::tests(), ssh_keygen::tests(), wg_tools::tests()].concat();
+    support::run(&arguments, tests)
+}

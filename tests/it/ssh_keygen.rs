@@ -3,13 +3,13 @@
 //! Each test takes a directory of its own and the absolute path of `ssh-keygen`, and panics on failure.
 
 #![allow(clippy::disallowed_methods, reason = "tests write their files and run ssh-keygen themselves")]
-#![allow(unreachable_pub, reason = "the harness calls these by name")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::support::{Sandbox, Tool, tests};
 use keys::digest::Digest;
 use keys::ssh::{
     CaLine, CaSigner, CertificateBody, CertificateFields, CertificateKind, KeyAlgorithm, KeyError, Krl, KrlScope,
@@ -18,6 +18,17 @@ use keys::ssh::{
 use keys::time::{Span, Time};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+
+tests!["ssh_keygen":
+    certificates_show_what_was_ordered needs [SshKeygen],
+    keys_go_both_ways needs [SshKeygen],
+    foreign_certificates_are_read needs [SshKeygen],
+    random_krls_list_as_meant needs [SshKeygen],
+    krls_of_ssh_keygen_are_read needs [SshKeygen],
+    wide_gaps_stay_readable needs [SshKeygen],
+    both_agree_on_who_is_revoked needs [SshKeygen],
+    rendered_files_are_read needs [SshKeygen],
+];
 
 const NOW: Time = Time(1_795_244_400);
 
@@ -98,7 +109,9 @@ fn listed(dir: &Path, ssh_keygen: &Path, line: &str) -> Vec<String> {
 }
 
 /// Host and user certificates say to `ssh-keygen -L` what was ordered.
-pub fn certificates_show_what_was_ordered(dir: &Path, ssh_keygen: &Path) {
+fn certificates_show_what_was_ordered(sandbox: &Sandbox) {
+    let (dir, ssh_keygen) = (sandbox.root(), Tool::SshKeygen.path().unwrap());
+    let ssh_keygen = ssh_keygen.as_path();
     let ca_key = key(1);
     let (ca_public, ca) = (ca_key.public().clone(), CaSigner::from(ca_key));
     let valid = "Valid: from 2026-11-21T07:00:00 to 2026-12-21T07:00:00";
@@ -153,7 +166,9 @@ pub fn certificates_show_what_was_ordered(dir: &Path, ssh_keygen: &Path) {
 }
 
 /// Private and public keys in both directions.
-pub fn keys_go_both_ways(dir: &Path, ssh_keygen: &Path) {
+fn keys_go_both_ways(sandbox: &Sandbox) {
+    let (dir, ssh_keygen) = (sandbox.root(), Tool::SshKeygen.path().unwrap());
+    let ssh_keygen = ssh_keygen.as_path();
     let ours = key(3);
     let comment = "fra1 host key".parse().expect("printable");
     write(dir, "ours", ours.to_openssh(&comment).as_bytes());
@@ -186,7 +201,9 @@ fn set_private(path: &Path) {
 }
 
 /// Certificates that `ssh-keygen` issued are read: valid for ever, with every option, by every kind of CA.
-pub fn foreign_certificates_are_read(dir: &Path, ssh_keygen: &Path) {
+fn foreign_certificates_are_read(sandbox: &Sandbox) {
+    let (dir, ssh_keygen) = (sandbox.root(), Tool::SshKeygen.path().unwrap());
+    let ssh_keygen = ssh_keygen.as_path();
     let ca = SshPublicKey::parse_line(&generate(dir, ssh_keygen, "ca", &["ed25519"])).expect("a CA");
     let sign = |ca: &str, subject: &str, args: &[&str]| {
         let file = format!("{subject}.pub");
@@ -322,7 +339,9 @@ fn listing(dir: &Path, ssh_keygen: &Path, file: &str) -> Listing {
 }
 
 /// 1 000 random KRLs, four sets of serials each, are listed by `ssh-keygen` as they were meant.
-pub fn random_krls_list_as_meant(dir: &Path, ssh_keygen: &Path) {
+fn random_krls_list_as_meant(sandbox: &Sandbox) {
+    let (dir, ssh_keygen) = (sandbox.root(), Tool::SshKeygen.path().unwrap());
+    let ssh_keygen = ssh_keygen.as_path();
     let mut rng = StdRng::seed_from_u64(2_026);
     let cas = [11, 12, 13].map(|n| key(n).public().clone());
     for round in 0..1_000 {
@@ -333,7 +352,9 @@ pub fn random_krls_list_as_meant(dir: &Path, ssh_keygen: &Path) {
 }
 
 /// What `ssh-keygen -k` writes is read as the same list, and ours is not larger.
-pub fn krls_of_ssh_keygen_are_read(dir: &Path, ssh_keygen: &Path) {
+fn krls_of_ssh_keygen_are_read(sandbox: &Sandbox) {
+    let (dir, ssh_keygen) = (sandbox.root(), Tool::SshKeygen.path().unwrap());
+    let ssh_keygen = ssh_keygen.as_path();
     let mut rng = StdRng::seed_from_u64(7);
     let public = generate(dir, ssh_keygen, "ca", &["ed25519"]);
     let scope = KrlScope::Ca(SshPublicKey::parse_line(&public).expect("a CA"));
@@ -365,7 +386,9 @@ pub fn krls_of_ssh_keygen_are_read(dir: &Path, ssh_keygen: &Path) {
 }
 
 /// Every 50th of 20 000 serials: `ssh-keygen -k` 9.2 and 10.5 write a bitmap that no OpenSSH reads. Ours is read.
-pub fn wide_gaps_stay_readable(dir: &Path, ssh_keygen: &Path) {
+fn wide_gaps_stay_readable(sandbox: &Sandbox) {
+    let (dir, ssh_keygen) = (sandbox.root(), Tool::SshKeygen.path().unwrap());
+    let ssh_keygen = ssh_keygen.as_path();
     for step in [2, 41, 49, 50, 51, 100] {
         let runs: Vec<_> = (1..=400).map(|n| (n * step, n * step)).collect();
         let mut krl = Krl::new(1, NOW);
@@ -377,7 +400,9 @@ pub fn wide_gaps_stay_readable(dir: &Path, ssh_keygen: &Path) {
 }
 
 /// `ssh-keygen -Q` and [`Krl::is_revoked`] agree on certificates.
-pub fn both_agree_on_who_is_revoked(dir: &Path, ssh_keygen: &Path) {
+fn both_agree_on_who_is_revoked(sandbox: &Sandbox) {
+    let (dir, ssh_keygen) = (sandbox.root(), Tool::SshKeygen.path().unwrap());
+    let ssh_keygen = ssh_keygen.as_path();
     let cas = [key(1), key(21)].map(CaSigner::from);
     let mut certificates = Vec::new();
     for n in 1..=40_u64 {
@@ -427,7 +452,9 @@ pub fn both_agree_on_who_is_revoked(dir: &Path, ssh_keygen: &Path) {
 }
 
 /// The files of a node, as far as `ssh-keygen` reads such files.
-pub fn rendered_files_are_read(dir: &Path, ssh_keygen: &Path) {
+fn rendered_files_are_read(sandbox: &Sandbox) {
+    let (dir, ssh_keygen) = (sandbox.root(), Tool::SshKeygen.path().unwrap());
+    let ssh_keygen = ssh_keygen.as_path();
     let (active, standby) = (key(1), key(11));
     let cas: BTreeSet<CaLine> = [&active, &standby].map(|ca| CaLine::from(ca.public())).into();
     let host_certificate = issued(host_fields(active.public()), 42, &CaSigner::from(key(1))).to_line();

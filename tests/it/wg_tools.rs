@@ -13,11 +13,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::support::{Sandbox, Tool, tests};
 use keys::digest::Digest;
 use keys::policy::wireguard::{TEMPLATE, WireguardPolicy};
 use keys::wireguard::render::{RenderOptions, Renderer};
 use keys::wireguard::{CheckedMesh, Endpoint, Host, Lane, Mesh, Node, PastKeys, WgPrivateKey, WgPublicKey, address};
 use rand::SeedableRng as _;
+
+tests!["wg_tools":
+    rendered_files_are_accepted needs [WgQuick, Wg],
+    keys_are_those_of_wg needs [WgQuick, Wg],
+    a_device_has_the_rendered_peers needs [WgQuick, Wg, WireguardGo, Ip, Root],
+];
 
 /// The private key of `pop{i}` on `lane`, made from a public string.
 fn private(i: u64, lane: Lane) -> WgPrivateKey {
@@ -74,7 +81,9 @@ fn told(command: &mut Command) -> String {
 }
 
 /// wg-quick takes every rendered file, and `wg` takes what wg-quick leaves of it and the `addconf` file.
-pub fn rendered_files_are_accepted(dir: &Path, wg_quick: &Path) {
+fn rendered_files_are_accepted(sandbox: &Sandbox) {
+    let (dir, wg_quick) = (sandbox.root(), Tool::WgQuick.path().unwrap());
+    let wg_quick = wg_quick.as_path();
     let mesh = mesh(TEMPLATE);
     for i in 1..=4 {
         let dir = dir.join(format!("pop{i}"));
@@ -111,7 +120,9 @@ fn assert_reads(wg_quick: &Path, verb: &str, file: &Path) {
 }
 
 /// `wg pubkey` reads our key files and finds the same public halves; keys of `wg genkey` are read by us.
-pub fn keys_are_those_of_wg(dir: &Path, wg_quick: &Path) {
+fn keys_are_those_of_wg(sandbox: &Sandbox) {
+    let (dir, wg_quick) = (sandbox.root(), Tool::WgQuick.path().unwrap());
+    let wg_quick = wg_quick.as_path();
     let wg = beside(wg_quick, "wg");
     let pubkey = |text: &str| -> WgPublicKey {
         let mut child = Command::new(&wg)
@@ -138,7 +149,9 @@ pub fn keys_are_those_of_wg(dir: &Path, wg_quick: &Path) {
 
 /// A device brought up in a namespace of its own has, after its key was set and the rendered `addconf` file applied,
 /// exactly the rendered peers, and still its key. Needs root, /dev/net/tun, ip(8) and wireguard-go.
-pub fn a_device_has_the_rendered_peers(dir: &Path, wg_quick: &Path) {
+fn a_device_has_the_rendered_peers(sandbox: &Sandbox) {
+    let (dir, wg_quick) = (sandbox.root(), Tool::WgQuick.path().unwrap());
+    let wg_quick = wg_quick.as_path();
     // The control sockets of userspace devices share one directory, so the interface's name is unique on the machine.
     let unique = std::process::id();
     let policy =

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::{FILE, Ipam, LanesTable, MeshTable, Pool, PskMode, Rotation, TEMPLATE_ULA, Topology, WireguardPolicy};
-use crate::name::Label;
 use crate::cidr::{self, AnyCidr};
+use crate::name::Label;
 use crate::policy::{self, PolicyError};
 use crate::text;
 

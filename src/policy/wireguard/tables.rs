@@ -3,8 +3,8 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use crate::name::Label;
 use crate::cidr::{AnyCidr, Cidr4, Cidr6};
+use crate::name::Label;
 use crate::time::Span;
 
 /// A checked policy: reading it is the only way to have one.

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use super::Finding;
-use crate::name::MemberName;
 use crate::cidr::{Special, special};
+use crate::name::MemberName;
 use crate::wireguard::{Host, Lane, Mesh};
 
 /// Linux's default `net.ipv4.ip_local_port_range`: any program's outgoing socket may take one of these.

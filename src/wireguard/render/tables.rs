@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde::Serialize;
 
 use super::renderer::View;
-use crate::name::{Label, MemberName};
 use crate::cidr::{Cidr4, Cidr6};
+use crate::name::{Label, MemberName};
 use crate::wireguard::{Lane, Node, WgPublicKey};
 
 /// A node's lines of the hosts file.

@@ -1,0 +1,130 @@
+//! A directory of its own for every test, and the program run in it with an empty environment.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A test's directory. Its path is short, because sockets lie in it; it is removed when the test passes.
+pub(crate) struct Sandbox {
+    root: PathBuf,
+}
+
+impl Sandbox {
+    pub(crate) fn new(name: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let root = PathBuf::from(format!("/tmp/k{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+        std::fs::create_dir_all(&root).unwrap_or_else(|e| panic!("{name}: cannot make {}: {e}", root.display()));
+        Self { root }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    pub(crate) fn finish(&self, passed: bool) {
+        if passed {
+            let _ = std::fs::remove_dir_all(&self.root);
+        } else {
+            eprintln!("left for inspection: {}", self.root.display());
+        }
+    }
+
+    /// The program, with nothing of the environment but what it is given.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keys"));
+        command
+            .env_clear()
+            .env("HOME", &self.root)
+            .env("PATH", "/usr/bin:/bin")
+            .current_dir(&self.root)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program.
+    pub(crate) fn keys(&self, args: &[&str]) -> Ran {
+        self.keys_with(args, b"")
+    }
+
+    /// Runs the program with something on stdin.
+    pub(crate) fn keys_with(&self, args: &[&str], input: &[u8]) -> Ran {
+        use std::io::Write as _;
+        let mut child = self
+            .command()
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A program that refuses before it reads closes the pipe; that is its right.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        let output = child.wait_with_output().unwrap();
+        Ran { line: args.join(" "), output }
+    }
+}
+
+/// A program that has run.
+pub(crate) struct Ran {
+    pub line: String,
+    pub output: Output,
+}
+
+impl Ran {
+    /// Runs any command.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let line = format!("{command:?}");
+        let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{line}: {e}"));
+        Self { line, output }
+    }
+
+    pub(crate) fn code(&self) -> i32 {
+        self.output.status.code().unwrap_or(-1)
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.output.stdout).into_owned()
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+
+    /// Checks the exit code; gives stdout.
+    #[track_caller]
+    pub(crate) fn exits(&self, code: i32) -> String {
+        assert_eq!(self.code(), code, "{}\n--- stdout\n{}--- stderr\n{}", self.line, self.stdout(), self.stderr());
+        self.stdout()
+    }
+
+    /// Checks that it succeeded; gives stdout.
+    #[track_caller]
+    pub(crate) fn ok(&self) -> String {
+        self.exits(0)
+    }
+
+    /// Checks the exit code and that stderr says `part`.
+    #[track_caller]
+    pub(crate) fn refuses(&self, code: i32, part: &str) {
+        self.exits(code);
+        assert!(self.stderr().contains(part), "{}\nshould say '{part}'\n--- stderr\n{}", self.line, self.stderr());
+        assert!(!self.stderr().contains("this is a bug"), "{}", self.stderr());
+    }
+
+    /// stdout as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.output.stdout).unwrap_or_else(|e| panic!("{}: {e}\n{}", self.line, self.stdout()))
+    }
+}

@@ -1,0 +1,68 @@
+//! Other people's programs, by absolute path.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A program that a test may need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tool {
+    Gpg,
+    GpgConf,
+    Sq,
+    SqWot,
+    SshKeygen,
+    Ssh,
+    Sshd,
+    Wg,
+    WgQuick,
+    WireguardGo,
+    Ip,
+    Strace,
+    Faketime,
+    /// Not a program: the right to make network namespaces and the like.
+    Root,
+}
+
+impl Tool {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Gpg => "gpg",
+            Self::GpgConf => "gpgconf",
+            Self::Sq => "sq",
+            Self::SqWot => "sq-wot",
+            Self::SshKeygen => "ssh-keygen",
+            Self::Ssh => "ssh",
+            Self::Sshd => "sshd",
+            Self::Wg => "wg",
+            Self::WgQuick => "wg-quick",
+            Self::WireguardGo => "wireguard-go",
+            Self::Ip => "ip",
+            Self::Strace => "strace",
+            Self::Faketime => "faketime",
+            Self::Root => "root",
+        }
+    }
+
+    /// Where it is, if it is installed.
+    pub(crate) fn path(self) -> Option<PathBuf> {
+        if self == Self::Root {
+            let root = rustix_free_uid() == 0;
+            return root.then(|| PathBuf::from("/"));
+        }
+        let directories = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"];
+        directories.iter().map(|d| Path::new(d).join(self.name())).find(|p| p.is_file())
+    }
+
+    /// A command that runs it with an environment of its own.
+    pub(crate) fn command(self) -> Command {
+        let mut command = Command::new(self.path().unwrap_or_else(|| panic!("{} is not installed", self.name())));
+        command.env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("LC_ALL", "C.UTF-8");
+        command
+    }
+}
+
+/// The effective user id, without a dependency for it.
+fn rustix_free_uid() -> u32 {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").map_or(u32::MAX, |m| m.uid())
+}
