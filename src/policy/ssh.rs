@@ -453,7 +453,7 @@ mod tests {
             ("0.5 ", "-0.5 ", "renew_at"),
             ("[\"permit-pty\"]", "[\"permit-ptty\"]", "did you mean 'permit-pty'?"),
             ("[\"permit-pty\"]", "[\"no-touch-required\"]", "'no-touch-required' is not an extension"),
-            ("address = []", "address = [\"10.0.0.1/8\"]", "source_address: '10.0.0.1/8' is not a network"),
+            ("address = []", "address = [\"10.0.0.1/8\"]", "source_address: '10.0.0.1/8' has host bits"),
             (
                 "key = \"file\"",
                 "key = \"agent:SHA256:x\"",
