@@ -427,6 +427,9 @@ pub(super) enum SshSign {
         /// Shorter than the policy's lifetime
         #[arg(long, value_name = "SPAN", value_parser = span)]
         lifetime: Option<Span>,
+        /// Also if there is one that is good for a while yet
+        #[arg(long)]
+        again: bool,
         /// Write the certificate here [default: beside the key, as KEY-cert.pub]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,

@@ -76,7 +76,9 @@ pub(super) fn ssh(context: &Context, args: &Ssh) -> Result<Exit, CliError> {
             };
             sign(context, change, &reason(why, "host certificates"), &plan).map(|(exit, _)| exit)
         }
-        SshVerb::Sign { what: SshSign::User { member, key, principals, lifetime, out, change, reason: why } } => {
+        SshVerb::Sign {
+            what: SshSign::User { member, key, principals, lifetime, again, out, change, reason: why },
+        } => {
             let text = String::from_utf8(read_file(key, crate::limits::KEY_FILE_BYTES_MAX)?)
                 .map_err(|_| CliError::failed(format!("{} is not a public key", shown(key))))?;
             let public = SshPublicKey::parse_line(text.trim_end())
@@ -87,7 +89,7 @@ pub(super) fn ssh(context: &Context, args: &Ssh) -> Result<Exit, CliError> {
                 .collect::<Result<BTreeSet<_>, _>>()
                 .map_err(CliError::usage)?;
             let plan = |fleet: &mut crate::fleet::Fleet| {
-                Ok(ops::plan_user(member, &public, &only, *lifetime, fleet, &mut context.rng()?)?)
+                Ok(ops::plan_user(member, &public, &only, *lifetime, *again, fleet, &mut context.rng()?)?)
             };
             let (exit, signed) = sign(context, change, &reason(why, "user certificate"), &plan)?;
             if let Some((_, certificate)) = signed.iter().find(|(_, c)| c.subject_blob() == public.blob()) {
@@ -134,7 +136,16 @@ fn sign(
     let (placed, signed) = context.change(|fleet, home| {
         let plan = plan(fleet)?;
         let placed = context.place(fleet, home, plan.drafts(why), change)?;
-        Ok((placed, ops::issue_pending(home, fleet)?))
+        let mut signed = ops::issue_pending(home, fleet)?;
+        if let Some(serial) = plan.good
+            && !signed.iter().any(|(s, _)| *s == serial)
+        {
+            match ops::issued_certificate(serial, fleet)? {
+                Some(certificate) => signed.push((serial, certificate)),
+                None => context.say(&format!("serial {serial} is decided and waits for the authority to sign it")),
+            }
+        }
+        Ok((placed, signed))
     })?;
     let exit = placed_exit(&placed);
     if context.json {

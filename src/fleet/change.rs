@@ -132,14 +132,11 @@ impl Fleet {
         let mut placed = Vec::new();
         loop {
             let mut entries = Vec::new();
-            let mut gone = Vec::new();
+            let (mut gone, mut dead) = (Vec::new(), Vec::new());
             for proposal in self.proposals()? {
                 match self.standing(&proposal)? {
-                    Standing::Lacks(_) => {}
-                    Standing::Dead(Void::Stale { .. } | Void::Expired(_) | Void::Genesis) => {
-                        gone.push(proposal.signed.id)
-                    }
-                    Standing::Dead(_) => {}
+                    Standing::Dead(void) if is_final(&void) => dead.push(proposal.signed.id),
+                    Standing::Lacks(_) | Standing::Dead(_) => {}
                     Standing::Complete => {
                         let bytes = Entry { signed: proposal.signed.clone(), signatures: proposal.signatures.clone() }
                             .to_bytes()?;
@@ -153,9 +150,8 @@ impl Fleet {
             }
             let progressed = !entries.is_empty();
             self.commit(entries, sequencer)?;
-            for id in gone {
-                self.remove_proposal(&id)?;
-            }
+            gone.iter().try_for_each(|id| self.remove_proposal(id))?;
+            dead.iter().try_for_each(|id| self.drop_proposal(id))?;
             // What was complete but waited for one of these comes in the next round.
             if !progressed {
                 return Ok(placed);
@@ -285,7 +281,7 @@ impl Fleet {
     /// # Errors
     /// [`FleetError`].
     pub fn withdraw(&mut self, proposal: &Proposal) -> Result<(), FleetError> {
-        self.remove_proposal(&proposal.signed.id)
+        self.drop_proposal(&proposal.signed.id)
     }
 
     /// Signs a statement, by one signer after another until its quorum is met or nobody is left.
@@ -354,6 +350,20 @@ impl Fleet {
         }
         self.refresh_views()
     }
+}
+
+/// Whether a statement that is void for this reason will be void for ever: what it was made for has passed.
+fn is_final(void: &Void) -> bool {
+    matches!(
+        void,
+        Void::Stale { .. }
+            | Void::Expired(_)
+            | Void::Genesis
+            | Void::Policy { .. }
+            | Void::NameTaken(_)
+            | Void::KeyReused { .. }
+            | Void::Transition { .. }
+    )
 }
 
 /// The entries from `from` to `to`.

@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use super::{Fleet, FleetError};
 use crate::digest::Digest;
 use crate::disk::EntryKind;
-use crate::limits::ENTRY_BYTES_MAX;
+use crate::limits::{ENTRY_BYTES_MAX, FUTURE_SECONDS_MAX};
 use crate::log::note::SignatureLine;
-use crate::state::{Verdict, Void};
+use crate::state::{ReplayError, Verdict, Void};
 use crate::statement::{Entry, Signed};
-use crate::store::StoreError;
+use crate::store::{StoreError, object_path};
+use crate::time::Span;
 
 /// A statement with the signatures it has so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +117,17 @@ impl Fleet {
         Ok(())
     }
 
+    /// Removes a proposal that did not come into the log, with the attachments that only it refers to.
+    pub(super) fn drop_proposal(&self, id: &Digest) -> Result<(), FleetError> {
+        let own = self.proposal(id)?.map(|p| p.signed.statement.act.objects()).unwrap_or_default();
+        self.remove_proposal(id)?;
+        let referenced = self.referenced()?;
+        for (digest, _) in own.iter().filter(|(d, _)| !referenced.contains_key(d)) {
+            self.store.disk().remove(&object_path(digest))?;
+        }
+        Ok(())
+    }
+
     /// Removes a proposal: signatures first.
     pub(super) fn remove_proposal(&self, id: &Digest) -> Result<(), FleetError> {
         let disk = self.store.disk();
@@ -133,16 +145,25 @@ impl Fleet {
     /// # Errors
     /// [`FleetError`].
     pub fn standing(&mut self, proposal: &Proposal) -> Result<Standing, FleetError> {
-        let verdict = match proposal.entry().to_bytes() {
-            Ok(bytes) if !proposal.signatures.is_empty() => self.preview(&bytes)?,
+        let bytes = match proposal.entry().to_bytes() {
+            Ok(bytes) if !proposal.signatures.is_empty() => bytes,
             _ => return Ok(Standing::Lacks("its author's signature".to_owned())),
         };
-        Ok(standing_of(&verdict))
+        match self.preview(&bytes) {
+            // Whoever can write here can write nonsense; it must not keep others from working.
+            Err(FleetError::Replay(ReplayError::Object { source, .. })) => {
+                Ok(Standing::Lacks(format!("its attachments: {source}")))
+            }
+            Ok(verdict) if verdict.time > self.now.plus(Span(FUTURE_SECONDS_MAX)) => {
+                Ok(Standing::Lacks(format!("a clock that agrees: it is dated {}", verdict.time)))
+            }
+            Ok(verdict) => Ok(standing_of(&verdict)),
+            Err(e) => Err(e),
+        }
     }
 
     /// A fold's verdict without taking the entry; a founding that lacks signatures is a verdict like any other.
     pub(super) fn preview(&mut self, bytes: &[u8]) -> Result<Verdict, FleetError> {
-        use crate::state::ReplayError;
         match self.replay.preview(bytes) {
             Err(ReplayError::NoFleet(void)) => Ok(Verdict {
                 index: 0,

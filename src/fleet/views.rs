@@ -9,7 +9,7 @@ use crate::limits::{CERT_BYTES_MAX, COMMIT_ENTRIES_MAX, SEALED_BYTES_MAX};
 use crate::name::{Address, MemberName};
 use crate::state::Objects as _;
 use crate::statement::{Act, Entry, ObjectKind};
-use crate::store::{certificate_path, object_digest, object_path};
+use crate::store::{certificate_path, object_digest, object_path, pending};
 
 /// Left by a writer for as long as it writes.
 pub(super) const MARK: &str = ".writing";
@@ -114,13 +114,19 @@ impl Fleet {
         Ok(())
     }
 
-    /// Every object that an entry or a proposal refers to, and what it is.
+    /// Every object that an entry, a commit that is not yet published, or a proposal refers to, and what it is.
     pub(super) fn referenced(&self) -> Result<BTreeMap<Digest, ObjectKind>, FleetError> {
         let mut all = BTreeMap::new();
         let size = self.head.as_ref().map_or(0, |h| h.checkpoint.size);
         let mut reader = crate::store::LogReader::new(&self.store, size);
         while let Some((_, entries)) = reader.next_bundle()? {
             for entry in entries.iter().filter_map(|e| Entry::parse(e).ok()) {
+                all.extend(entry.signed.statement.act.objects());
+            }
+        }
+        // A commit that its writer could not publish any more has happened all the same.
+        if let Some(commit) = pending(&self.store, self.head.as_ref())? {
+            for entry in commit.entries.iter().filter_map(|e| Entry::parse(e).ok()) {
                 all.extend(entry.signed.statement.act.objects());
             }
         }

@@ -36,7 +36,7 @@ pub use revoke::{RevokePlan, plan_revoke};
 pub use ring::{Ring, export_ring};
 pub use rotate::{RotatePlan, Rotation, Selection, Skipped, plan_rotate};
 pub use seal::{SealPlan, plan_remove, plan_seal, seal};
-pub use ssh::{IssuePlan, issue_pending, plan_host, plan_user};
+pub use ssh::{IssuePlan, issue_pending, issued_certificate, plan_host, plan_user};
 pub use sync::{SyncPlan, destroy_private, plan_sync};
 
 /// Why something could not be done.

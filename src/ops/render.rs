@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::OpsError;
 use crate::fleet::Fleet;
-use crate::limits::KEY_FILE_BYTES_MAX;
 use crate::name::{Kind, MemberName, Slot};
 use crate::policy::ssh::Places;
 use crate::ssh::{
     CaLine, CertificateKind, ConfigPath, HostPattern, Krl, KrlScope, NodeFile, NodeInput, Serial, SshPublicKey, render,
 };
 use crate::state::{KeyState, Member, State};
-use crate::store::issued_path;
 use crate::wireguard::address::addresses;
 use crate::wireguard::render::{RenderOptions, Renderer};
 use crate::wireguard::{CheckedMesh, Lane, Mesh, Node, PastKeys, WgPublicKey};
@@ -149,13 +147,8 @@ fn host_certificate(pop: &MemberName, key: &SshPublicKey, fleet: &Fleet) -> Resu
             && !state.revoked_serials.contains(*serial)
     });
     for (serial, _) in good {
-        let bytes = fleet
-            .store()
-            .disk()
-            .read(&issued_path(*serial), KEY_FILE_BYTES_MAX)
-            .map_err(crate::fleet::FleetError::from)?;
-        if let Some(line) = bytes.and_then(|b| String::from_utf8(b).ok()) {
-            return Ok(line.trim_end().to_owned());
+        if let Some(certificate) = super::issued_certificate(*serial, fleet)? {
+            return Ok(certificate.to_line());
         }
     }
     Err(OpsError::Ssh(format!(

@@ -30,6 +30,8 @@ const BACKDATE: Span = Span(300);
 pub struct IssuePlan {
     /// One statement each.
     pub issues: Vec<Issue>,
+    /// For a person's key: the serial of a certificate that is good for a while yet, so that none is needed.
+    pub good: Option<u64>,
 }
 
 impl IssuePlan {
@@ -91,7 +93,7 @@ pub fn plan_host(
 }
 
 /// Plans a certificate for a person's key: the principals that the policy gives (`only` picks some), for at most the
-/// policy's lifetime.
+/// policy's lifetime. If there is one that is good for a while yet, none is planned unless `again`.
 ///
 /// # Errors
 /// [`OpsError`].
@@ -100,6 +102,7 @@ pub fn plan_user(
     key: &SshPublicKey,
     only: &BTreeSet<Principal>,
     lifetime: Option<Span>,
+    again: bool,
     fleet: &Fleet,
     rng: &mut impl CryptoRng,
 ) -> Result<IssuePlan, OpsError> {
@@ -111,20 +114,34 @@ pub fn plan_user(
             "policy/ssh.toml does not give {member} the principal '{stranger}'; it gives {known}"
         )));
     }
+    let ca = active_ca(state, Slot::SshUserCa)?;
+    let principals = if only.is_empty() { terms.principals } else { only.clone() };
+    let lifetime = lifetime.unwrap_or(terms.lifetime).min(terms.lifetime);
+    // Asked again while the approval is on its way, or just after: what there is will do.
+    let good = state.issued.iter().rev().find(|(serial, issued)| {
+        let f = issued.certificate.fields();
+        let same = f.kind == CertificateKind::User && f.subject == *key && f.ca == ca && f.principals == principals;
+        same && issued.member == *member
+            && !state.revoked_serials.contains(*serial)
+            && f.valid_before.since(now).0 > lifetime.0 / 2
+    });
+    if let (Some((serial, _)), false) = (good, again) {
+        return Ok(IssuePlan { issues: Vec::new(), good: Some(*serial) });
+    }
     let fields = CertificateFields {
         kind: CertificateKind::User,
-        ca: active_ca(state, Slot::SshUserCa)?,
+        ca,
         subject: key.clone(),
         key_id: key_id(&format!("user {member}"))?,
-        principals: if only.is_empty() { terms.principals } else { only.clone() },
+        principals,
         valid_after: now.minus(BACKDATE),
-        valid_before: now.plus(lifetime.unwrap_or(terms.lifetime).min(terms.lifetime)),
+        valid_before: now.plus(lifetime),
         critical_options: terms.critical_options,
         extensions: terms.extensions,
         nonce: Nonce::random(rng),
     };
     let certificate = CertificateBody::new(fields).map_err(|e| OpsError::Ssh(e.to_string()))?;
-    Ok(IssuePlan { issues: vec![Issue { certificate, member: member.clone() }] })
+    Ok(IssuePlan { issues: vec![Issue { certificate, member: member.clone() }], good: None })
 }
 
 /// When the newest certificate for a host key by the CA that is active now began, if it is still good.
@@ -186,6 +203,17 @@ pub fn issue_pending(home: &Home, fleet: &Fleet) -> Result<Vec<(u64, SshCertific
         signed.push((number, certificate));
     }
     Ok(signed)
+}
+
+/// The SSH certificate with this serial, if it is signed yet.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn issued_certificate(serial: u64, fleet: &Fleet) -> Result<Option<SshCertificate>, OpsError> {
+    let disk = fleet.store().disk();
+    let bytes = disk.read(&issued_path(serial), KEY_FILE_BYTES_MAX).map_err(crate::fleet::FleetError::from)?;
+    let Some(line) = bytes.and_then(|b| String::from_utf8(b).ok()) else { return Ok(None) };
+    SshCertificate::parse(line.trim_end()).map(Some).map_err(|e| OpsError::Ssh(e.to_string()))
 }
 
 /// The CA's private key for a certificate, if it is in this home.

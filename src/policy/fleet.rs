@@ -266,8 +266,12 @@ fn quorum_table(two: usize, majority: usize) -> Vec<(&'static str, Vec<Row>)> {
             ],
         ),
         (
-            "SSH certificates follow policy/ssh.toml, so the CA alone may issue them.",
-            vec![row(ActName::SshIssue, None, authority()), row(ActName::SshRevoke, None, operator(1))],
+            "SSH certificates follow policy/ssh.toml. A host gets its own from the authority alone; a person has to ask.",
+            vec![
+                row(ActName::SshIssue, Some(Case::Pop), authority()),
+                row(ActName::SshIssue, Some(Case::Operator), "self = 1, authority = 1".to_owned()),
+                row(ActName::SshRevoke, None, operator(1)),
+            ],
         ),
         ("The policy itself.", vec![row(ActName::PolicyUpdate, None, root())]),
     ]

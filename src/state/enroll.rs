@@ -8,7 +8,7 @@ use super::{KeyState, Member, PublicKey, SlotKey, SlotKeys, State, Void};
 use crate::digest::Digest;
 use crate::name::{ActName, Kind, MemberName, Slot};
 use crate::openpgp::{Certificate, StatementSignature, material};
-use crate::policy::Case;
+use crate::policy::{Case, Role};
 use crate::statement::{Enroll, Request, RequestedKey, RequestedMember, Retire, RetireReason, key_hash, principal};
 use crate::time::Time;
 use crate::wireguard::Lane;
@@ -52,7 +52,7 @@ impl<O: Objects> Replay<O> {
         let bad_certificate = |problem| Void::Certificate { member: name.clone(), problem };
         let cert_expires = self.state_ref()?.check_certificate(name, kind, &certificate, context.time)?;
         certificate.succeeds(&uncertified).map_err(bad_certificate)?;
-        let slots = slots(name, &requested, &certificate, context)?;
+        let slots = self.state_ref()?.with_history(name, slots(name, &requested, &certificate, context)?);
         let materials = self.state_ref()?.new_materials(name, &requested.keys, &certificate)?;
         if matches!(kind, Kind::Pop | Kind::Service) {
             let needed = self.state_ref()?.policy.policy.fleet.vouching_operators;
@@ -109,17 +109,15 @@ impl<O: Objects> Replay<O> {
         let parse = |bytes: &[u8]| Certificate::parse(bytes).map_err(|e| bad(format!("its certificate {e}")));
         let own = parse(&requested.cert)?;
         let owner = name.owner();
-        let (signing_key, certificate) = match request.member(&owner) {
-            Some(owner) => {
-                let key = owner.keys.iter().find(|k| k.slot == Slot::Sign && k.active).map(|k| k.key.clone());
-                (key, Arc::new(parse(&owner.cert)?))
-            }
-            None => {
-                let member =
-                    state.members.get(&owner).filter(|m| m.is_active()).ok_or_else(|| Void::NoMember(owner.clone()))?;
-                let (key, digest) = (member.active(Slot::Sign).map(|k| k.key.clone()), member.cert);
-                (key, self.certificate(&owner, &digest)?)
-            }
+        // A service's PoP is a member by now, also if it joins with the same statement; what a request says about its
+        // keys does not count.
+        let (signing_key, certificate) = if name.is_service() {
+            let member = state.active_member(&owner)?;
+            let (key, digest) = (member.active(Slot::Sign).map(|k| k.key.clone()), member.cert);
+            (key, self.certificate(&owner, &digest)?)
+        } else {
+            let key = requested.keys.iter().find(|k| k.slot == Slot::Sign && k.active).map(|k| k.key.clone());
+            (key, Arc::new(own.clone()))
         };
         let state = self.state_ref()?;
         let principal = principal(&state.fleet, &owner);
@@ -140,11 +138,7 @@ impl<O: Objects> Replay<O> {
         let state = self.state_ref()?;
         let member = state.members.get(name).filter(|m| m.is_active()).ok_or_else(|| Void::NoMember(name.clone()))?;
         let (kind, old) = (member.kind, member.cert);
-        if matches!(kind, Kind::Operator | Kind::Authority)
-            && state.members.values().filter(|m| m.kind == kind && m.is_active()).count() < 2
-        {
-            return Err(Void::Last(name.clone()).into());
-        }
+        state.check_departure(name, kind)?;
         self.quorum(ActName::Retire, Some(Case::of_kind(kind)), Some((name, false)), context)?;
         if let Some(digest) = change.cert {
             let (new, old) = (self.certificate(name, &digest)?, self.certificate(name, &old)?);
@@ -275,8 +269,48 @@ impl State {
             }
             (Kind::Operator | Kind::Authority | Kind::Pop, false) => {}
         }
-        if self.members.get(name).is_some_and(Member::is_active) {
-            return Err(Void::NameTaken(name.clone()));
+        match self.members.get(name) {
+            Some(there) if there.is_active() => Err(Void::NameTaken(name.clone())),
+            Some(there) if there.kind != kind => mismatch("the name was that of another kind of member"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts the keys that a name had in an earlier life in front of those it has now: a compromised key stays on record,
+    /// and on revocation lists, when its machine comes back with new ones.
+    fn with_history(&self, name: &MemberName, mut slots: BTreeMap<Slot, SlotKeys>) -> BTreeMap<Slot, SlotKeys> {
+        for (slot, old) in self.members.get(name).into_iter().flat_map(|m| &m.slots) {
+            let Some(keys) = slots.get_mut(slot) else { continue };
+            let ended = old.keys.iter().cloned().map(|mut key| {
+                if key.state != KeyState::Compromised {
+                    key.state = KeyState::Destroyed;
+                }
+                key
+            });
+            keys.keys = ended.chain(std::mem::take(&mut keys.keys)).collect();
+        }
+        slots
+    }
+
+    /// Refuses a departure after which nobody could change the policy, admit or vouch any more.
+    fn check_departure(&self, name: &MemberName, kind: Kind) -> Result<(), Void> {
+        if !matches!(kind, Kind::Operator | Kind::Authority) {
+            return Ok(());
+        }
+        let left = |kind| self.members.iter().filter(|(n, m)| *n != name && m.kind == kind && m.is_active()).count();
+        if left(kind) == 0 {
+            return Err(Void::Last(name.clone()));
+        }
+        let policy = &self.policy.policy.fleet;
+        let root = policy.root.iter().filter(|r| *r != name && self.active_member(r).is_ok()).count();
+        for rule in policy.quorums.rules() {
+            for (role, there) in
+                [(Role::Operator, left(Kind::Operator)), (Role::Authority, left(Kind::Authority)), (Role::Root, root)]
+            {
+                if rule.need.get(&role).is_some_and(|n| usize::try_from(*n).unwrap_or(usize::MAX) > there) {
+                    return Err(Void::Needed { member: name.clone(), act: rule.act, role: role.word(), there });
+                }
+            }
         }
         Ok(())
     }

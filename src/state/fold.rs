@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::{PolicyInForce, State, Void};
 use crate::digest::Digest;
+use crate::limits::FUTURE_SECONDS_MAX;
 use crate::log::note::SignatureLine;
 use crate::name::{ActName, Kind, MemberName, Slot};
 use crate::openpgp::{Certificate, CertificateError, Fingerprint, OpenpgpError, StatementSignature, Web, material};
 use crate::policy::{Case, Policy, Role, Signers};
 use crate::statement::{Act, Entry, Genesis, PolicyUpdate, Signed, key_hash, principal, principal_member};
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// Where attachments come from, by digest. Implementations check the digest.
 pub trait Objects {
@@ -231,7 +232,7 @@ impl<O: Objects> Replay<O> {
         if statement.policy != state.policy.version {
             return Err(Void::Policy { proposed: statement.policy, in_force: state.policy.version }.into());
         }
-        let counted = self.count(statement.at, body, &entry.signatures)?;
+        let counted = self.count(statement.at, statement.expires, body, &entry.signatures)?;
         let state = self.state.as_ref().ok_or(Void::Genesis)?;
         let time = state.time.max(counted.time);
         if statement.expires < time {
@@ -329,7 +330,7 @@ impl<O: Objects> Replay<O> {
             let admission = self.admission(founder, &context)?;
             self.admit(admission)?;
         }
-        let counted = self.count(statement.at, body, &entry.signatures)?;
+        let counted = self.count(statement.at, statement.expires, body, &entry.signatures)?;
         let of_kind = |kind| genesis.members.iter().filter(move |m| m.kind == kind).map(|m| &m.member);
         if let Some(absent) = of_kind(Kind::Operator).find(|m| !counted.members.contains(m)) {
             return Err(Void::Quorum { act: ActName::Genesis, missing: format!("the founder {absent}") }.into());
@@ -379,12 +380,16 @@ impl<O: Objects> Replay<O> {
 
     /// Verifies the signature lines. A line counts if it names an active member, was made by that member's active signing
     /// key, and verifies; members count once, and so does key material that two members would share.
-    fn count(&mut self, at: Time, body: &[u8], lines: &[SignatureLine]) -> Result<Counted, Stop> {
+    fn count(&mut self, at: Time, expires: Time, body: &[u8], lines: &[SignatureLine]) -> Result<Counted, Stop> {
         let mut counted = Counted { members: BTreeSet::new(), time: at };
         let mut materials = BTreeSet::new();
         for line in lines {
             let Some(state) = &self.state else { break };
             let Some((member, signature)) = state.claimed(line) else { continue };
+            // Made after the statement and before it expires: a signature cannot move the fleet's time beyond that.
+            if signature.created().plus(Span(FUTURE_SECONDS_MAX)) < at || signature.created() > expires {
+                continue;
+            }
             let digest = member.1.cert;
             let (name, expires) = (member.0.clone(), member.1.cert_expires);
             let certificate = self.certificate(&name, &digest)?;

@@ -171,6 +171,20 @@ pub enum Void {
         /// Why.
         problem: String,
     },
+    /// It would leave too few for a rule of the policy.
+    #[error(
+        "{member} is needed: after it only {there} of {role} would be left, and {act} takes more; change the policy first, or admit somebody"
+    )]
+    Needed {
+        /// Who would leave.
+        member: MemberName,
+        /// The act that nobody could do any more.
+        act: ActName,
+        /// The role that would be short.
+        role: &'static str,
+        /// How many would be left.
+        there: usize,
+    },
     /// It would leave nobody to act.
     #[error("{0} is the last of its kind")]
     Last(MemberName),

@@ -65,7 +65,10 @@ pub fn finish(
 }
 
 /// The commit beyond `head` that is not yet published, checked against the tree.
-pub(super) fn pending(store: &Store, head: Option<&Head>) -> Result<Option<Commit>, StoreError> {
+///
+/// # Errors
+/// [`StoreError`]; a commit that does not fit the log is damage.
+pub fn pending(store: &Store, head: Option<&Head>) -> Result<Option<Commit>, StoreError> {
     let mut edge = head.map(|h| h.edge.clone()).unwrap_or_default();
     let path = format!("log/{}", Commit::path(edge.size()));
     let Some(bytes) = store.disk().read(&path, COMMIT_BYTES_MAX)? else { return Ok(None) };

@@ -23,7 +23,7 @@ use crate::name::Address;
 use crate::openpgp::Fingerprint;
 use crate::state::{ObjectError, Objects};
 
-pub use append::{Appended, append, finish};
+pub use append::{Appended, append, finish, pending};
 pub use read::{Bundle, Head, LogReader, read_checkpoint};
 
 /// Why a keyring cannot be used.
