@@ -3,6 +3,71 @@
 //! Each module takes an opened [`Fleet`] and the [`Home`] of whoever acts, and either gives an answer or a plan that can
 //! be shown, compared and carried out; the terminal, the clock and the environment are the caller's. Entropy is an
 //! argument, OpenPGP's own aside.
+//!
+//! A fleet of one operator, from its founding to a rotation that is planned:
+//!
+//! ```
+//! use keys::disk::{Access, Disk, RealFiles};
+//! use keys::fleet::{Fleet, Known, Placed};
+//! use keys::home::Home;
+//! use keys::name::Kind;
+//! use keys::openpgp::Profile;
+//! use keys::ops::{self, Founder, Founding, Joining, Selection};
+//! use keys::statement::Facts;
+//! use keys::store::Store;
+//! use keys::time::Time;
+//! use rand::SeedableRng as _;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let place = tempfile::tempdir()?;
+//! # let directory = place.path();
+//! // Time and entropy are the caller's. A real caller seeds from the system: `StdRng::try_from_rng(&mut SysRng)`.
+//! let now = Time::parse("2026-11-21T07:00:00Z").ok_or("no time")?;
+//! let mut rng = rand::rngs::StdRng::from_seed(*b"a public seed, for examples only");
+//! let keyring = Disk::new(RealFiles::create(&directory.join("keyring"), Access::Public)?);
+//! let policy = Disk::new(RealFiles::create(&directory.join("policy"), Access::Public)?);
+//! let alice = Home::create(&directory.join("alice"))?;
+//! let founding = Founding {
+//!     fleet: "cdn.example".parse()?,
+//!     profile: Profile::Compat,
+//!     founders: vec![Founder::Here { name: "alice".parse()?, user_id: "Alice <alice@ops.example>".into() }],
+//!     authority: "casc1".parse()?,
+//!     reason: "the fleet is founded".into(),
+//! };
+//! ops::found(&founding, &alice, &keyring, &policy, now, &mut rng)?;
+//!
+//! // A machine makes its keys and asks; the operator's home, which holds the authority too, admits it.
+//! let store = Store::new(keyring);
+//! let open = || Fleet::open(store.clone(), &Known::default(), now, &mut |_, _| {});
+//! let fra1 = Home::create(&directory.join("fra1"))?;
+//! let joining = Joining {
+//!     member: "fra1".parse()?,
+//!     kind: Kind::Pop,
+//!     services: vec!["nginx".parse()?],
+//!     facts: Facts::default(),
+//!     user_id: None,
+//! };
+//! let request = ops::ask(&joining, &fra1, &mut open()?, &mut rng)?;
+//! let mut fleet = open()?;
+//! let admission = ops::admit(&request, "a new site", &alice, &mut fleet)?;
+//! let placed = ops::carry_out(&alice, &mut fleet, vec![admission], None)?;
+//! assert!(matches!(placed[..], [Placed::Logged { .. }]));
+//!
+//! // Seal as the operator, open as the service.
+//! let address = "nginx@fra1/tls.key".parse()?;
+//! let plan = ops::plan_seal(&address, &mut fleet)?;
+//! let sealed = ops::seal(&plan, b"the value", "first", None, &alice, &mut fleet)?;
+//! ops::carry_out(&alice, &mut fleet, vec![sealed], None)?;
+//! let opened = ops::open(&address, None, &fra1, &mut open()?)?;
+//! assert_eq!(opened.value.as_slice(), b"the value");
+//!
+//! // Plan a rotation: a value that can be shown, and is what is carried out.
+//! let selection = Selection { members: Some("nginx@*".parse()?), slot: None, due: false };
+//! let plan = ops::plan_rotate(&selection, fleet.state(), fleet.now())?;
+//! assert_eq!(plan.rotations.len(), 1);
+//! assert!(!plan.rotations[0].scheduled, "its cryptoperiod is not over");
+//! # Ok(()) }
+//! ```
 
 mod act;
 mod admit;

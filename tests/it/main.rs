@@ -6,12 +6,22 @@
 
 mod gpg_agent;
 mod lifecycle;
+mod replay;
 mod ssh_keygen;
 mod support;
+mod tidy;
 mod wg_tools;
 
 fn main() -> std::process::ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
-    let tests = [gpg_agent::tests(), lifecycle::tests(), ssh_keygen::tests(), wg_tools::tests()].concat();
+    let tests = [
+        gpg_agent::tests(),
+        lifecycle::tests(),
+        replay::tests(),
+        tidy::tests(),
+        ssh_keygen::tests(),
+        wg_tools::tests(),
+    ]
+    .concat();
     support::run(&arguments, tests)
 }

@@ -2,6 +2,7 @@
 
 mod fleet;
 mod sandbox;
+pub(crate) mod stage;
 mod tools;
 
 pub(crate) use fleet::TestFleet;
