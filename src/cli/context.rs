@@ -293,12 +293,15 @@ pub(super) struct Shown {
     pub empty: bool,
 }
 
+/// Turns a plan into what is to be signed.
+type Drafts<'a, P> = &'a dyn Fn(&P, &mut Fleet, &Home) -> Result<Vec<Draft>, CliError>;
+
 /// A change that is shown before it is made: how to plan it, to show the plan, and to carry it out.
 pub(super) struct Planned<'a, P> {
     pub question: &'a str,
     pub plan: &'a dyn Fn(&mut Fleet, &Home) -> Result<P, CliError>,
     pub show: &'a dyn Fn(&P, &Fleet) -> Shown,
-    pub drafts: &'a dyn Fn(&P, &mut Fleet, &Home) -> Result<Vec<Draft>, CliError>,
+    pub drafts: Drafts<'a, P>,
     /// What is done once all of it is logged.
     pub after: &'a dyn Fn(&mut Fleet, &Home) -> Result<(), CliError>,
 }

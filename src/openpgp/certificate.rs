@@ -150,11 +150,6 @@ impl Certificate {
         self.cert.fingerprint()
     }
 
-    /// Where it lies in a certificate directory, relative to it: `ab/cdef…`, lower case.
-    pub fn directory_path(&self) -> String {
-        directory_path(&self.fingerprint())
-    }
-
     /// The public key with this fingerprint, primary or subkey.
     pub fn key(
         &self,
@@ -312,7 +307,7 @@ fn revocations(cert: &Cert) -> impl Iterator<Item = &pgp::packet::Signature> {
 }
 
 /// `ab/cdef…` of a fingerprint, as openpgp-cert-d lays certificates out.
-pub(crate) fn directory_path(fingerprint: &Fingerprint) -> String {
+pub fn directory_path(fingerprint: &Fingerprint) -> String {
     let hex = fingerprint.to_hex().to_ascii_lowercase();
     let (two, rest) = hex.split_at_checked(2).unwrap_or((&hex, ""));
     format!("{two}/{rest}")

@@ -19,8 +19,7 @@ mod tests;
 mod web;
 
 pub use bind::{Use, rebind, subkey_states};
-pub(crate) use certificate::directory_path;
-pub use certificate::{Certificate, CertificateError, material};
+pub use certificate::{Certificate, CertificateError, directory_path, material};
 pub use certify::{Grant, certify, merge_revocation, withdraw};
 pub use make::{Made, add_subkey, generate};
 pub use message::{Envelope, Opened, SealError, open, open_raw, reseal, seal};
