@@ -34,12 +34,8 @@ pub(super) fn init(context: &Context, args: &Init) -> Result<Exit, CliError> {
         return Err(CliError::failed(format!("{place} holds a fleet already, or a part of one"))
             .hint("found the new one in an empty directory: --fleet DIR"));
     }
-    let home = context.create_home()?;
+    let (home, _lock) = context.create_home()?;
     let _lock = context.lock(&keyring)?;
-    if home.pin()?.is_some() {
-        return Err(CliError::failed(format!("the home {} belongs to a fleet already", shown(context.home_path())))
-            .hint("give another one with --home"));
-    }
     let founding = Founding {
         fleet: args.domain.clone(),
         profile: profile(&args.profile),
@@ -150,12 +146,12 @@ fn run_helper(name: &str, args: &[&str]) -> Result<Vec<u8>, CliError> {
 /// `keys enroll`.
 pub(super) fn enroll(context: &Context, args: &Enroll) -> Result<Exit, CliError> {
     if let (Some(domain), Some(operator)) = (&args.founding, &args.operator) {
-        let home = context.create_home()?;
+        let (home, _lock) = context.create_home()?;
         let request =
             ops::ask_to_found(&args.member, &user_id(operator)?, domain, profile(&args.profile), &home, context.now())?;
         return deliver(context, args, &request, None);
     }
-    let home = context.create_home()?;
+    let (home, _lock) = context.create_home()?;
     let kind = match (&args.operator, args.authority) {
         (Some(_), _) => Kind::Operator,
         (None, true) => Kind::Authority,
