@@ -1,11 +1,13 @@
 //! What every test stands on: a sandbox of its own, the program run in it, other people's programs by absolute path.
 
 mod fleet;
+mod gpg;
 mod sandbox;
 pub(crate) mod stage;
 mod tools;
 
 pub(crate) use fleet::TestFleet;
+pub(crate) use gpg::GpgHome;
 pub(crate) use sandbox::{Ran, Sandbox};
 pub(crate) use tools::Tool;
 
