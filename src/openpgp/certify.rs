@@ -70,7 +70,8 @@ pub fn certify(
     sign_user_id(subject, builder, certifier, now)
 }
 
-/// Takes a certification back (RFC 9580, section 5.2.1.12): from `now` on `certifier` does not vouch for `subject`.
+/// Takes a certification back (RFC 9580, section 5.2.1.12): from `now` on `certifier` does not vouch for `subject`, or from
+/// one second after its newest certification: of two signatures of the same second neither is the later one.
 ///
 /// # Errors
 /// [`OpenpgpError`].
@@ -82,7 +83,8 @@ pub fn withdraw(
     let builder = SignatureBuilder::new(SignatureType::CertificationRevocation)
         .set_reason_for_revocation(ReasonForRevocation::UIDRetired, b"withdrawn")
         .doing("describe a withdrawal")?;
-    sign_user_id(subject, builder, certifier, now)
+    let last = subject.certified_since(&certifier.public().fingerprint());
+    sign_user_id(subject, builder, certifier, last.map_or(now, |last| now.max(last.plus(Span(1)))))
 }
 
 fn sign_user_id(

@@ -217,8 +217,11 @@ fn out_of_scope_withdrawn_and_expired_links_do_not_count() {
     );
 
     let later = NOW.plus(Span(5));
-    let withdrawn = withdraw(&pop_certificate, &mut primary(&casc), later).unwrap();
-    assert_eq!(verdict(&[&alice.1, &casc_certificate, &withdrawn], &pop_id, &withdrawn, later), 0, "withdrawn");
+    for at in [NOW, later] {
+        let withdrawn = withdraw(&pop_certificate, &mut primary(&casc), at).unwrap();
+        assert_eq!(withdrawn.certified_since(&casc.cert.fingerprint()), None, "also within the second");
+        assert_eq!(verdict(&[&alice.1, &casc_certificate, &withdrawn], &pop_id, &withdrawn, later), 0, "withdrawn");
+    }
     let revoked = merge_revocation(&casc_certificate, &casc.revocation).unwrap();
     assert_eq!(
         verdict(&[&alice.1, &revoked, &pop_certificate], &pop_id, &pop_certificate, NOW),
