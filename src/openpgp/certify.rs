@@ -35,12 +35,13 @@ pub enum Grant {
 }
 
 impl Grant {
-    /// Depth, amount and the scope's regular expression over user ids.
+    /// Depth, amount and the scope's regular expression over user ids: in the one form that gpg takes for an expression
+    /// (`<[^>]+[@.]DOMAIN>$`, as it writes it itself). Any other it escapes, and then no user id matches.
     fn trust(&self) -> Option<(u8, u8, String)> {
         let quoted = |domain: &FleetName| domain.as_str().replace('.', "\\.");
         match self {
             Self::Authority { fleet, amount } => Some((2, *amount, format!("<[^>]+[@.]{}>$", quoted(fleet)))),
-            Self::Pop { fleet, pop } => Some((1, 120, format!("<[^>]+@{pop}\\.{}>$", quoted(fleet)))),
+            Self::Pop { fleet, pop } => Some((1, 120, format!("<[^>]+[@.]{pop}\\.{}>$", quoted(fleet)))),
             Self::Service => None,
         }
     }

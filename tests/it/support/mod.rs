@@ -6,7 +6,7 @@ mod sandbox;
 pub(crate) mod stage;
 mod tools;
 
-pub(crate) use fleet::TestFleet;
+pub(crate) use fleet::{TestFleet, fingerprints, user_id};
 pub(crate) use gpg::GpgHome;
 pub(crate) use sandbox::{Ran, Sandbox};
 pub(crate) use tools::Tool;
