@@ -190,6 +190,7 @@ pub(super) fn enroll(context: &Context, args: &Enroll) -> Result<Exit, CliError>
         context.say("compare the id with the one that the operators have; --pin ID does it for you");
     }
     let request = ops::ask(&joining, &home, &mut fleet, &mut context.rng()?)?;
+    context.remember(Some(&home), &fleet);
     deliver(context, args, &request, Some(&home))
 }
 
