@@ -102,7 +102,8 @@ pub fn node_files(
         .ok_or_else(|| ssh(format!("{pop} has no active host key")))?;
     let places = Places { pop: pop.host_label(), domain: &state.fleet, member: pop };
     let cas = |slot| {
-        state.authority_keys(slot).iter().filter_map(|(_, k)| k.key.parse::<CaLine>().ok()).collect::<BTreeSet<_>>()
+        let trusted = state.trusted_cas(slot, fleet.now());
+        trusted.into_iter().filter_map(|key| key.parse::<CaLine>().ok()).collect::<BTreeSet<_>>()
     };
     let input = NodeInput {
         user_cas: cas(Slot::SshUserCa),

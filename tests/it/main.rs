@@ -10,6 +10,7 @@ mod gpg_agent;
 mod lifecycle;
 mod replay;
 mod ssh_keygen;
+mod sshd;
 mod support;
 mod tidy;
 mod wg_tools;
@@ -24,6 +25,7 @@ fn main() -> std::process::ExitCode {
         replay::tests(),
         tidy::tests(),
         ssh_keygen::tests(),
+        sshd::tests(),
         wg_tools::tests(),
     ]
     .concat();
