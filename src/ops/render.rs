@@ -82,13 +82,14 @@ pub fn wireguard_files(
     Ok(files)
 }
 
-/// The SSH files of one PoP, in the order in which they have to be written.
+/// The SSH files of one PoP, in the order in which they have to be written. The host's private key is taken to lie beside
+/// them, unless `host_key_path` says otherwise.
 ///
 /// # Errors
 /// [`OpsError`].
 pub fn node_files(
     pop: &MemberName,
-    host_key_path: &ConfigPath,
+    host_key_path: Option<&ConfigPath>,
     directory: &ConfigPath,
     fleet: &Fleet,
 ) -> Result<Vec<NodeFile>, OpsError> {
@@ -112,7 +113,12 @@ pub fn node_files(
         revoked_users: krl(state, CertificateKind::User)?,
         revoked_hosts: krl(state, CertificateKind::Host)?,
         host_patterns: host_patterns(state)?,
-        host_key_path: host_key_path.clone(),
+        host_key_path: match host_key_path {
+            Some(path) => path.clone(),
+            None => format!("{directory}/{}", NodeInput::host_key_file(&host_key))
+                .parse()
+                .map_err(|e: crate::ssh::WordError| ssh(e.to_string()))?,
+        },
         host_certificate: host_certificate(pop, &host_key, fleet)?,
         host_key,
         directory: directory.clone(),

@@ -15,6 +15,7 @@ tests!["sshd":
     what_the_fleet_did_not_give_is_refused needs [Sshd, Ssh, SshKeygen],
     a_host_that_the_fleet_did_not_name_is_mistrusted needs [Sshd, Ssh, SshKeygen],
     a_revoked_host_is_mistrusted_once_the_client_has_the_list needs [Sshd, Ssh, SshKeygen],
+    a_rotation_of_the_host_key_refuses_nobody needs [Sshd, Ssh, SshKeygen],
     a_rotation_of_the_user_ca_refuses_nobody needs [Sshd, Ssh, SshKeygen],
     a_replaced_ca_is_trusted_as_long_as_what_it_signed needs [SshKeygen],
     a_rotation_of_the_host_ca_refuses_nobody needs [Sshd, Ssh, SshKeygen],
@@ -63,10 +64,17 @@ impl<'a> Site<'a> {
             let shown = Ran::of(Tool::SshKeygen.command().arg("-lf").arg(file)).ok();
             shown.split(' ').find(|word| word.starts_with("SHA256:")).unwrap().to_owned()
         };
-        let wanted = fingerprint(&self.path("probe/host-cert.pub"));
+        let wanted = fingerprint(&self.path("probe").join(self.named("probe", "HostCertificate")));
         let directory = self.path(node).join("members").join(node).join("ssh-host");
         let mut files = std::fs::read_dir(directory).unwrap().map(|f| f.unwrap().path());
         files.find(|file| fingerprint(file) == wanted).expect("it is in the home that made it")
+    }
+
+    /// The name of the file that a rendered drop-in gives for a word.
+    fn named(&self, directory: &str, word: &str) -> String {
+        let drop_in = std::fs::read_to_string(self.path(directory).join("sshd_config.d/10-keys.conf")).unwrap();
+        let path = drop_in.lines().find_map(|line| line.strip_prefix(word)).unwrap();
+        Path::new(path.trim()).file_name().unwrap().to_str().unwrap().to_owned()
     }
 
     /// Makes a person's key.
@@ -260,7 +268,8 @@ fn a_host_that_the_fleet_did_not_name_is_mistrusted(sandbox: &Sandbox) {
     let mut sign = Tool::SshKeygen.command();
     sign.args(["-q", "-h", "-I", "fra1", "-n", "fra1.cdn.example", "-V", "+1h", "-s"]).arg(&ca).arg(&public);
     Ran::of(&mut sign).ok();
-    std::fs::copy(site.path("host-cert.pub"), site.path("fra1/ssh/host-cert.pub")).unwrap();
+    let certificate = site.path("fra1/ssh").join(site.named("fra1/ssh", "#HostCertificate"));
+    std::fs::copy(site.path("host-cert.pub"), certificate).unwrap();
     std::fs::write(&drop_in, text).unwrap();
     site.mistrusts(&Sshd::start(&site, "fra1"), &key);
 }
@@ -275,6 +284,25 @@ fn a_revoked_host_is_mistrusted_once_the_client_has_the_list(sandbox: &Sandbox) 
     site.fleet.keys("alice", &["revoke", "ams1", "--reason", "compromised", "--yes"]).ok();
     site.render("fra1");
     site.mistrusts(&stolen, &key);
+    site.lets_in(&Sshd::start(&site, "fra1"), &key);
+}
+
+fn a_rotation_of_the_host_key_refuses_nobody(sandbox: &Sandbox) {
+    let site = Site::new(sandbox);
+    site.render("fra1");
+    let key = site.certified("id", "alice", &[]);
+    let before = Sshd::start(&site, "fra1");
+    site.lets_in(&before, &key);
+    let old = site.host_key("fra1");
+    site.fleet.keys("alice", &["rotate", "fra1", "--slot", "ssh-host", "--yes"]).ok();
+    // The standby has its certificate since before: no authority is needed for the change.
+    site.render("fra1");
+    site.lets_in(&before, &key);
+    drop(before);
+    assert_ne!(site.host_key("fra1"), old);
+    site.lets_in(&Sshd::start(&site, "fra1"), &key);
+    site.fleet.settle(&["fra1"]);
+    site.render("fra1");
     site.lets_in(&Sshd::start(&site, "fra1"), &key);
 }
 
