@@ -23,9 +23,9 @@ fn main() -> std::process::ExitCode {
         gpg_agent::tests(),
         lifecycle::tests(),
         replay::tests(),
-        tidy::tests(),
         ssh_keygen::tests(),
         sshd::tests(),
+        tidy::tests(),
         wg_tools::tests(),
     ]
     .concat();

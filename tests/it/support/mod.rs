@@ -2,12 +2,14 @@
 
 mod fleet;
 mod gpg;
+mod private;
 mod sandbox;
 pub(crate) mod stage;
 mod tools;
 
 pub(crate) use fleet::{TestFleet, fingerprints, user_id};
 pub(crate) use gpg::GpgHome;
+pub(crate) use private::{Needles, files_below, private_numbers};
 pub(crate) use sandbox::{Ran, Sandbox};
 pub(crate) use tools::Tool;
 
