@@ -9,6 +9,7 @@ mod gpg;
 mod gpg_agent;
 mod lifecycle;
 mod replay;
+mod sq;
 mod ssh_keygen;
 mod sshd;
 mod support;
@@ -23,6 +24,7 @@ fn main() -> std::process::ExitCode {
         gpg_agent::tests(),
         lifecycle::tests(),
         replay::tests(),
+        sq::tests(),
         ssh_keygen::tests(),
         sshd::tests(),
         tidy::tests(),
