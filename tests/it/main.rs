@@ -9,6 +9,7 @@ mod gpg;
 mod gpg_agent;
 mod lifecycle;
 mod replay;
+mod secrecy;
 mod sq;
 mod ssh_keygen;
 mod sshd;
@@ -24,6 +25,7 @@ fn main() -> std::process::ExitCode {
         gpg_agent::tests(),
         lifecycle::tests(),
         replay::tests(),
+        secrecy::tests(),
         sq::tests(),
         ssh_keygen::tests(),
         sshd::tests(),
