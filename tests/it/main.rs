@@ -16,6 +16,7 @@ mod sshd;
 mod support;
 mod tidy;
 mod wg_tools;
+mod wireguard;
 
 fn main() -> std::process::ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
         sshd::tests(),
         tidy::tests(),
         wg_tools::tests(),
+        wireguard::tests(),
     ]
     .concat();
     support::run(&arguments, tests)
