@@ -172,7 +172,7 @@ impl Context {
     }
 
     /// Remembers the head that was just accepted. That this fails is no reason to refuse an answer.
-    fn remember(&self, home: Option<&Home>, fleet: &Fleet) {
+    pub(super) fn remember(&self, home: Option<&Home>, fleet: &Fleet) {
         if let (Some(home), Some(head)) = (home, fleet.head())
             && home.pin().is_ok_and(|p| p.is_some_and(|p| p.id == fleet.pin().id))
         {

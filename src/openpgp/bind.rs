@@ -55,8 +55,9 @@ impl Use {
     }
 }
 
-/// Binds subkeys anew, each for its use, and drops the bindings that this supersedes. `cert` holds the primary key's
-/// secret, and that of every subkey that becomes a signing key. Subkeys not named in `wanted` keep what they have.
+/// Binds subkeys anew, each for its use, and drops the bindings that this supersedes, but not those for signing. `cert`
+/// holds the primary key's secret, and that of every subkey that becomes a signing key. Subkeys not named in `wanted` keep
+/// what they have.
 ///
 /// The new bindings are dated `now`, or one second after the newest binding there is: of two bindings made in the same
 /// second neither wins.
@@ -192,7 +193,8 @@ fn back_signature(cert: &Cert, key: &Key<PublicParts, SubordinateRole>, at: Time
 }
 
 /// Puts `fresh` bindings into `cert` in place of the older bindings of the same subkeys, so that a certificate does not
-/// grow with every rotation. Revocations stay.
+/// grow with every rotation. Revocations stay, and so do older bindings for signing, of which a subkey has one: sq accepts
+/// a signature only if the subkey was bound for signing when it was made.
 fn without_superseded(cert: Cert, fresh: Vec<(Fingerprint, Signature)>) -> Result<Cert, OpenpgpError> {
     let mut out: Vec<Packet> = Vec::new();
     let mut rebound: Option<Signature> = None;
@@ -204,7 +206,13 @@ fn without_superseded(cert: Cert, fresh: Vec<(Fingerprint, Signature)>) -> Resul
                 rebound = None;
                 None
             }
-            Packet::Signature(s) if rebound.is_some() && s.typ() == SignatureType::SubkeyBinding => continue,
+            Packet::Signature(s)
+                if rebound.is_some()
+                    && s.typ() == SignatureType::SubkeyBinding
+                    && !s.key_flags().is_some_and(|f| f.for_signing()) =>
+            {
+                continue;
+            }
             _ => None,
         };
         out.push(packet);

@@ -96,7 +96,7 @@ pub use found::{Founded, Founder, Founding, found};
 pub use join::{Joining, ask, ask_to_found};
 pub use open::{Opened, open};
 pub use render::{mesh, node_files, wireguard_files};
-pub use reseal::{ResealPlan, plan_reseal};
+pub use reseal::{ResealPlan, Stuck, plan_reseal};
 pub use revoke::{RevokePlan, plan_revoke};
 pub use ring::{Ring, export_ring};
 pub use rotate::{RotatePlan, Rotation, Selection, Skipped, plan_rotate};

@@ -12,7 +12,7 @@ use super::OpsError;
 use super::act::signing_key;
 use super::admit::certifiers;
 use super::join::OPERATOR_VALIDITY;
-use super::reseal::plan_reseal;
+use super::reseal::{Stuck, plan_reseal};
 use crate::enrolment::private_key;
 use crate::fleet::{Draft, Fleet, Standing};
 use crate::home::Home;
@@ -21,7 +21,7 @@ use crate::log::note::SignerKey;
 use crate::name::{Address, Kind, MemberName, Slot};
 use crate::openpgp::{self, Certificate, Fingerprint, Grant, Use, certify};
 use crate::ssh::SshPrivateKey;
-use crate::state::{KeyState, SlotKeys};
+use crate::state::{Drift, KeyState, SlotKeys};
 use crate::statement::{Act, Certify, Destroy, Publish, PublishedKey, principal};
 use crate::wireguard::{Lane, WgPrivateKey};
 
@@ -35,6 +35,8 @@ pub struct SyncPlan {
     pub drafts: Vec<Draft>,
     /// What was done, for people.
     pub done: Vec<String>,
+    /// Secrets that it would reseal, and cannot.
+    pub stuck: Vec<Stuck>,
     /// Members and secrets with a statement on the way.
     busy: Busy,
 }
@@ -105,9 +107,12 @@ pub fn plan_sync(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Re
 /// not change by it.
 fn reseal_own(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<(), OpsError> {
     let mut reseal = plan_reseal(None, home, fleet)?;
-    reseal.drifted.retain(|d| d.missing.is_empty() && !plan.busy.addresses.contains(&d.address));
+    let ours = |d: &Drift| d.missing.is_empty() && !plan.busy.addresses.contains(&d.address);
     // Members whose keys are about to change would make it drift again at once.
-    reseal.drifted.retain(|d| d.outdated.iter().all(|m| !plan.busy.members.contains(m)));
+    let at_rest = |d: &Drift| d.outdated.iter().all(|m| !plan.busy.members.contains(m));
+    reseal.drifted.retain(|d| ours(d) && at_rest(d));
+    reseal.stuck.retain(|s| ours(&s.drift) && at_rest(&s.drift));
+    plan.stuck.append(&mut reseal.stuck);
     for drift in &reseal.drifted {
         plan.done.push(format!("{}: resealed to the keys of today", drift.address));
     }
