@@ -7,7 +7,7 @@ use super::context::{Context, Planned, Shown, placed_json, placed_text, reason};
 use super::describe::{case_text, names_json, short_key};
 use super::exit::{CliError, Exit};
 use super::output::{Table, complain};
-use crate::fleet::{Fleet, Placed};
+use crate::fleet::{Fleet, FleetError, Placed};
 use crate::home::Home;
 use crate::name::MemberName;
 use crate::ops::{self, ResealPlan, RevokePlan, RotatePlan, Selection, Stuck};
@@ -148,7 +148,11 @@ pub(super) fn catch_up(
         }
         done.extend(plan.done);
         // Each draft is its owner's own affair: a home with several members signs each as whoever may.
-        placed.extend(place_each(fleet, home, plan.drafts, change)?);
+        let before = placed.len();
+        placed.extend(place_each(fleet, home, plan.drafts, change, &mut troubles)?);
+        if placed.len() == before {
+            break;
+        }
     }
     ops::destroy_private(home, fleet)?;
     let issued = ops::issue_pending(home, fleet)?.len();
@@ -173,6 +177,7 @@ fn place_each(
     home: &Home,
     drafts: Vec<crate::fleet::Draft>,
     change: &super::args::Change,
+    troubles: &mut Vec<String>,
 ) -> Result<Vec<Placed>, CliError> {
     let mut placed = Vec::new();
     for draft in drafts {
@@ -180,7 +185,11 @@ fn place_each(
         let owners = owners(&draft.act);
         signers.sort_by_key(|s| (draft.author.as_ref() != Some(&s.member), !owners.contains(&s.member)));
         let sequencer = ops::sequencer(home, fleet)?;
-        placed.extend(fleet.change(vec![draft], &mut signers, sequencer.as_ref())?);
+        // One that is refused keeps the others from nothing.
+        match fleet.change(vec![draft], &mut signers, sequencer.as_ref()) {
+            Err(e @ FleetError::Refused(_)) => troubles.push(e.to_string()),
+            other => placed.extend(other?),
+        }
     }
     Ok(placed)
 }

@@ -148,8 +148,6 @@ impl Fleet {
                 match self.standing(&proposal)? {
                     Standing::Dead(void) if is_final(&void) => dead.push(proposal.signed.id),
                     Standing::Lacks(_) | Standing::Dead(_) => {}
-                    // Whoever can write here could hand in a statement about a file that there is not.
-                    Standing::Complete if !self.sealed_files_there(&proposal.signed.statement.act)? => {}
                     Standing::Complete => {
                         let bytes = Entry { signed: proposal.signed.clone(), signatures: proposal.signatures.clone() }
                             .to_bytes()?;

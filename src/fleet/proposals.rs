@@ -193,7 +193,13 @@ impl Fleet {
             Ok(verdict) if verdict.time > self.now.plus(Span(FUTURE_SECONDS_MAX)) => {
                 Ok(Standing::Lacks(format!("a clock that agrees: it is dated {}", verdict.time)))
             }
-            Ok(verdict) => Ok(standing_of(&verdict)),
+            Ok(verdict) => match standing_of(&verdict) {
+                // Whoever can write here could hand in a statement about a file that there is not.
+                Standing::Complete if !self.sealed_files_there(&proposal.signed.statement.act)? => {
+                    Ok(Standing::Lacks("its sealed file, which is not here or is another".to_owned()))
+                }
+                other => Ok(other),
+            },
             Err(e) => Err(e),
         }
     }

@@ -85,17 +85,34 @@ pub fn found(
     now: Time,
     rng: &mut impl CryptoRng,
 ) -> Result<Founded, OpsError> {
-    for (disk, path) in [(keyring, ""), (policy_disk, "")] {
-        if !disk.list(path).map_err(crate::fleet::FleetError::from)?.is_empty() {
-            return Err(OpsError::InTheWay(disk.root()));
-        }
-    }
     super::join::refuse_pinned(home)?;
     let here = founding.founders.iter().filter_map(|f| match f {
         Founder::Here { name, .. } | Founder::Agent { name, .. } => Some(name),
         Founder::Elsewhere(_) => None,
     });
-    here.chain([&founding.authority]).try_for_each(|name| super::join::refuse_present(home, name))?;
+    let here: Vec<&MemberName> = here.chain([&founding.authority]).collect();
+    here.iter().try_for_each(|name| super::join::refuse_present(home, name))?;
+    let founded = begin(founding, home, keyring, policy_disk, now, rng);
+    if founded.is_err() && keyring.list("").is_ok_and(|l| l.is_empty()) {
+        // Nobody has seen these keys; left here they would be in the way of the next attempt.
+        here.iter().try_for_each(|name| home.forget(name))?;
+    }
+    founded
+}
+
+fn begin(
+    founding: &Founding,
+    home: &Home,
+    keyring: &Disk,
+    policy_disk: &Disk,
+    now: Time,
+    rng: &mut impl CryptoRng,
+) -> Result<Founded, OpsError> {
+    for (disk, path) in [(keyring, ""), (policy_disk, "")] {
+        if !disk.list(path).map_err(crate::fleet::FleetError::from)?.is_empty() {
+            return Err(OpsError::InTheWay(disk.root()));
+        }
+    }
     let log = format!("{}/keys/1", founding.fleet);
     let setting = Setting { fleet: &founding.fleet, log: &log, profile: founding.profile, now };
     let mut operators = Vec::new();

@@ -12,6 +12,7 @@ use crate::fleet::Fleet;
 use crate::home::{Home, HomeError};
 use crate::name::{FleetName, Kind, Label, MemberName, Slot};
 use crate::openpgp::{self, Certificate, Fingerprint, Grant, Profile, certify, seal};
+use crate::state::Void;
 use crate::statement::{Facts, Request, RequestedKey, RequestedMember};
 use crate::time::{Span, Time};
 
@@ -53,10 +54,10 @@ pub fn ask(joining: &Joining, home: &Home, fleet: &mut Fleet, rng: &mut impl Cry
     let services: Vec<MemberName> =
         joining.services.iter().map(|s| MemberName::service(s.clone(), owner.host_label().clone())).collect();
     if let Some(there) = services.iter().find(|s| fleet.state().members.get(*s).is_some_and(|m| m.is_active())) {
-        return Err(OpsError::Present(there.clone()));
+        return Err(present(there, home)?);
     }
     if member_already && services.is_empty() {
-        return Err(OpsError::Present(owner.clone()));
+        return Err(present(owner, home)?);
     }
     let wanted: BTreeSet<&MemberName> = (!member_already).then_some(owner).into_iter().chain(&services).collect();
     if let Some(request) = waiting_request(&wanted, home, fleet)? {
@@ -112,6 +113,12 @@ pub fn ask(joining: &Joining, home: &Home, fleet: &mut Fleet, rng: &mut impl Cry
     }
     home.set_pin(&fleet.pin())?;
     Ok(bytes)
+}
+
+/// Why somebody who is a member already cannot join.
+fn present(name: &MemberName, home: &Home) -> Result<OpsError, OpsError> {
+    let here = home.secret_certificate(name)?.is_some() || home.agent(name)?.is_some();
+    Ok(if here { OpsError::Present(name.clone()) } else { Void::NameTaken(name.clone()).into() })
 }
 
 /// The request that waits for the admission of exactly these members; `None` if their keys are yet to be made.

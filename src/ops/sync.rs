@@ -444,6 +444,10 @@ fn certifications(home: &Home, fleet: &Fleet) -> Result<Vec<(MemberName, MemberN
 
 fn needs_renewal(certifier: &MemberName, subject: &MemberName, fleet: &mut Fleet) -> Result<bool, OpsError> {
     let (public, certificate) = (fleet.certificate(certifier)?, fleet.certificate(subject)?);
+    // Nobody vouches for what has expired; its owner has to renew it first.
+    if certificate.alive(fleet.now()).is_err() {
+        return Ok(false);
+    }
     let state = fleet.state();
     let kind = state.members.get(subject).map_or(Kind::Service, |m| m.kind);
     let validity = state.policy.policy.fleet.certifications.of(kind);
