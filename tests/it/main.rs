@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests drive the program from outside: files, processes, clocks")]
 #![allow(missing_docs, reason = "a test's name says what it shows")]
 
+mod admission;
 mod attacks;
 mod gpg;
 mod gpg_agent;
@@ -21,6 +22,7 @@ mod wireguard;
 fn main() -> std::process::ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     let tests = [
+        admission::tests(),
         attacks::tests(),
         gpg::tests(),
         gpg_agent::tests(),

@@ -3,15 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keys::enrolment::{Fresh, Setting, sign_request};
-use keys::name::{Kind, MemberName, Slot};
-use keys::openpgp::{Certificate, Profile};
-use keys::statement::{Facts, Request};
-use keys::time::{Span, Time};
+use keys::name::{Kind, Slot};
+use keys::time::Span;
 use rand::SeedableRng as _;
 use serde_json::Value;
 
-use crate::support::{Needles, Ran, Sandbox, TestFleet, Tool, files_below, private_numbers, tests};
+use crate::support::{Forged, Needles, Ran, Sandbox, TestFleet, Tool, files_below, now, private_numbers, tests};
 
 tests!["wireguard":
     wg_quick_takes_every_file_and_none_holds_a_private_key needs [WgQuick, Wg],
@@ -159,22 +156,8 @@ fn a_rotation_turns_to_the_other_lane(sandbox: &Sandbox) {
 
 /// A request of `fra2`, made on a machine that has the WireGuard key of another one, as after a copied image.
 fn with_copied_key(key: &str) -> Vec<u8> {
-    let (name, member): (_, MemberName) = ("cdn.example".parse().unwrap(), "fra2".parse().unwrap());
-    let now = Time::from_system(std::time::SystemTime::now());
-    let log = "cdn.example/keys/1";
-    let setting = Setting { fleet: &name, log, profile: Profile::Compat, now };
-    let mut rng = rand::rngs::StdRng::from_seed(*b"a public seed, for tests alone!!");
-    let mut fresh = Fresh::generate(&member, Kind::Pop, Span::days(30), &setting, &mut rng).unwrap();
-    let slot = fresh.keys.iter_mut().find(|k| k.slot == Slot::Wireguard && k.active).unwrap();
-    slot.key = key.to_owned();
-    let own = Certificate::of(&fresh.cert).unwrap();
-    let facts =
-        Facts { endpoint: Some("198.51.100.250".parse::<keys::wireguard::Host>().unwrap().into()), region: None };
-    let request = Request::new(now, log.to_owned(), vec![fresh.requested(&own, facts, Vec::new())]);
-    let signing = fresh.signing_key().unwrap();
-    let secret = fresh.cert.keys().secret().map(|k| k.key().clone()).find(|k| k.fingerprint() == signing);
-    let mut signer = secret.unwrap().into_keypair().unwrap();
-    sign_request(&request, &member, &mut signer, &name, now).unwrap()
+    let sound = Forged::new("cdn.example", "fra2", Kind::Pop, now(), Span::days(30));
+    sound.with_key(Slot::Wireguard, key).signed()
 }
 
 fn a_copied_key_cannot_join(sandbox: &Sandbox) {
