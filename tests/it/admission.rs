@@ -7,12 +7,14 @@ use keys::time::Span;
 use sequoia_openpgp::Cert;
 use sequoia_openpgp::parse::Parse as _;
 
-use crate::support::{Forged, Sandbox, TestFleet, files_below, now, tests};
+use crate::support::{Forged, GpgHome, Ran, Sandbox, TestFleet, files_below, now, tests};
 
 tests!["admission":
     certificates_that_are_no_good_are_refused,
     somebody_elses_keys_are_refused,
     one_bad_request_does_not_stop_the_others,
+    founders_with_certificates_that_are_no_good_are_refused,
+    keys_of_gpg_that_are_no_good_are_refused needs [Gpg, GpgConf],
 ];
 
 /// Every file of the fleet with its bytes, but for the mark that a writer leaves who did not end well.
@@ -125,4 +127,63 @@ fn one_bad_request_does_not_stop_the_others(sandbox: &Sandbox) {
     assert!(refused.len() == 2 && refused.contains(&id.as_str()) && refused.contains(&junk.as_str()), "{answer}");
     assert_eq!(fleet.keys("alice", &["status", "--json"]).json()["members"]["pop"], 2);
     fleet.keys("alice", &["log", "verify"]).ok();
+}
+
+fn founders_with_certificates_that_are_no_good_are_refused(sandbox: &Sandbox) {
+    let month = Span::days(30);
+    let bob = |fleet: &str, made| Forged::new(fleet, "bob", Kind::Operator, made, month);
+    let mut revoked = bob("cdn.example", now());
+    revoked.certificate = merge_revocation(&revoked.certificate, &revoked.fresh.revocation).unwrap();
+    let good = sandbox.write("good.request", bob("cdn.example", now()).signed()).display().to_string();
+    let fleet = TestFleet { sandbox };
+    let init = ["init", "cdn.example", "--operator", "Alice <alice@ops.example>", "--operator"];
+    for (name, request, why) in [
+        ("expired", bob("cdn.example", now().minus(Span::days(40))).signed(), "The primary key is not live: Expired"),
+        ("revoked", revoked.signed(), ": it is revoked"),
+        ("foreign", bob("other.example", now()).signed(), "is not an operator's of the log cdn.example/keys/1"),
+        ("pop", Forged::new("cdn.example", "bob", Kind::Pop, now(), month).signed(), "is not an operator's"),
+    ] {
+        let file = sandbox.write(&format!("{name}.request"), request).display().to_string();
+        fleet.keys("alice", &[&init[..], &[&file]].concat()).refuses(1, why);
+        assert_eq!(files_below(&sandbox.path("fleet")), Vec::<std::path::PathBuf>::new(), "{name}: nothing was begun");
+        assert_eq!(files_below(&sandbox.path("alice")), Vec::<std::path::PathBuf>::new(), "{name}: no key was made");
+    }
+    fleet.keys("alice", &[&init[..], &[&good, "--operator", &good]].concat()).refuses(1, "bob is named twice");
+    fleet.keys("alice", &[&init[..], &["Mallory <alice@ops.example>"]].concat()).refuses(2, "one home, one person");
+    // The measure itself, and that nothing of all this is in the way.
+    fleet.keys("alice", &[&init[..], &[&good]].concat()).exits(4);
+}
+
+fn keys_of_gpg_that_are_no_good_are_refused(sandbox: &Sandbox) {
+    let gpg = GpgHome::new(sandbox, "g");
+    let fingerprint = |email: &str| {
+        let listed = gpg.run(&["--with-colons", "--list-keys", email]).ok();
+        listed.lines().find(|l| l.starts_with("fpr:")).unwrap().split(':').nth(9).unwrap().to_owned()
+    };
+    for (name, usage, made) in
+        [("expired", "default", "20250101T000000"), ("signonly", "sign", "-"), ("revoked", "default", "-")]
+    {
+        let id = format!("Alice <{name}@ops.example>");
+        let clock = format!("{made}!");
+        let at: &[&str] = if made == "-" { &[] } else { &["--faked-system-time", &clock] };
+        let generate =
+            ["--pinentry-mode", "loopback", "--passphrase", "", "--quick-generate-key", &id, "default", usage, "30d"];
+        gpg.run(&[at, &generate[..]].concat()).ok();
+    }
+    let revoked = fingerprint("revoked@ops.example");
+    let file = gpg.path().join(format!("openpgp-revocs.d/{revoked}.rev"));
+    let text = std::fs::read_to_string(&file).unwrap().replace(":-----BEGIN", "-----BEGIN");
+    gpg.import(&sandbox.write("revocation", text));
+    for (name, why) in [
+        ("expired", "the certificate of expired is not valid at "),
+        ("expired", "The primary key is not live: Expired on 2025-01-31"),
+        ("signonly", "the certificate of signonly has no key that may encrypt"),
+        ("revoked", ": it is revoked"),
+    ] {
+        let operator = format!("gpg:{}", fingerprint(&format!("{name}@ops.example")));
+        let mut command = sandbox.command();
+        command.env("GNUPGHOME", gpg.path()).args(["--fleet", "fleet", "--home", name, "init", "cdn.example"]);
+        Ran::of(command.args(["--operator", &operator])).refuses(1, why);
+        assert!(!sandbox.path(name).join("members").exists(), "{name}: nothing was begun");
+    }
 }
