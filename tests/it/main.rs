@@ -16,6 +16,7 @@ mod ssh_keygen;
 mod sshd;
 mod support;
 mod tidy;
+mod web;
 mod wg_tools;
 mod wireguard;
 
@@ -33,6 +34,7 @@ fn main() -> std::process::ExitCode {
         ssh_keygen::tests(),
         sshd::tests(),
         tidy::tests(),
+        web::tests(),
         wg_tools::tests(),
         wireguard::tests(),
     ]
