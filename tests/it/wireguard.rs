@@ -71,6 +71,18 @@ fn wg_quick_takes_every_file_and_none_holds_a_private_key(sandbox: &Sandbox) {
                 let others = POPS.iter().filter(|other| **other != pop);
                 assert_eq!(peers, others.map(|other| key_of(&mesh, other, lane)).collect(), "{}", file.display());
                 assert!(!stripped.contains("PrivateKey"), "{stripped}");
+                // networkd's files say the same, and name the file that has the private key.
+                let directory = sandbox.path(&format!("wg{round}/{pop}/networkd"));
+                let files = files_below(&directory)
+                    .into_iter()
+                    .filter(|f| f.to_str().unwrap().contains(&format!("wg-{lane}.")));
+                let networkd: String = files.map(|f| std::fs::read_to_string(f).unwrap()).collect();
+                let values = |word: &str| -> BTreeSet<String> {
+                    networkd.lines().filter_map(|l| l.strip_prefix(word)).map(str::to_owned).collect()
+                };
+                assert_eq!(values("PublicKey="), peers, "{networkd}");
+                assert_eq!(values("PrivateKeyFile=").len(), 1, "{networkd}");
+                assert_eq!(values("PrivateKey="), BTreeSet::new(), "{networkd}");
             }
         }
         if round == 0 {
