@@ -82,7 +82,7 @@ pub(super) fn approve(context: &Context, args: &Approve) -> Result<Exit, CliErro
 /// Whether this is an answer about what was to be signed, after which everything else is as it was.
 fn is_verdict(error: &OpsError) -> bool {
     match error {
-        OpsError::Request(_) | OpsError::Certificate { .. } | OpsError::Void(_) => true,
+        OpsError::Request(_) | OpsError::Certificate { .. } | OpsError::Void(_) | OpsError::Mesh(_) => true,
         OpsError::Fleet(e) => matches!(e, FleetError::Refused(_)),
         _ => false,
     }

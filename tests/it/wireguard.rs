@@ -15,6 +15,7 @@ tests!["wireguard":
     addresses_stay_while_others_come_and_go,
     a_rotation_turns_to_the_other_lane,
     a_copied_key_cannot_join,
+    a_copied_endpoint_cannot_join,
     a_machine_that_left_cannot_return_with_its_keys,
 ];
 
@@ -190,6 +191,24 @@ fn a_copied_key_cannot_join(sandbox: &Sandbox) {
     let own = keys::wireguard::WgPrivateKey::generate(&mut rand::rngs::StdRng::from_seed([7; 32])).public().to_string();
     let request = sandbox.write("own.request", with_copied_key(&own)).display().to_string();
     fleet.keys("alice", &["approve", &request, "--yes"]).ok();
+}
+
+fn a_copied_endpoint_cannot_join(sandbox: &Sandbox) {
+    let fleet = three_pops(sandbox);
+    let before = render(&fleet, "wg");
+    let endpoint = before["ams1"]["peers"].as_array().unwrap().iter().find(|p| p["name"] == "fra1").unwrap();
+    let endpoint = endpoint["lanes"][0]["endpoint"].as_str().unwrap().rsplit_once(':').unwrap().0;
+    let inside = before["fra1"]["node"]["ipv4"].as_str().unwrap();
+    for (name, endpoint, why) in [("copied", endpoint, "all are to be reached at"), ("inside", inside, inside)] {
+        let request = sandbox.path(&format!("{name}.request")).display().to_string();
+        fleet.keys(name, &["enroll", "fra2", "--endpoint", endpoint, "--out", &request]).ok();
+        fleet.keys("alice", &["approve", &request, "--yes"]).refuses(3, why);
+    }
+    assert_eq!(render(&fleet, "wg2"), before);
+    // The same machine with an endpoint of its own.
+    fleet.keys("own", &["enroll", "fra2", "--endpoint", "203.0.113.7"]).ok();
+    fleet.keys("alice", &["approve", "--all", "--yes"]).ok();
+    assert!(render(&fleet, "wg3").contains_key("fra2"));
 }
 
 fn a_machine_that_left_cannot_return_with_its_keys(sandbox: &Sandbox) {
