@@ -7,11 +7,12 @@ use super::context::{Context, Go, placed_exit, placed_json, placed_text, reason}
 use super::describe;
 use super::exit::{CliError, Exit};
 use super::founding::{read_file, request_path, waiting_requests};
+use super::output::complain;
 use crate::digest::Digest;
 use crate::fleet::{Fleet, FleetError, Placed, Proposal, Signer, Standing};
 use crate::home::Home;
 use crate::limits::REQUEST_BYTES_MAX;
-use crate::ops;
+use crate::ops::{self, OpsError};
 use crate::state::Objects as _;
 use crate::statement::{Act, Request};
 use crate::store::{Store, StoreError};
@@ -20,6 +21,15 @@ use crate::store::{Store, StoreError};
 enum Waiting {
     Proposal(Box<Proposal>),
     Request { id: Digest, bytes: Vec<u8> },
+}
+
+impl Waiting {
+    fn id(&self) -> Digest {
+        match self {
+            Self::Proposal(proposal) => proposal.signed.id,
+            Self::Request { id, .. } => *id,
+        }
+    }
 }
 
 /// `keys approve`.
@@ -45,15 +55,37 @@ pub(super) fn approve(context: &Context, args: &Approve) -> Result<Exit, CliErro
     {
         return finish(context, &[], exit);
     }
-    let placed = context.change(|fleet, home| {
-        let mut placed = Vec::new();
+    let (placed, refused) = context.change(|fleet, home| {
+        let (mut placed, mut refused) = (Vec::new(), Vec::new());
         for waiting in &wanted {
-            placed.extend(sign(context, args, waiting, fleet, home)?);
+            match sign(context, args, waiting, fleet, home) {
+                Ok(done) => placed.extend(done),
+                // Anybody may hand in a request: one that is no good must not keep the others waiting.
+                Err(e) if wanted.len() > 1 && is_verdict(&e) => refused.push((waiting.id(), CliError::from(e))),
+                Err(e) => return Err(e.into()),
+            }
         }
-        Ok(placed)
+        Ok((placed, refused))
     })?;
-    let exit = placed_exit(&placed);
+    for (id, error) in &refused {
+        complain(&format!("{}: {}", id.short(), error.message));
+    }
+    let exit = refused.first().map_or_else(|| placed_exit(&placed), |(_, error)| error.exit);
+    if context.json {
+        let refused = refused.iter().map(|(id, e)| json!({ "id": id.to_string(), "why": e.message }));
+        let placed = placed.iter().map(placed_json).collect::<Vec<Value>>();
+        return context.answer(json!({ "placed": placed, "refused": refused.collect::<Vec<Value>>() }), exit);
+    }
     finish(context, &placed, exit)
+}
+
+/// Whether this is an answer about what was to be signed, after which everything else is as it was.
+fn is_verdict(error: &OpsError) -> bool {
+    match error {
+        OpsError::Request(_) | OpsError::Certificate { .. } | OpsError::Void(_) | OpsError::Mesh(_) => true,
+        OpsError::Fleet(e) => matches!(e, FleetError::Refused(_)),
+        _ => false,
+    }
 }
 
 fn nothing(context: &Context) -> Result<Exit, CliError> {
@@ -77,7 +109,7 @@ fn sign(
     waiting: &Waiting,
     fleet: &mut Fleet,
     home: &Home,
-) -> Result<Vec<Placed>, CliError> {
+) -> Result<Vec<Placed>, OpsError> {
     match waiting {
         Waiting::Proposal(proposal) => {
             // It may have been completed and taken in just now.
@@ -91,9 +123,9 @@ fn sign(
         }
         Waiting::Request { id, bytes } => {
             let draft = ops::admit(bytes, &reason(&args.reason, "admitted"), home, fleet)?;
-            let placed = context.place(fleet, home, vec![draft], &args.change)?;
+            let placed = ops::carry_out(home, fleet, vec![draft], args.change.signer.as_ref())?;
             // The statement refers to the request as an object now; among the waiting ones it would be offered again.
-            fleet.store().disk().remove(&request_path(id))?;
+            fleet.store().disk().remove(&request_path(id)).map_err(FleetError::from)?;
             fleet.store().disk().prune("proposals/requests");
             Ok(placed)
         }
@@ -139,8 +171,10 @@ fn wanted(context: &Context, args: &Approve, fleet: &mut Fleet) -> Result<Vec<Wa
 fn describe_waiting(waiting: &Waiting, fleet: &mut Fleet) -> Result<Vec<String>, CliError> {
     match waiting {
         Waiting::Request { id, bytes } => {
-            let (request, ..) =
-                Request::parse(bytes).map_err(|e| CliError::failed(format!("the request {}: {e}", id.short())))?;
+            let request = match Request::parse(bytes) {
+                Ok((request, ..)) => request,
+                Err(e) => return Ok(vec![format!("request {}: {e}", id.short())]),
+            };
             let mut lines = vec![format!("request {} of {}", id.short(), request.at)];
             for member in &request.members {
                 let endpoint = member.facts.endpoint.as_ref().map(|e| format!(" at {}", e.host)).unwrap_or_default();

@@ -38,6 +38,9 @@ pub fn admit(request: &[u8], reason: &str, home: &Home, fleet: &mut Fleet) -> Re
     let mut objects = vec![request.to_vec()];
     for requested in &parsed.members {
         let certificate = certified(requested, home, fleet)?;
+        if requested.kind == Kind::Pop {
+            super::render::check_newcomer(&requested.member, &requested.facts, fleet.state(), fleet.now())?;
+        }
         changes.push(Enroll {
             cert: certificate.digest(),
             kind: requested.kind,

@@ -14,7 +14,7 @@ use crate::fleet::{Draft, Fleet, Placed, Signer};
 use crate::home::{Home, Pin};
 use crate::log::note::SignerKey;
 use crate::name::{FleetName, Kind, MemberName, Slot};
-use crate::openpgp::{Certificate, Fingerprint, Grant, Profile, amount_for, certify};
+use crate::openpgp::{Certificate, CertificateError, Fingerprint, Grant, Profile, amount_for, certify};
 use crate::policy::{self, Policy};
 use crate::statement::{Act, Enroll, Facts, Genesis, Request, RequestedMember};
 use crate::store::Store;
@@ -115,14 +115,17 @@ fn begin(
     }
     let log = format!("{}/keys/1", founding.fleet);
     let setting = Setting { fleet: &founding.fleet, log: &log, profile: founding.profile, now };
+    let mut names: Vec<MemberName> = Vec::new();
+    for founder in &founding.founders {
+        let name = checked(founder, &setting)?;
+        if names.contains(&name) {
+            return Err(OpsError::Impossible(format!("{name} is named twice among the founders")));
+        }
+        names.push(name);
+    }
     let mut operators = Vec::new();
     for founder in &founding.founders {
         operators.push(operator(founder, home, &setting)?);
-    }
-    let names: Vec<MemberName> = operators.iter().map(|o| o.name.clone()).collect();
-    if let Some(twice) = names.iter().enumerate().find(|(i, n)| names.iter().take(*i).any(|m| m == *n)).map(|(_, n)| n)
-    {
-        return Err(OpsError::Impossible(format!("{twice} is named twice among the founders")));
     }
     let texts = policy_texts(founding, &names, rng);
     let parsed = Policy::parse(&texts)?;
@@ -181,11 +184,43 @@ impl std::ops::Deref for Operator {
     }
 }
 
-fn operator(founder: &Founder, home: &Home, setting: &Setting<'_>) -> Result<Operator, OpsError> {
-    let bad_certificate = |member: &MemberName| {
-        let member = member.clone();
-        move |problem| OpsError::Certificate { member, problem }
+/// A founder's name. Whoever cannot be one is refused here, before anything is made.
+fn checked(founder: &Founder, setting: &Setting<'_>) -> Result<MemberName, OpsError> {
+    let alive = |member: &MemberName, certificate: &Certificate| {
+        certificate.alive(setting.now).map_err(bad_certificate(member)).map(|_| member.clone())
     };
+    match founder {
+        Founder::Here { name, .. } => Ok(name.clone()),
+        Founder::Agent { name, certificate, .. } => {
+            alive(name, certificate)?;
+            operator_from_agent(name, certificate, setting.now).map(|_| name.clone())
+        }
+        Founder::Elsewhere(bytes) => {
+            let (requested, certificate) = requested(bytes, setting)?;
+            alive(&requested.member, &certificate)
+        }
+    }
+}
+
+fn bad_certificate(member: &MemberName) -> impl FnOnce(CertificateError) -> OpsError {
+    let member = member.clone();
+    move |problem| OpsError::Certificate { member, problem }
+}
+
+/// What a founder elsewhere asks for.
+fn requested(bytes: &[u8], setting: &Setting<'_>) -> Result<(RequestedMember, Certificate), OpsError> {
+    let (request, ..) = Request::parse(bytes).map_err(|e| OpsError::Request(e.to_string()))?;
+    let [requested] = request.members.as_slice() else {
+        return Err(OpsError::Request("is not one operator's".to_owned()));
+    };
+    if requested.kind != Kind::Operator || request.log != setting.log {
+        return Err(OpsError::Request(format!("is not an operator's of the log {}", setting.log)));
+    }
+    let certificate = Certificate::parse(&requested.cert).map_err(bad_certificate(&requested.member))?;
+    Ok((requested.clone(), certificate))
+}
+
+fn operator(founder: &Founder, home: &Home, setting: &Setting<'_>) -> Result<Operator, OpsError> {
     let joining = match founder {
         Founder::Here { name, user_id } => {
             let fresh = super::join::make_operator(name, user_id, home, setting)?;
@@ -199,20 +234,13 @@ fn operator(founder: &Founder, home: &Home, setting: &Setting<'_>) -> Result<Ope
             prepared_with_request(home, requested, certificate, setting)?
         }
         Founder::Elsewhere(bytes) => {
-            let (request, ..) = Request::parse(bytes).map_err(|e| OpsError::Request(e.to_string()))?;
-            let [requested] = request.members.as_slice() else {
-                return Err(OpsError::Request("is not one operator's".to_owned()));
-            };
-            if requested.kind != Kind::Operator || request.log != setting.log {
-                return Err(OpsError::Request(format!("is not an operator's of the log {}", setting.log)));
-            }
-            let certificate = Certificate::parse(&requested.cert).map_err(bad_certificate(&requested.member))?;
+            let (requested, certificate) = requested(bytes, setting)?;
             Prepared {
-                name: requested.member.clone(),
+                name: requested.member,
                 kind: Kind::Operator,
                 request: bytes.clone(),
                 certificate,
-                keys: requested.keys.clone(),
+                keys: requested.keys,
             }
         }
     };

@@ -11,6 +11,8 @@ use crate::ssh::{
     CaLine, CertificateKind, ConfigPath, HostPattern, Krl, KrlScope, NodeFile, NodeInput, Serial, SshPublicKey, render,
 };
 use crate::state::{KeyState, Member, State};
+use crate::statement::Facts;
+use crate::time::Time;
 use crate::wireguard::address::addresses;
 use crate::wireguard::render::{RenderOptions, Renderer};
 use crate::wireguard::{CheckedMesh, Lane, Mesh, Node, PastKeys, WgPublicKey};
@@ -20,9 +22,35 @@ use crate::wireguard::{CheckedMesh, Lane, Mesh, Node, PastKeys, WgPublicKey};
 /// # Errors
 /// [`OpsError::Mesh`], with everything that is wrong.
 pub fn mesh(state: &State) -> Result<CheckedMesh, OpsError> {
+    mesh_with(state, None)
+}
+
+/// Checks that a PoP that asks to join can have its place in the mesh: an address of the mesh, or one that another PoP is
+/// reached at already, would spoil the configurations of all. Its keys are the log's business.
+///
+/// # Errors
+/// [`OpsError::Mesh`].
+pub(super) fn check_newcomer(name: &MemberName, facts: &Facts, state: &State, now: Time) -> Result<(), OpsError> {
+    // Without a free address the log will not have it, and where the mesh has faults already they are not its own.
+    let (Ok((region, index)), Ok(_)) = (state.free_index(name, facts, now), mesh(state)) else { return Ok(()) };
+    let policy = &state.policy.policy.wireguard;
+    let newcomer = Node {
+        name: name.clone(),
+        addresses: addresses(policy, &region, index).map_err(|e| OpsError::Mesh(e.to_string()))?,
+        region,
+        index,
+        endpoint: facts.endpoint.clone(),
+        keys: [None, None],
+        preferred: Lane::A,
+        nat: facts.endpoint.is_none(),
+    };
+    mesh_with(state, Some(newcomer)).map(|_| ())
+}
+
+fn mesh_with(state: &State, newcomer: Option<Node>) -> Result<CheckedMesh, OpsError> {
     let policy = &state.policy.policy.wireguard;
     let fault = |e: String| OpsError::Mesh(e);
-    let mut nodes = Vec::new();
+    let mut nodes = Vec::from_iter(newcomer);
     for (name, member) in state.members.iter().filter(|(_, m)| m.is_active() && m.kind == Kind::Pop) {
         let Some((region, index)) = state.mesh.used.get(name) else { continue };
         let keys = member.slot(Slot::Wireguard).map(|s| s.keys.as_slice()).unwrap_or_default();

@@ -9,7 +9,9 @@ use crate::digest::Digest;
 use crate::name::{ActName, Kind, MemberName, Slot};
 use crate::openpgp::{Certificate, CertificateError, StatementSignature, material};
 use crate::policy::{Case, Role};
-use crate::statement::{Enroll, Request, RequestedKey, RequestedMember, Retire, RetireReason, key_hash, principal};
+use crate::statement::{
+    Enroll, Facts, Request, RequestedKey, RequestedMember, Retire, RetireReason, key_hash, principal,
+};
 use crate::time::Time;
 use crate::wireguard::Lane;
 use crate::wireguard::address::lowest_free;
@@ -75,8 +77,11 @@ impl<O: Objects> Replay<O> {
             facts: requested.facts,
             slots,
         };
-        let index =
-            if kind == Kind::Pop { Some(self.state_ref()?.free_index(name, &member, context.time)?) } else { None };
+        let index = if kind == Kind::Pop {
+            Some(self.state_ref()?.free_index(name, &member.facts, context.time)?)
+        } else {
+            None
+        };
         Ok(Admission { name: name.clone(), member, materials, index })
     }
 
@@ -360,11 +365,14 @@ impl State {
         Ok(new)
     }
 
-    /// The lowest free index of a PoP's region.
-    fn free_index(&self, name: &MemberName, member: &Member, now: Time) -> Result<(String, u64), Void> {
+    /// The lowest free index of the region of a PoP that joins now: where in the mesh it will be.
+    ///
+    /// # Errors
+    /// [`Void::Address`].
+    pub fn free_index(&self, name: &MemberName, facts: &Facts, now: Time) -> Result<(String, u64), Void> {
         let policy = &self.policy.policy.wireguard;
         let bad = |problem: String| Void::Address { member: name.clone(), problem };
-        let region = match &member.facts.region {
+        let region = match &facts.region {
             Some(region) => region.to_string(),
             None => policy
                 .default_region()

@@ -7,12 +7,12 @@ use std::process::Command;
 use keys::digest::Digest;
 use keys::name::{FleetName, Kind};
 use keys::openpgp::{Envelope, Profile, Sealed, generate, reseal, seal};
-use keys::time::{Span, Time};
+use keys::time::Span;
 use sequoia_openpgp::crypto::{Decryptor, KeyPair};
 use sequoia_openpgp::parse::Parse as _;
 use sequoia_openpgp::{Cert, Fingerprint};
 
-use crate::support::{Ran, Sandbox, TestFleet, tests};
+use crate::support::{Ran, Sandbox, TestFleet, files_below, now, tests};
 
 tests!["attacks":
     an_older_version_is_refused,
@@ -25,6 +25,7 @@ tests!["attacks":
     a_machine_remembers_the_log_that_it_joined,
     a_forked_keyring_is_refused_by_who_saw_the_other_branch,
     another_fleets_keyring_is_refused,
+    a_swapped_file_is_named,
 ];
 
 const ADDRESS: &str = "nginx@fra1/tls.key";
@@ -87,10 +88,6 @@ fn outsider(fleet: &TestFleet<'_>) -> (KeyPair, Cert) {
     let certs = sequoia_openpgp::cert::CertParser::from_file(ring).unwrap().map(Result::unwrap);
     let service = |c: &Cert| c.userids().any(|u| u.userid().value().starts_with(b"nginx@fra1 "));
     (signer.into_keypair().unwrap(), certs.into_iter().find(service).unwrap())
-}
-
-fn now() -> Time {
-    Time::from_system(std::time::SystemTime::now())
 }
 
 fn a_file_sealed_by_an_outsider_is_refused(sandbox: &Sandbox) {
@@ -205,7 +202,7 @@ fn swap(sandbox: &Sandbox, other: &str) -> PathBuf {
 #[track_caller]
 fn all_refuse(fleet: &TestFleet<'_>, home: &str, part: &str) {
     let files = |directory: &str| {
-        crate::support::files_below(&fleet.sandbox.path(directory))
+        files_below(&fleet.sandbox.path(directory))
             .into_iter()
             .map(|path| (std::fs::read(&path).unwrap(), path))
             .collect::<Vec<_>>()
@@ -290,4 +287,42 @@ fn another_fleets_keyring_is_refused(sandbox: &Sandbox) {
         std::fs::remove_file(sandbox.path(home).join("seen")).unwrap();
         all_refuse(&fleet, home, "this is not the pinned fleet");
     }
+}
+
+/// Every file of the keyring in the place of another one of its kind: a certificate, a policy, a request, a recipient set,
+/// a secret, an SSH certificate, a tile.
+fn a_swapped_file_is_named(sandbox: &Sandbox) {
+    let fleet = sealed(sandbox);
+    fleet.join("ams1", "");
+    fleet.seal("ams1/registry-token", "another value");
+    fleet.keys("alice", &["ssh", "sign", "host"]).ok();
+    fleet.keys("alice", &["log", "verify"]).ok();
+    let keyring = fleet.keyring("");
+    let paths: Vec<PathBuf> = files_below(&keyring).into_iter().filter(|p| !p.ends_with("log/checkpoint")).collect();
+    assert!(paths.len() > 20, "{paths:?}");
+    let read = |path: &Path| std::fs::read(path).unwrap();
+    let all = || files_below(&keyring).iter().map(|p| (p.clone(), read(p))).collect::<Vec<_>>();
+    let before = all();
+    for (one, other) in paths.iter().zip(paths.iter().skip(1)) {
+        let (first, second) = (read(one), read(other));
+        if first == second {
+            continue;
+        }
+        std::fs::write(one, &second).unwrap();
+        std::fs::write(other, &first).unwrap();
+        let swapped = all();
+        let said = fleet.keys("fra1", &["log", "verify"]);
+        said.exits(3);
+        let said = said.stdout() + &said.stderr();
+        let names = [one, other].map(|path| path.strip_prefix(&keyring).unwrap().to_str().unwrap());
+        let named = names.iter().filter(|name| said.contains(**name)).count();
+        // What the replay itself cannot do without ends it: then one of the two is all that can be known.
+        let needed = names.iter().any(|name| name.starts_with("log/") || name.starts_with("objects/"));
+        assert!(named == 2 || (named == 1 && needed), "{names:?}: {said}");
+        assert!(all() == swapped, "a verification changes nothing");
+        std::fs::write(one, first).unwrap();
+        std::fs::write(other, second).unwrap();
+    }
+    assert!(all() == before);
+    fleet.keys("fra1", &["log", "verify"]).ok();
 }

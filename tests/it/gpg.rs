@@ -4,12 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use keys::name::{FleetName, Kind};
-use keys::openpgp::{Certificate, Grant, Profile, Sealed, Web, certify, generate};
-use keys::time::{Span, Time};
-use sequoia_openpgp::Cert;
-use sequoia_openpgp::cert::CertParser;
-use sequoia_openpgp::parse::Parse as _;
+use keys::openpgp::Sealed;
 
 use crate::support::{GpgHome, Ran, Sandbox, TestFleet, fingerprints, tests, user_id};
 
@@ -17,9 +12,6 @@ tests!["gpg":
     a_service_opens_its_secrets_before_and_after_a_rotation needs [Gpg, GpgConf],
     gpg_encrypts_to_the_active_subkey_alone needs [Gpg, GpgConf],
     gpg_verifies_statements_across_a_rotation_of_the_signing_keys needs [Gpg, GpgConf],
-    for_one_operator_gpg_authenticates_what_we_do needs [Gpg, GpgConf],
-    gpg_honours_the_scope_of_a_certification needs [Gpg, GpgConf],
-    for_two_operators_the_flattened_ring_has_our_verdict needs [Gpg, GpgConf],
     an_operator_in_gpg_agent_founds_a_fleet needs [Gpg, GpgConf],
     an_operator_in_gpg_agent_admits_seals_and_opens needs [Gpg, GpgConf],
 ];
@@ -164,125 +156,6 @@ fn gpg_verifies_statements_across_a_rotation_of_the_signing_keys(sandbox: &Sandb
     }
     assert!(signed[&before].first() == Some(&0) && signed[&before].last() < signed[&after].first(), "{signed:?}");
     assert!(signed.len() > 4, "alice twice, casc1 and fra1 signed, some of them with two keys: {signed:?}");
-}
-
-/// The members of a ring that gpg takes for authenticated: those whose user id is fully or ultimately valid.
-fn valid_in(gpg: &GpgHome, members: &[&str]) -> Vec<String> {
-    let validities = gpg.validities();
-    let valid = |m: &&&str| matches!(validities[&user_id(m)].as_str(), "f" | "u");
-    members.iter().filter(valid).map(|m| (*m).to_owned()).collect()
-}
-
-fn for_one_operator_gpg_authenticates_what_we_do(sandbox: &Sandbox) {
-    let fleet = TestFleet::of_one(sandbox);
-    for pop in ["fra1", "ams1", "sin1"] {
-        fleet.join(pop, "nginx");
-    }
-    let all = ["alice", "ams1", "casc1", "fra1", "nginx@ams1", "nginx@fra1", "nginx@sin1", "sin1"];
-    let check = |name: &str| {
-        let (ring, mut ours) = fleet.export_ring(name, &[]);
-        let gpg = GpgHome::new(sandbox, &format!("g-{name}"));
-        gpg.import(&ring);
-        gpg.trust_ultimately(&fingerprints(&ring)[&user_id("alice")]);
-        ours.sort();
-        assert_eq!(valid_in(&gpg, &all), ours, "{name}: {:?}", gpg.validities());
-        ours
-    };
-    assert_eq!(check("r1"), all);
-    // One is stolen, one retires; their services go with them.
-    fleet.keys("alice", &["revoke", "ams1", "--reason", "compromised", "--yes"]).ok();
-    fleet.keys("alice", &["revoke", "sin1", "--reason", "retired", "--yes"]).ok();
-    assert_eq!(check("r2"), ["alice", "casc1", "fra1", "nginx@fra1"]);
-}
-
-/// What the thief of `certifier`'s keys could make: a certificate for `user_id`, vouched for with `grant`.
-fn vouched_by(certifier: &Path, user_id: &str, kind: Kind, grant: &Grant) -> Certificate {
-    let (fleet, now): (FleetName, _) =
-        ("cdn.example".parse().unwrap(), Time::from_system(std::time::SystemTime::now()));
-    let own = generate(kind, user_id, &fleet, Profile::Compat, Span::days(30), now).unwrap();
-    let stolen = Cert::from_file(certifier).unwrap();
-    let mut signer = stolen.primary_key().key().clone().parts_into_secret().and_then(|k| k.into_keypair()).unwrap();
-    certify(&Certificate::of(&own.cert).unwrap(), grant, &mut signer, Span::days(30), now).unwrap()
-}
-
-fn gpg_honours_the_scope_of_a_certification(sandbox: &Sandbox) {
-    let fleet = TestFleet::of_one(sandbox);
-    fleet.join("fra1", "nginx");
-    let (ring, _) = fleet.export_ring("ring", &[]);
-    let pop = sandbox.path("fra1/members/fra1/openpgp.tsk");
-    let casc = sandbox.path("alice/members/casc1/openpgp.tsk");
-    let (name, zone) = ("cdn.example".parse().unwrap(), "ams1".parse().unwrap());
-    let abroad = Grant::Pop { fleet: name, pop: zone };
-    let own = vouched_by(&pop, "dns@fra1 <dns@fra1.cdn.example>", Kind::Service, &Grant::Service);
-    let forged = [
-        vouched_by(&pop, "nginx@ams1 <nginx@ams1.cdn.example>", Kind::Service, &Grant::Service),
-        vouched_by(&pop, "nginx@fra1 <nginx@xfra1.cdn.example>", Kind::Service, &Grant::Service),
-        vouched_by(&pop, "PoP ams1 <pop@ams1.cdn.example>", Kind::Pop, &abroad),
-        vouched_by(&casc, "PoP ams1 <pop@ams1.other.example>", Kind::Pop, &abroad),
-    ];
-    let gpg = GpgHome::new(sandbox, "g");
-    gpg.import(&ring);
-    for (i, certificate) in forged.iter().chain([&own]).enumerate() {
-        gpg.import(&sandbox.write(&format!("{i}.pgp"), certificate.bytes()));
-    }
-    gpg.trust_ultimately(&fingerprints(&ring)[&user_id("alice")]);
-
-    let members: Vec<Certificate> =
-        CertParser::from_file(&ring).unwrap().map(|c| Certificate::of(&c.unwrap()).unwrap()).collect();
-    let validities = gpg.validities();
-    let roots = [keys::openpgp::Fingerprint::from_hex(&fingerprints(&ring)[&user_id("alice")]).unwrap()];
-    for (certificate, expected) in forged.iter().map(|c| (c, false)).chain([(&own, true)]) {
-        let certificates: Vec<&Certificate> = members.iter().chain([certificate]).collect();
-        let web = Web { roots: &roots, certificates: &certificates };
-        let now = Time::from_system(std::time::SystemTime::now());
-        let user_id = certificate.user_id();
-        assert_eq!(
-            web.endorsers(&user_id, &certificate.fingerprint(), now).unwrap(),
-            usize::from(expected),
-            "{user_id}"
-        );
-        assert_eq!(validities[&user_id] == "f", expected, "{user_id}: {validities:?}");
-    }
-}
-
-fn for_two_operators_the_flattened_ring_has_our_verdict(sandbox: &Sandbox) {
-    let fleet = TestFleet::of_two(sandbox);
-    for pop in ["fra1", "ams1"] {
-        fleet.join(pop, "nginx");
-    }
-    fleet.keys("alice", &["revoke", "ams1", "--reason", "retired", "--yes"]).ok();
-    // Both admit casc2, but so far alice alone vouches for its certificate.
-    fleet.keys("casc2", &["enroll", "casc2", "--authority"]).ok();
-    fleet.keys("alice", &["approve", "--all", "--yes"]).exits(4);
-    fleet.keys("bob", &["approve", "--all", "--yes"]).exits(4);
-    fleet.keys("alice", &["sync"]).ok();
-    let all = ["alice", "ams1", "bob", "casc1", "casc2", "fra1", "nginx@ams1", "nginx@fra1"];
-    let flattened = |name: &str| {
-        let (ring, mut ours) = fleet.export_ring(name, &["--gpg"]);
-        let gpg = GpgHome::new(sandbox, &format!("g-{name}"));
-        gpg.import(&ring);
-        gpg.run(&["--import-ownertrust", text(&ring.with_file_name("ownertrust.txt"))]).ok();
-        ours.sort();
-        assert_eq!(valid_in(&gpg, &all), ours, "{name}: {:?}", gpg.validities());
-        ours
-    };
-    assert_eq!(flattened("r1"), ["alice", "bob", "casc1", "fra1", "nginx@fra1"]);
-    let attention = fleet.keys("alice", &["status", "--json"]).json()["attention"].to_string();
-    assert!(attention.contains("1 of 2 operators vouch for the certificate of casc2"), "{attention}");
-
-    // This is how gpg must not be used where k of n operators have to vouch: it knows no k. One ultimately trusted
-    // operator's signature is full validity to it whatever amount the signature names, so it takes casc2, for which one
-    // of two vouches, like casc1. (And the PoPs of a sound fleet it takes for marginal, since amount 60 makes the
-    // authority a marginal introducer.) With all operators ultimate it would be 1 of n, with all marginal 3 of n by
-    // default; hence the flattening.
-    let (ring, _) = fleet.export_ring("plain", &[]);
-    let naive = GpgHome::new(sandbox, "g-naive");
-    naive.import(&ring);
-    naive.trust_ultimately(&fingerprints(&ring)[&user_id("alice")]);
-    assert_eq!(valid_in(&naive, &all), ["alice", "casc1", "casc2"]);
-
-    fleet.settle(&["bob"]);
-    assert_eq!(flattened("r2"), ["alice", "bob", "casc1", "casc2", "fra1", "nginx@fra1"]);
 }
 
 /// A gpg home with a key of alice's, and its fingerprint.

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests drive the program from outside: files, processes, clocks")]
 #![allow(missing_docs, reason = "a test's name says what it shows")]
 
+mod admission;
 mod attacks;
 mod gpg;
 mod gpg_agent;
@@ -15,12 +16,14 @@ mod ssh_keygen;
 mod sshd;
 mod support;
 mod tidy;
+mod web;
 mod wg_tools;
 mod wireguard;
 
 fn main() -> std::process::ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     let tests = [
+        admission::tests(),
         attacks::tests(),
         gpg::tests(),
         gpg_agent::tests(),
@@ -31,6 +34,7 @@ fn main() -> std::process::ExitCode {
         ssh_keygen::tests(),
         sshd::tests(),
         tidy::tests(),
+        web::tests(),
         wg_tools::tests(),
         wireguard::tests(),
     ]

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use keys::ssh::SshPrivateKey;
 use rand::SeedableRng as _;
 
@@ -41,35 +43,64 @@ impl Seen {
         }
     }
 
-    /// Looks for all of them, and for the sealed values, in every file of the sandbox.
-    fn assert_kept(&self, sandbox: &Sandbox) {
+    /// All of them, and the sealed values.
+    fn needles(&self) -> Needles {
         let mut needles = Needles::default();
         self.0.iter().for_each(|(number, home)| needles.add(home, number));
         VALUES.iter().for_each(|(address, value)| needles.add(address, value.as_bytes()));
-        let mut outside = 0;
-        for file in files_below(sandbox.root()) {
-            let place = file.strip_prefix(sandbox.root()).unwrap().components().next().unwrap();
-            let home = HOMES.into_iter().find(|home| place.as_os_str() == *home);
-            match (needles.found_in(&std::fs::read(&file).unwrap()), home) {
-                (None, _) => {}
-                (Some(found), home) => assert_eq!(Some(found), home, "{}", file.display()),
-            }
-            outside += usize::from(home.is_none());
-        }
-        assert!(outside > 100, "{outside} files were read");
-        for home in HOMES {
-            let found = |file: &PathBuf| needles.found_in(&std::fs::read(file).unwrap()) == Some(home);
-            let with_keys = files_below(&sandbox.path(home)).iter().filter(|f| found(f)).count();
-            assert!(with_keys > 0, "the measure itself: {home}'s own keys are found at home");
+        needles
+    }
+}
+
+/// The files of the sandbox that hold what is another's, or no home's at all, and how many files outside were read.
+fn strays(sandbox: &Sandbox, needles: &Needles) -> (Vec<PathBuf>, usize) {
+    let (mut strays, mut outside) = (Vec::new(), 0);
+    for file in files_below(sandbox.root()) {
+        let place = file.strip_prefix(sandbox.root()).unwrap().components().next().unwrap();
+        let home = HOMES.into_iter().find(|home| place.as_os_str() == *home);
+        outside += usize::from(home.is_none());
+        if needles.found_in(&std::fs::read(&file).unwrap()).is_some_and(|found| Some(found) != home) {
+            strays.push(file);
         }
     }
+    (strays, outside)
 }
 
 fn no_private_key_and_no_value_leaves_its_home(sandbox: &Sandbox) {
     let mut seen = Seen::default();
     live(sandbox, &mut seen);
-    seen.assert_kept(sandbox);
     assert!(seen.0.len() > 60, "{} private numbers over this life", seen.0.len());
+    let needles = seen.needles();
+    let (found, outside) = strays(sandbox, &needles);
+    assert_eq!(found, Vec::<PathBuf>::new());
+    assert!(outside > 100, "{outside} files were read");
+    finds_what_is_planted(sandbox, &needles);
+}
+
+/// The measure itself: at home the keys are found, and so is whatever of them, or of a value, is put elsewhere.
+fn finds_what_is_planted(sandbox: &Sandbox, needles: &Needles) {
+    for home in HOMES {
+        let found = |file: &PathBuf| needles.found_in(&std::fs::read(file).unwrap()) == Some(home);
+        let with_keys = files_below(&sandbox.path(home)).iter().filter(|f| found(f)).count();
+        assert!(with_keys > 0, "{home}'s own keys are found at home");
+    }
+    let mut planted = Vec::new();
+    let key_files = files_below(&sandbox.path("fra1/members"));
+    for (i, file) in key_files.iter().filter(|f| f.extension().is_some_and(|e| e == "tsk" || e == "key")).enumerate() {
+        planted.push(sandbox.write(&format!("fleet/keyring/objects/planted-{i:02}"), std::fs::read(file).unwrap()));
+    }
+    assert!(planted.len() >= 6, "{planted:?}");
+    // In somebody else's home, in the middle of another file, in hexadecimal, in base64 with other bytes before it.
+    let number = private_numbers(&sandbox.path("fra1")).remove(0).1;
+    let hex: String = number.iter().map(|b| format!("{b:02x}")).collect();
+    planted.push(sandbox.write("ams1/members/copy", [b"one byte and ", &number[..], b" more"].concat()));
+    planted.push(sandbox.write("said-hex", format!("log: {hex}\n")));
+    planted.push(sandbox.write("said-base64", STANDARD.encode([b"a", &number[..]].concat())));
+    planted.push(sandbox.write("said-value", format!("value={}", VALUES[1].1)));
+    planted.sort();
+    let (mut found, _) = strays(sandbox, needles);
+    found.sort();
+    assert_eq!(found, planted);
 }
 
 /// A fleet's life with everything that writes files.

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use keys::name::Kind;
-use keys::openpgp::{Certificate, Grant, Profile, Sealed, Web, certify, generate, withdraw};
-use keys::time::{Span, Time};
+use keys::openpgp::Sealed;
 
 use crate::support::{Ran, Sandbox, TestFleet, Tool, fingerprints, tests, user_id};
 
@@ -14,9 +12,6 @@ tests!["sq":
     sq_verifies_what_a_rotated_signing_key_signed needs [Sq],
     sq_reads_the_certificates needs [Sq],
     sq_encrypts_to_the_active_subkey_alone needs [Sq],
-    for_one_operator_sq_wot_authenticates_what_we_do needs [SqWot],
-    a_withdrawal_in_the_second_of_the_certification_counts needs [SqWot],
-    for_two_operators_sq_wot_wants_both needs [SqWot],
     a_planted_signature_cache_changes_no_verdict,
     a_planted_signature_cache_is_not_even_opened needs [Strace],
 ];
@@ -137,94 +132,6 @@ fn sq_encrypts_to_the_active_subkey_alone(sandbox: &Sandbox) {
     fleet.keys("alice", &["rotate", "nginx@fra1", "--yes"]).ok();
     fleet.settle(&["fra1"]);
     check();
-}
-
-/// Whether sq-wot finds that the roots together vouch for a member's binding to the full amount, 120.
-fn is_authenticated(sandbox: &Sandbox, ring: &Path, roots: &[&str], member: &str) -> bool {
-    let fingerprints = fingerprints(ring);
-    let (name, fingerprint) = (user_id(member), &fingerprints[&user_id(member)]);
-    let mut args = vec!["-k", text(ring)];
-    args.extend(roots.iter().flat_map(|r| ["-r", fingerprints[&user_id(r)].as_str()]));
-    args.extend(["authenticate", "--full", &name, fingerprint]);
-    let ran = run(sandbox, Tool::SqWot, &args);
-    match ran.code() {
-        0 | 1 => ran.code() == 0,
-        _ => panic!("{}", ran.stderr()),
-    }
-}
-
-fn authenticated<'m>(sandbox: &Sandbox, ring: &Path, roots: &[&str], members: &[&'m str]) -> Vec<&'m str> {
-    members.iter().copied().filter(|m| is_authenticated(sandbox, ring, roots, m)).collect()
-}
-
-fn for_one_operator_sq_wot_authenticates_what_we_do(sandbox: &Sandbox) {
-    let fleet = TestFleet::of_one(sandbox);
-    for pop in ["fra1", "ams1"] {
-        fleet.join(pop, "nginx");
-    }
-    let all = ["alice", "ams1", "casc1", "fra1", "nginx@ams1", "nginx@fra1"];
-    let (ring, mut ours) = fleet.export_ring("r1", &[]);
-    ours.sort();
-    assert_eq!(ours, all);
-    assert_eq!(authenticated(sandbox, &ring, &["alice"], &all), all);
-    assert_eq!(
-        authenticated(sandbox, &ring, &["fra1"], &all),
-        ["fra1", "nginx@fra1"],
-        "a PoP vouches for its own zone"
-    );
-    // A PoP that retires is no longer vouched for, and neither is what it vouched for. Not within the second in which it
-    // was admitted: that is a test of its own.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
-    fleet.keys("alice", &["revoke", "ams1", "--reason", "retired", "--yes"]).ok();
-    let (ring, mut ours) = fleet.export_ring("r2", &[]);
-    ours.sort();
-    assert_eq!(ours, ["alice", "casc1", "fra1", "nginx@fra1"]);
-    assert_eq!(authenticated(sandbox, &ring, &["alice"], &all), ours);
-}
-
-/// Signatures are dated by the second. Who vouches and takes it back at once has taken it back.
-fn a_withdrawal_in_the_second_of_the_certification_counts(sandbox: &Sandbox) {
-    let now = Time::from_system(std::time::SystemTime::now()).minus(Span(60));
-    let fleet = "cdn.example".parse().unwrap();
-    let made =
-        |kind, member| generate(kind, &user_id(member), &fleet, Profile::Compat, Span::days(30), now).unwrap().cert;
-    let (root, pop) = (made(Kind::Operator, "alice"), made(Kind::Pop, "fra1"));
-    let mut signer = root.primary_key().key().clone().parts_into_secret().and_then(|k| k.into_keypair()).unwrap();
-    let certified =
-        certify(&Certificate::of(&pop).unwrap(), &Grant::Service, &mut signer, Span::days(30), now).unwrap();
-    let withdrawn = withdraw(&certified, &mut signer, now).unwrap();
-    for (name, subject, expected) in [("before", &certified, true), ("after", &withdrawn, false)] {
-        let ring = [Certificate::of(&root).unwrap().bytes(), subject.bytes()].concat();
-        let ring = sandbox.write(&format!("{name}.pgp"), ring);
-        assert_eq!(is_authenticated(sandbox, &ring, &["alice"], "fra1"), expected, "sq-wot, {name}");
-        let certificates = [&Certificate::of(&root).unwrap(), subject];
-        let web = Web { roots: &[root.fingerprint()], certificates: &certificates };
-        let later = now.plus(Span(30));
-        let endorsers = web.endorsers(&user_id("fra1"), &pop.fingerprint(), later).unwrap();
-        assert_eq!(endorsers, usize::from(expected), "we, {name}");
-    }
-}
-
-fn for_two_operators_sq_wot_wants_both(sandbox: &Sandbox) {
-    let fleet = TestFleet::of_two(sandbox);
-    fleet.join("fra1", "nginx");
-    fleet.keys("casc2", &["enroll", "casc2", "--authority"]).ok();
-    fleet.keys("alice", &["approve", "--all", "--yes"]).exits(4);
-    fleet.keys("bob", &["approve", "--all", "--yes"]).exits(4);
-    fleet.keys("alice", &["sync"]).ok();
-    let all = ["casc1", "casc2", "fra1", "nginx@fra1"];
-    // Each operator's signature names the amount 60, so that sq-wot, which adds amounts up, needs two paths.
-    let (ring, _) = fleet.export_ring("r1", &[]);
-    for one in ["alice", "bob"] {
-        assert_eq!(authenticated(sandbox, &ring, &[one], &all), [""; 0], "{one} alone");
-    }
-    assert_eq!(authenticated(sandbox, &ring, &["alice", "bob"], &all), ["casc1", "fra1", "nginx@fra1"]);
-    fleet.settle(&["bob"]);
-    let (ring, _) = fleet.export_ring("r2", &[]);
-    assert_eq!(authenticated(sandbox, &ring, &["alice", "bob"], &all), all);
-    for one in ["alice", "bob"] {
-        assert_eq!(authenticated(sandbox, &ring, &[one], &all), [""; 0], "{one} alone");
-    }
 }
 
 /// Plants a cache of verified signatures in the keyring's certificates; gives its name. sq and sequoia-cert-store believe

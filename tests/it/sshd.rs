@@ -239,6 +239,19 @@ fn what_the_fleet_did_not_give_is_refused(sandbox: &Sandbox) {
     Ran::of(sign.arg(stranger.with_extension("pub"))).ok();
     site.turns_away(&sshd, &stranger, "ID stranger (serial 0) CA ED25519 SHA256:");
 
+    // Another fleet of the same name, with the same operator, and with the same principals in its certificates.
+    let other = |home: &str, args: &[&str]| {
+        sandbox.keys(&[&["--fleet", "other", "--home", home], args].concat()).ok();
+    };
+    other("other-alice", &["init", "cdn.example", "--operator", "Alice <alice@ops.example>"]);
+    other("other-fra1", &["enroll", "fra1"]);
+    other("other-alice", &["approve", "--all", "--yes"]);
+    let foreign = site.key("foreign");
+    let public = foreign.with_extension("pub").display().to_string();
+    other("other-alice", &["ssh", "sign", "user", "alice", "--key", &public, "--principal", "deploy:fra1"]);
+    assert!(site.path("foreign-cert.pub").exists());
+    site.turns_away(&sshd, &foreign, "ID user alice (serial 3) CA ED25519 SHA256:");
+
     let expired = site.certified("expired", "alice", &["--lifetime", "1s"]);
     std::thread::sleep(Duration::from_secs(2));
     site.turns_away(&sshd, &expired, "expired");

@@ -3,21 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keys::enrolment::{Fresh, Setting, sign_request};
-use keys::name::{Kind, MemberName, Slot};
-use keys::openpgp::{Certificate, Profile};
-use keys::statement::{Facts, Request};
-use keys::time::{Span, Time};
+use keys::name::{Kind, Slot};
+use keys::time::Span;
 use rand::SeedableRng as _;
 use serde_json::Value;
 
-use crate::support::{Needles, Ran, Sandbox, TestFleet, Tool, files_below, private_numbers, tests};
+use crate::support::{Forged, Needles, Ran, Sandbox, TestFleet, Tool, files_below, now, private_numbers, tests};
 
 tests!["wireguard":
     wg_quick_takes_every_file_and_none_holds_a_private_key needs [WgQuick, Wg],
     addresses_stay_while_others_come_and_go,
     a_rotation_turns_to_the_other_lane,
     a_copied_key_cannot_join,
+    a_copied_endpoint_cannot_join,
     a_machine_that_left_cannot_return_with_its_keys,
 ];
 
@@ -74,6 +72,18 @@ fn wg_quick_takes_every_file_and_none_holds_a_private_key(sandbox: &Sandbox) {
                 let others = POPS.iter().filter(|other| **other != pop);
                 assert_eq!(peers, others.map(|other| key_of(&mesh, other, lane)).collect(), "{}", file.display());
                 assert!(!stripped.contains("PrivateKey"), "{stripped}");
+                // networkd's files say the same, and name the file that has the private key.
+                let directory = sandbox.path(&format!("wg{round}/{pop}/networkd"));
+                let files = files_below(&directory)
+                    .into_iter()
+                    .filter(|f| f.to_str().unwrap().contains(&format!("wg-{lane}.")));
+                let networkd: String = files.map(|f| std::fs::read_to_string(f).unwrap()).collect();
+                let values = |word: &str| -> BTreeSet<String> {
+                    networkd.lines().filter_map(|l| l.strip_prefix(word)).map(str::to_owned).collect()
+                };
+                assert_eq!(values("PublicKey="), peers, "{networkd}");
+                assert_eq!(values("PrivateKeyFile=").len(), 1, "{networkd}");
+                assert_eq!(values("PrivateKey="), BTreeSet::new(), "{networkd}");
             }
         }
         if round == 0 {
@@ -159,22 +169,8 @@ fn a_rotation_turns_to_the_other_lane(sandbox: &Sandbox) {
 
 /// A request of `fra2`, made on a machine that has the WireGuard key of another one, as after a copied image.
 fn with_copied_key(key: &str) -> Vec<u8> {
-    let (name, member): (_, MemberName) = ("cdn.example".parse().unwrap(), "fra2".parse().unwrap());
-    let now = Time::from_system(std::time::SystemTime::now());
-    let log = "cdn.example/keys/1";
-    let setting = Setting { fleet: &name, log, profile: Profile::Compat, now };
-    let mut rng = rand::rngs::StdRng::from_seed(*b"a public seed, for tests alone!!");
-    let mut fresh = Fresh::generate(&member, Kind::Pop, Span::days(30), &setting, &mut rng).unwrap();
-    let slot = fresh.keys.iter_mut().find(|k| k.slot == Slot::Wireguard && k.active).unwrap();
-    slot.key = key.to_owned();
-    let own = Certificate::of(&fresh.cert).unwrap();
-    let facts =
-        Facts { endpoint: Some("198.51.100.250".parse::<keys::wireguard::Host>().unwrap().into()), region: None };
-    let request = Request::new(now, log.to_owned(), vec![fresh.requested(&own, facts, Vec::new())]);
-    let signing = fresh.signing_key().unwrap();
-    let secret = fresh.cert.keys().secret().map(|k| k.key().clone()).find(|k| k.fingerprint() == signing);
-    let mut signer = secret.unwrap().into_keypair().unwrap();
-    sign_request(&request, &member, &mut signer, &name, now).unwrap()
+    let sound = Forged::new("cdn.example", "fra2", Kind::Pop, now(), Span::days(30));
+    sound.with_key(Slot::Wireguard, key).signed()
 }
 
 fn a_copied_key_cannot_join(sandbox: &Sandbox) {
@@ -195,6 +191,24 @@ fn a_copied_key_cannot_join(sandbox: &Sandbox) {
     let own = keys::wireguard::WgPrivateKey::generate(&mut rand::rngs::StdRng::from_seed([7; 32])).public().to_string();
     let request = sandbox.write("own.request", with_copied_key(&own)).display().to_string();
     fleet.keys("alice", &["approve", &request, "--yes"]).ok();
+}
+
+fn a_copied_endpoint_cannot_join(sandbox: &Sandbox) {
+    let fleet = three_pops(sandbox);
+    let before = render(&fleet, "wg");
+    let endpoint = before["ams1"]["peers"].as_array().unwrap().iter().find(|p| p["name"] == "fra1").unwrap();
+    let endpoint = endpoint["lanes"][0]["endpoint"].as_str().unwrap().rsplit_once(':').unwrap().0;
+    let inside = before["fra1"]["node"]["ipv4"].as_str().unwrap();
+    for (name, endpoint, why) in [("copied", endpoint, "all are to be reached at"), ("inside", inside, inside)] {
+        let request = sandbox.path(&format!("{name}.request")).display().to_string();
+        fleet.keys(name, &["enroll", "fra2", "--endpoint", endpoint, "--out", &request]).ok();
+        fleet.keys("alice", &["approve", &request, "--yes"]).refuses(3, why);
+    }
+    assert_eq!(render(&fleet, "wg2"), before);
+    // The same machine with an endpoint of its own.
+    fleet.keys("own", &["enroll", "fra2", "--endpoint", "203.0.113.7"]).ok();
+    fleet.keys("alice", &["approve", "--all", "--yes"]).ok();
+    assert!(render(&fleet, "wg3").contains_key("fra2"));
 }
 
 fn a_machine_that_left_cannot_return_with_its_keys(sandbox: &Sandbox) {

@@ -1,13 +1,17 @@
 //! A gpg home of its own, and what gpg says.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+use keys::time::Time;
 
 use super::{Ran, Sandbox, Tool};
 
 /// A gpg home in the sandbox. The daemons that gpg starts for it are ended when this is dropped, also by a panic.
 pub(crate) struct GpgHome {
     path: PathBuf,
+    time: Cell<Option<Time>>,
 }
 
 impl GpgHome {
@@ -16,7 +20,12 @@ impl GpgHome {
         use std::os::unix::fs::DirBuilderExt as _;
         let path = sandbox.path(name);
         std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
-        Self { path }
+        Self { path, time: Cell::new(None) }
+    }
+
+    /// From now on gpg takes this for the present.
+    pub(crate) fn set_time(&self, time: Time) {
+        self.time.set(Some(time));
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -26,7 +35,11 @@ impl GpgHome {
     /// Runs gpg; its status lines stand among what it says on stderr.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
         let mut command = Tool::Gpg.command();
-        command.env("GNUPGHOME", &self.path).args(["--batch", "--no-tty", "--status-fd", "2"]).args(args);
+        command.env("GNUPGHOME", &self.path).args(["--batch", "--no-tty", "--status-fd", "2"]);
+        if let Some(time) = self.time.get() {
+            command.args(["--faked-system-time", &time.0.to_string()]);
+        }
+        command.args(args);
         Ran::of(&mut command)
     }
 

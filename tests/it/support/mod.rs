@@ -3,6 +3,7 @@
 mod fleet;
 mod gpg;
 mod private;
+mod request;
 mod sandbox;
 pub(crate) mod stage;
 mod tools;
@@ -10,6 +11,7 @@ mod tools;
 pub(crate) use fleet::{TestFleet, fingerprints, user_id};
 pub(crate) use gpg::GpgHome;
 pub(crate) use private::{Needles, files_below, private_numbers};
+pub(crate) use request::{Forged, now};
 pub(crate) use sandbox::{Ran, Sandbox};
 pub(crate) use tools::Tool;
 

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::Tool;
+
 /// A test's directory. Its path is short, because sockets lie in it; it is removed when the test passes.
 pub(crate) struct Sandbox {
     root: PathBuf,
     umask: Cell<Option<&'static str>>,
+    days_later: Cell<u32>,
 }
 
 impl Sandbox {
@@ -16,7 +19,7 @@ impl Sandbox {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let root = PathBuf::from(format!("/tmp/k{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir_all(&root).unwrap_or_else(|e| panic!("{name}: cannot make {}: {e}", root.display()));
-        Self { root, umask: Cell::new(None) }
+        Self { root, umask: Cell::new(None), days_later: Cell::new(0) }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -48,11 +51,28 @@ impl Sandbox {
         self.umask.set(Some(umask));
     }
 
+    /// From now on the program, and what [`Sandbox::dated`] makes, run so many days after the present.
+    pub(crate) fn set_days_later(&self, days: u32) {
+        self.days_later.set(days);
+    }
+
+    /// A command for a program under the clock that is set.
+    pub(crate) fn dated(&self, program: &Path) -> Command {
+        match self.days_later.get() {
+            0 => Command::new(program),
+            days => {
+                let mut faketime = Command::new(Tool::Faketime.path().expect("the test needs it"));
+                faketime.args(["-f", &format!("+{days}d")]).arg(program);
+                faketime
+            }
+        }
+    }
+
     /// The program, with nothing of the environment but what it is given.
     pub(crate) fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_keys");
         let mut command = match self.umask.get() {
-            None => Command::new(program),
+            None => self.dated(Path::new(program)),
             Some(umask) => {
                 let mut shell = Command::new("/bin/sh");
                 shell.args(["-c", "umask \"$0\" && exec \"$@\"", umask, program]);
