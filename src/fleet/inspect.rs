@@ -7,11 +7,15 @@ use super::views::MARK;
 use super::{Fleet, FleetError, Known, Progress};
 use crate::digest::Digest;
 use crate::disk::{EntryKind, is_temporary};
-use crate::limits::{CERT_BYTES_MAX, ENTRY_BYTES_MAX, KEY_FILE_BYTES_MAX, OBJECT_BYTES_MAX, SEALED_BYTES_MAX};
+use crate::limits::{
+    BUNDLES_MISSING_MAX, CERT_BYTES_MAX, ENTRY_BYTES_MAX, KEY_FILE_BYTES_MAX, OBJECT_BYTES_MAX, REQUEST_BYTES_MAX,
+    SEALED_BYTES_MAX,
+};
+use crate::log::tile::TILE_WIDTH;
 use crate::name::{Address, MemberName};
 use crate::openpgp::Sealed;
 use crate::ssh::{Serial, SshCertificate};
-use crate::store::{Store, certificate_path, issued_serial, object_digest, read_checkpoint};
+use crate::store::{Store, StoreError, certificate_path, issued_path, issued_serial, object_digest, read_checkpoint};
 use crate::time::Time;
 
 /// How bad a finding is.
@@ -59,6 +63,17 @@ impl Report {
         self.push(Severity::Note, path, problem);
     }
 
+    /// Reads a file that was listed; `None`, and damage, if it cannot be what it should be.
+    pub(super) fn read(&mut self, store: &Store, path: &str, limit: usize) -> Result<Option<Vec<u8>>, FleetError> {
+        match store.read(path, limit) {
+            Err(StoreError::Damaged { path, problem }) => {
+                self.damage(&path, problem);
+                Ok(None)
+            }
+            other => Ok(Some(other?.unwrap_or_default())),
+        }
+    }
+
     fn push(&mut self, severity: Severity, path: &str, problem: impl ToString) {
         self.problems.push(Problem {
             severity,
@@ -84,11 +99,18 @@ impl Fleet {
         let files = store.disk().walk("")?;
         report.files = files.len();
         let size = match read_checkpoint(store) {
+            Ok((_, checkpoint))
+                if checkpoint.size.div_ceil(TILE_WIDTH) > (files.len() + BUNDLES_MISSING_MAX) as u64 =>
+            {
+                let claim = format!("it claims {} entries, and the keyring has {} files", checkpoint.size, files.len());
+                report.damage("log/checkpoint", claim);
+                0
+            }
             Ok((_, checkpoint)) => {
                 Tree::read(store, &checkpoint, &mut report)?.check_files(store, &files, &mut report)?;
                 checkpoint.size
             }
-            Err(e @ crate::store::StoreError::Damaged { .. }) => {
+            Err(e @ StoreError::Damaged { .. }) => {
                 report.damage("log/checkpoint", e);
                 0
             }
@@ -103,12 +125,8 @@ impl Fleet {
                     fleet = Some(opened);
                 }
                 Err(FleetError::Unsigned) => report.damage("log/checkpoint", FleetError::Unsigned),
-                Err(FleetError::Store(crate::store::StoreError::Damaged { path, problem })) => {
-                    report.damage(&path, problem)
-                }
-                Err(FleetError::Store(crate::store::StoreError::Missing(path))) => {
-                    report.damage(&path, "it is missing")
-                }
+                Err(FleetError::Store(StoreError::Damaged { path, problem })) => report.damage(&path, problem),
+                Err(FleetError::Store(StoreError::Missing(path))) => report.damage(&path, "it is missing"),
                 Err(FleetError::Replay(e)) => report.damage(&object_of(&e), e),
                 Err(e) => return Err(e),
             }
@@ -131,7 +149,7 @@ impl Fleet {
             } else if is_temporary(path) || path == MARK {
                 report.note(path, "left by a writer that was interrupted; the next change removes it");
             } else if let Some((member, digest)) = certificates.get(path) {
-                let bytes = self.store.disk().read(path, CERT_BYTES_MAX)?.unwrap_or_default();
+                let Some(bytes) = report.read(&self.store, path, CERT_BYTES_MAX)? else { continue };
                 if Digest::of(&bytes) != *digest {
                     report.damage(path, format!("it is not the certificate of {member} that the log has"));
                 }
@@ -160,6 +178,13 @@ impl Fleet {
                 report.damage(&path, "it is missing");
             }
         }
+        let now = self.now();
+        let wanted = self.state().issued.iter().filter(|(serial, issued)| {
+            !self.state().revoked_serials.contains(*serial) && issued.certificate.fields().valid_before > now
+        });
+        for path in wanted.map(|(serial, _)| issued_path(*serial)).filter(|path| !seen.contains(path.as_str())) {
+            report.note(&path, "it is missing; the next 'keys sync' where the SSH CA's key is makes it again");
+        }
         self.check_proposals(files, report)
     }
 
@@ -168,7 +193,7 @@ impl Fleet {
         report: &mut Report,
     ) -> Result<BTreeMap<Digest, crate::statement::ObjectKind>, FleetError> {
         match self.referenced() {
-            Err(FleetError::Store(crate::store::StoreError::Damaged { path, problem })) => {
+            Err(FleetError::Store(StoreError::Damaged { path, problem })) => {
                 report.damage(&path, problem);
                 Ok(BTreeMap::new())
             }
@@ -183,7 +208,9 @@ impl Fleet {
         referenced: &BTreeMap<Digest, crate::statement::ObjectKind>,
         report: &mut Report,
     ) -> Result<(), FleetError> {
-        let bytes = self.store.disk().read(path, SEALED_BYTES_MAX.max(OBJECT_BYTES_MAX))?.unwrap_or_default();
+        let Some(bytes) = report.read(&self.store, path, SEALED_BYTES_MAX.max(OBJECT_BYTES_MAX))? else {
+            return Ok(());
+        };
         if Digest::of(&bytes) != *digest {
             report.damage(path, "it is not what its name says");
         } else if !referenced.contains_key(digest) {
@@ -194,7 +221,7 @@ impl Fleet {
     }
 
     fn check_issued(&self, path: &str, serial: u64, report: &mut Report) -> Result<(), FleetError> {
-        let bytes = self.store.disk().read(path, KEY_FILE_BYTES_MAX)?.unwrap_or_default();
+        let Some(bytes) = report.read(&self.store, path, KEY_FILE_BYTES_MAX)? else { return Ok(()) };
         let certificate = std::str::from_utf8(&bytes)
             .ok()
             .and_then(|t| t.strip_suffix('\n'))
@@ -219,7 +246,7 @@ impl Fleet {
             report.damage(path, "the log has no secret of this address");
             return Ok(());
         };
-        let bytes = self.store.disk().read(path, SEALED_BYTES_MAX)?.unwrap_or_default();
+        let Some(bytes) = report.read(&self.store, path, SEALED_BYTES_MAX)? else { return Ok(()) };
         if Digest::of(&bytes) == secret.file {
             // What the packets say and what the log says must be one; the digest of the file covers both, but a log that
             // was wrong from the start would be noticed here.
@@ -246,11 +273,8 @@ impl Fleet {
             files.iter().filter(|(p, k)| p.starts_with("proposals/") && *k == EntryKind::File && !is_temporary(p))
         {
             let parts: Vec<&str> = path.split('/').collect();
-            let bytes = self
-                .store
-                .disk()
-                .read(path, crate::limits::REQUEST_BYTES_MAX.max(ENTRY_BYTES_MAX))?
-                .unwrap_or_default();
+            let limit = REQUEST_BYTES_MAX.max(ENTRY_BYTES_MAX);
+            let Some(bytes) = report.read(&self.store, path, limit)? else { continue };
             let right = match parts.as_slice() {
                 ["proposals", id, "body"] => *id == Digest::of(&bytes).to_string(),
                 ["proposals", id, name] if Digest::parse(id).is_some() => {
@@ -271,12 +295,14 @@ impl Fleet {
 
 /// The file that a replay error is about.
 fn object_of(error: &crate::state::ReplayError) -> String {
-    use crate::state::{ObjectError, ReplayError};
+    use crate::state::{ObjectError, ReplayError, Void};
     match error {
         ReplayError::Object {
             source: ObjectError::Missing(d) | ObjectError::Changed(d) | ObjectError::Unreadable(d, _),
             ..
         } => crate::store::object_path(d),
+        // The entries hash to the root that the checkpoint names, so it is the log's name in it that is wrong.
+        ReplayError::NoFleet(Void::OtherLog(_)) => "log/checkpoint".to_owned(),
         ReplayError::Openpgp { .. } | ReplayError::NoFleet(_) => "log/".to_owned(),
     }
 }

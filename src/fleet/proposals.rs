@@ -67,7 +67,7 @@ impl Fleet {
         let disk = self.store.disk();
         let body_path = format!("{}/body", directory(id));
         let damaged = |path: &str, problem: String| StoreError::Damaged { path: path.to_owned(), problem };
-        let Some(body) = disk.read(&body_path, ENTRY_BYTES_MAX)? else { return Ok(None) };
+        let Some(body) = self.store.read(&body_path, ENTRY_BYTES_MAX)? else { return Ok(None) };
         if Digest::of(&body) != *id {
             return Err(damaged(&body_path, "it is not what its name says".to_owned()).into());
         }
@@ -79,7 +79,7 @@ impl Fleet {
             else {
                 continue;
             };
-            let Some(bytes) = disk.read(&path, ENTRY_BYTES_MAX)? else { continue };
+            let Some(bytes) = self.store.read(&path, ENTRY_BYTES_MAX)? else { continue };
             let line = std::str::from_utf8(&bytes)
                 .ok()
                 .and_then(|t| t.strip_suffix('\n'))

@@ -12,7 +12,7 @@ use crate::log::checkpoint::Checkpoint;
 use crate::log::commit::Commit;
 use crate::log::merkle::{self, Peaks};
 use crate::log::tile::{Edge, Level, TILE_WIDTH, TileId, parse_entries, parse_hashes, tiles_of, write_hashes};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// The leaves of the log, as far as its files agree on them, and the tiles they make.
 pub(super) struct Tree {
@@ -31,7 +31,11 @@ struct Pair {
 impl Pair {
     fn read(store: &Store, bundle: TileId) -> Result<Self, FleetError> {
         let hash_tile = TileId { level: Level::Hashes(0), ..bundle };
-        let read = |id: TileId| store.disk().read(&format!("log/{id}"), TILE_BYTES_MAX);
+        // What is no tile at all is as good as none; `check_tile` names it.
+        let read = |id: TileId| match store.read(&format!("log/{id}"), TILE_BYTES_MAX) {
+            Err(StoreError::Damaged { .. }) => Ok(None),
+            other => other,
+        };
         let entries = read(bundle)?.and_then(|bytes| parse_entries(&bytes, bundle.width));
         let hashes = read(hash_tile)?.and_then(|bytes| parse_hashes(&bytes, bundle.width));
         Ok(Self { bundle, entries: entries.map(|list| list.iter().map(|e| merkle::leaf(e)).collect()), hashes })
@@ -114,7 +118,7 @@ impl Tree {
                 self.check_tile(store, path, id, report)?;
             } else if let Some(number) = Commit::number(below) {
                 there.insert(number);
-                let bytes = store.disk().read(path, COMMIT_BYTES_MAX)?.unwrap_or_default();
+                let Some(bytes) = report.read(store, path, COMMIT_BYTES_MAX)? else { continue };
                 match Commit::parse(&bytes).filter(|c| c.old_size == number) {
                     Some(commit) => drop(commits.insert(number, (path, commit))),
                     None => report.damage(path, "it is not the commit that its name says"),
@@ -132,7 +136,7 @@ impl Tree {
     }
 
     fn check_tile(&self, store: &Store, path: &str, id: TileId, report: &mut Report) -> Result<(), FleetError> {
-        let bytes = store.disk().read(path, TILE_BYTES_MAX)?.unwrap_or_default();
+        let Some(bytes) = report.read(store, path, TILE_BYTES_MAX)? else { return Ok(()) };
         let right = match id.level {
             Level::Entries => {
                 let first = usize::try_from(id.index.saturating_mul(TILE_WIDTH)).unwrap_or(usize::MAX);
