@@ -145,6 +145,20 @@ impl Home {
         &self.disk
     }
 
+    /// Makes durable what a process that was killed has left here, before anything is built on it: a public half must
+    /// never be published whose private half a power cut can take away. Removes its temporary files, unless somebody
+    /// else is writing here right now.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn settle(&self) -> Result<(), HomeError> {
+        self.disk.settle("")?;
+        if let Some(_lock) = self.disk.try_lock()? {
+            self.disk.remove_temporaries("")?;
+        }
+        Ok(())
+    }
+
     /// The members whose private halves are here, in order.
     ///
     /// # Errors

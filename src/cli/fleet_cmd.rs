@@ -90,8 +90,13 @@ fn sign(
             Ok(vec![fleet.approve(&current, &mut signers, sequencer.as_ref())?])
         }
         Waiting::Request { id, bytes } => {
-            let draft = ops::admit(bytes, &reason(&args.reason, "admitted"), home, fleet)?;
-            let placed = context.place(fleet, home, vec![draft], &args.change)?;
+            let placed = if ops::is_admitted(bytes, fleet) {
+                context.say(&format!("request {} has been granted already", id.short()));
+                Vec::new()
+            } else {
+                let draft = ops::admit(bytes, &reason(&args.reason, "admitted"), home, fleet)?;
+                context.place(fleet, home, vec![draft], &args.change)?
+            };
             // The statement refers to the request as an object now; among the waiting ones it would be offered again.
             fleet.store().disk().remove(&request_path(id))?;
             fleet.store().disk().prune("proposals/requests");
@@ -288,12 +293,7 @@ fn approve_founding(
         return Err(CliError::new(Exit::NotFound, "no founder's keys are in this home")
             .hint("give the home of a founder with --home"));
     }
-    let placed = fleet.approve(&proposal, &mut signers, sequencer.as_ref())?;
-    home.set_pin(&crate::home::Pin {
-        fleet: genesis.fleet.clone(),
-        id: proposal.signed.id,
-        log: proposal.signed.statement.log.clone(),
-    })?;
-    let exit = placed_exit(std::slice::from_ref(&placed));
-    finish(context, &[placed], exit)
+    let placed = ops::approve_founding(&proposal, genesis, &home, &mut fleet, &mut signers, sequencer.as_ref())?;
+    let exit = placed_exit(&placed);
+    finish(context, &placed, exit)
 }

@@ -19,7 +19,7 @@ use crate::name::MemberName;
 use crate::openpgp::sign_statement;
 use crate::state::{Verdict, Void};
 use crate::statement::{Act, Entry, Signed, Statement, key_hash, principal};
-use crate::store::{StoreError, append, finish, object_path};
+use crate::store::{StoreError, append, finish, object_path, pending};
 use crate::time::{Span, Time};
 
 /// How long a founding may wait for the founders, before there is a policy that says so.
@@ -92,13 +92,18 @@ pub enum Placed {
 }
 
 impl Fleet {
-    /// Prepares for writing, under the lock: finishes what an interrupted writer has left, if this machine has the log's
-    /// key, makes the views right, and takes in every proposal that is complete. Gives what was taken in.
+    /// Prepares for writing, under the lock: makes durable what an interrupted writer has left and finishes it, if this
+    /// machine has the log's key, makes the views right, and takes in every proposal that is complete. Gives what was taken in.
     ///
     /// # Errors
     /// [`FleetError`].
     pub fn prepare(&mut self, sequencer: Option<&Sequencer>) -> Result<Vec<Placed>, FleetError> {
         let clean = self.store.disk().mark(MARK)?;
+        if !clean {
+            self.store.disk().settle("")?;
+        }
+        // Who hands in a request leaves no mark.
+        self.store.disk().remove_temporaries("proposals/requests")?;
         let log = self.log.clone();
         if let Some(key) = sequencer {
             let store = self.store.clone();
@@ -163,7 +168,7 @@ impl Fleet {
     /// that lacks signatures becomes a proposal. The caller holds the lock and has called [`Fleet::prepare`].
     ///
     /// # Errors
-    /// [`FleetError`]; nothing has then happened, unless the commit itself had been made.
+    /// [`FleetError`]; nothing has then happened, unless it is [`FleetError::Unfinished`].
     pub fn change(
         &mut self,
         drafts: Vec<Draft>,
@@ -217,11 +222,12 @@ impl Fleet {
                 }
             }
         }
+        // From here on the attachments are referred to, also by a proposal that is written in part. If that fails, the next
+        // writer tidies.
+        staged.clear();
         for proposal in &proposals {
             self.write_proposal(proposal)?;
         }
-        // From here on the attachments are referred to.
-        staged.clear();
         if let Some(key) = sequencer {
             self.commit(entries, key)?;
         }
@@ -343,6 +349,16 @@ impl Fleet {
         if self.state().time > self.now.plus(Span(FUTURE_SECONDS_MAX)) {
             return Err(FleetError::Future { claimed: self.state().time, now: self.now });
         }
+        let (store, before) = (self.store.clone(), self.head.clone());
+        self.publish(&entries, sequencer).map_err(|e| match e {
+            FleetError::Store(StoreError::Raced) => e,
+            // Our commit is there: it has happened, whatever failed afterwards.
+            _ if matches!(pending(&store, before.as_ref()), Ok(Some(_))) => FleetError::Unfinished(Box::new(e)),
+            _ => e,
+        })
+    }
+
+    fn publish(&mut self, entries: &[Vec<u8>], sequencer: &Sequencer) -> Result<(), FleetError> {
         let log = self.log.clone();
         for part in entries.chunks(COMMIT_ENTRIES_MAX) {
             let appended = append(&self.store, self.head.as_ref(), &log, part.to_vec(), sequencer)?;

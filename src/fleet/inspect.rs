@@ -13,10 +13,14 @@ use crate::limits::{
 };
 use crate::log::tile::TILE_WIDTH;
 use crate::name::{Address, MemberName};
-use crate::openpgp::Sealed;
+use crate::openpgp::{Certificate, Sealed};
 use crate::ssh::{Serial, SshCertificate};
+use crate::statement::ObjectKind;
 use crate::store::{Store, StoreError, certificate_path, issued_path, issued_serial, object_digest, read_checkpoint};
 use crate::time::Time;
+
+/// What is said of a certificate that an interrupted writer has not brought to its place.
+const INTERRUPTED: &str = "a writer was interrupted before the newest version came here; the next change does it";
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,6 +146,9 @@ impl Fleet {
         let certificates: BTreeMap<String, (&MemberName, Digest)> =
             self.state().members.iter().map(|(n, m)| (certificate_path(&m.fingerprint), (n, m.cert))).collect();
         let mut seen: BTreeSet<&str> = BTreeSet::new();
+        // While a writer's mark lies here a certificate may be the one before, or not be there yet.
+        let interrupted = files.iter().any(|(path, _)| path == MARK);
+        let is_earlier = |bytes: &[u8]| referenced.get(&Digest::of(bytes)) == Some(&ObjectKind::Certificate);
         for (path, kind) in files.iter().filter(|(p, _)| !p.starts_with("log/")) {
             seen.insert(path);
             if *kind == EntryKind::Other {
@@ -150,7 +157,12 @@ impl Fleet {
                 report.note(path, "left by a writer that was interrupted; the next change removes it");
             } else if let Some((member, digest)) = certificates.get(path) {
                 let Some(bytes) = report.read(&self.store, path, CERT_BYTES_MAX)? else { continue };
-                if Digest::of(&bytes) != *digest {
+                if Digest::of(&bytes) == *digest {
+                    continue;
+                }
+                if interrupted && is_earlier(&bytes) && self.owner_of(&bytes) == Some(member) {
+                    report.note(path, INTERRUPTED);
+                } else {
                     report.damage(path, format!("it is not the certificate of {member} that the log has"));
                 }
             } else if let Some(digest) = object_digest(path) {
@@ -164,9 +176,13 @@ impl Fleet {
             }
         }
         for (path, (member, _)) in certificates.iter().filter(|(p, _)| !seen.contains(p.as_str())) {
-            report.damage(path, format!("the certificate of {member} is missing"));
+            if interrupted {
+                report.note(path, INTERRUPTED);
+            } else {
+                report.damage(path, format!("the certificate of {member} is missing"));
+            }
         }
-        for (digest, kind) in referenced.iter().filter(|(_, k)| **k != crate::statement::ObjectKind::Sealed) {
+        for (digest, kind) in referenced.iter().filter(|(_, k)| **k != ObjectKind::Sealed) {
             let path = crate::store::object_path(digest);
             if !seen.contains(path.as_str()) {
                 report.damage(&path, format!("it is missing; the log refers to it ({kind:?})").to_lowercase());
@@ -188,10 +204,13 @@ impl Fleet {
         self.check_proposals(files, report)
     }
 
-    fn referenced_or_damaged(
-        &self,
-        report: &mut Report,
-    ) -> Result<BTreeMap<Digest, crate::statement::ObjectKind>, FleetError> {
+    /// Whose certificate this is, by its primary key.
+    fn owner_of(&self, certificate: &[u8]) -> Option<&MemberName> {
+        let fingerprint = Certificate::parse(certificate).ok()?.fingerprint();
+        self.state().members.iter().find(|(_, m)| m.fingerprint == fingerprint).map(|(name, _)| name)
+    }
+
+    fn referenced_or_damaged(&self, report: &mut Report) -> Result<BTreeMap<Digest, ObjectKind>, FleetError> {
         match self.referenced() {
             Err(FleetError::Store(StoreError::Damaged { path, problem })) => {
                 report.damage(&path, problem);
@@ -205,7 +224,7 @@ impl Fleet {
         &self,
         path: &str,
         digest: &Digest,
-        referenced: &BTreeMap<Digest, crate::statement::ObjectKind>,
+        referenced: &BTreeMap<Digest, ObjectKind>,
         report: &mut Report,
     ) -> Result<(), FleetError> {
         let Some(bytes) = report.read(&self.store, path, SEALED_BYTES_MAX.max(OBJECT_BYTES_MAX))? else {

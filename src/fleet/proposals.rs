@@ -128,14 +128,15 @@ impl Fleet {
         Ok(())
     }
 
-    /// Removes a proposal: signatures first.
+    /// Removes a proposal: the body first. Without it what is left is no proposal, and goes when somebody tidies; without
+    /// some of its signatures it would wait for them again.
     pub(super) fn remove_proposal(&self, id: &Digest) -> Result<(), FleetError> {
         let disk = self.store.disk();
         let directory = directory(id);
+        disk.remove(&format!("{directory}/body"))?;
         for (name, _) in disk.list(&directory)?.iter().filter(|(n, _)| n != "body") {
             disk.remove(&format!("{directory}/{name}"))?;
         }
-        disk.remove(&format!("{directory}/body"))?;
         disk.prune(&directory);
         Ok(())
     }

@@ -98,11 +98,19 @@ impl Fleet {
         Ok(())
     }
 
-    /// Removes what a writer that died has left: temporary files, and attachments that neither the log nor a proposal
-    /// refers to. The caller holds the lock, so nobody else is writing.
+    /// Removes what a writer that died has left: temporary files, halves of proposals, and attachments that neither the
+    /// log nor a proposal refers to. The caller holds the lock, so nobody else is writing.
     pub(super) fn tidy(&self) -> Result<(), FleetError> {
         let disk = self.store.disk();
         disk.remove_temporaries("")?;
+        for (name, kind) in disk.list("proposals")? {
+            // Without body or without signature it is being written or being removed, by a writer that is no more.
+            if let (EntryKind::Directory, Some(id)) = (kind, Digest::parse(&name))
+                && self.proposal(&id)?.is_none_or(|p| p.signatures.is_empty())
+            {
+                self.remove_proposal(&id)?;
+            }
+        }
         let referenced = self.referenced()?;
         for (path, kind) in disk.walk("objects")? {
             let unreferenced = object_digest(&path).is_some_and(|d| !referenced.contains_key(&d));

@@ -38,6 +38,12 @@ pub fn admit(request: &[u8], reason: &str, home: &Home, fleet: &mut Fleet) -> Re
     Ok(Draft::with(Act::Enroll(changes), reason, objects))
 }
 
+/// Whether this request has been granted: a member of the fleet, or one that has left, came by it.
+pub fn is_admitted(request: &[u8], fleet: &Fleet) -> bool {
+    let digest = Digest::of(request);
+    fleet.state().members.values().any(|m| m.request == digest)
+}
+
 fn certified(requested: &RequestedMember, home: &Home, fleet: &mut Fleet) -> Result<Certificate, OpsError> {
     let name = &requested.member;
     let own = Certificate::parse(&requested.cert)

@@ -38,6 +38,7 @@ pub struct Joining {
 /// # Errors
 /// [`OpsError`].
 pub fn ask(joining: &Joining, home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Result<Vec<u8>, OpsError> {
+    home.settle()?;
     let owner = &joining.member;
     let state = fleet.state();
     let setting = Shared {
@@ -57,6 +58,7 @@ pub fn ask(joining: &Joining, home: &Home, fleet: &mut Fleet, rng: &mut impl Cry
     }
     let key = if member_already { services.first().unwrap_or(owner) } else { owner };
     if let Some(request) = saved_request(home, key)? {
+        home.set_pin(&fleet.pin())?;
         return Ok(request);
     }
     let certificates = fleet.state().policy.policy.fleet.certificates;
@@ -121,6 +123,7 @@ pub fn ask_to_found(
     home: &Home,
     now: Time,
 ) -> Result<Vec<u8>, OpsError> {
+    home.settle()?;
     if let Some(request) = saved_request(home, name)? {
         return Ok(request);
     }
