@@ -145,6 +145,18 @@ impl Home {
         &self.disk
     }
 
+    /// Makes durable what a process that was killed has left here, before anything is built on it: a public half must
+    /// never be published whose private half a power cut can take away. Removes its temporary files. The caller holds the
+    /// home's lock.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn settle(&self) -> Result<(), HomeError> {
+        self.disk.settle("")?;
+        self.disk.remove_temporaries("")?;
+        Ok(())
+    }
+
     /// The members whose private halves are here, in order.
     ///
     /// # Errors

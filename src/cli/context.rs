@@ -204,15 +204,27 @@ impl Context {
         let _home_lock = self.lock(home.disk())?;
         let store = Store::new(self.keyring(false)?);
         let _lock = self.lock(store.disk())?;
+        home.settle()?;
         let mut fleet = self.open_with(Some(&home))?;
         let sequencer = ops::sequencer(&home, &fleet)?;
+        if sequencer.is_some() && home.pin()?.is_none() {
+            // A founding was interrupted before the pin. That the log's own key is here says that this is our fleet.
+            home.set_pin(&fleet.pin())?;
+        }
         fleet.prepare(sequencer.as_ref())?;
         if let (Proposals::TakeIn, Some(key)) = (proposals, &sequencer) {
             for placed in &fleet.absorb(key)? {
                 self.say(&format!("taken in: {}", placed_text(placed)));
             }
         }
-        let result = work(&mut fleet, &home);
+        let size = |fleet: &Fleet| fleet.head().map_or(0, |h| h.checkpoint.size);
+        let before = size(&fleet);
+        let result = work(&mut fleet, &home).map_err(|e| match size(&fleet).saturating_sub(before) {
+            0 => e,
+            n => e.hint(format!(
+                "before this failed {n} log entries were written, and stay; 'keys sync' goes on from there"
+            )),
+        });
         // What failed may have left something; only success says there is nothing to look for.
         if result.is_ok() {
             fleet.done();

@@ -183,6 +183,12 @@ impl From<FleetError> for CliError {
             FleetError::NoProposal(_) => Self::new(Exit::NotFound, &e).hint("'keys approve' lists what waits; give at least four digits of an id"),
             FleetError::Statement(e) => Self::failed(e),
             FleetError::Entry(e) => Self::failed(e),
+            FleetError::Unfinished(ref inner) => {
+                let full = matches!(&**inner, FleetError::Store(StoreError::Disk(e)) if e.is_full());
+                let error = Self::failed(&e);
+                let error = if full { error.hint("the disk is full: make room") } else { error };
+                error.hint("do not repeat the change; 'keys sync' finishes it")
+            }
             FleetError::Sign { .. } => Self::failed(&e),
         }
     }

@@ -41,7 +41,7 @@ pub(super) fn approve(context: &Context, args: &Approve) -> Result<Exit, CliErro
         return list(context);
     }
     let mut fleet = context.open()?;
-    let wanted = wanted(context, args, &mut fleet)?;
+    let wanted = wanted(args, &mut fleet)?;
     if wanted.is_empty() {
         return nothing(context);
     }
@@ -122,8 +122,13 @@ fn sign(
             Ok(vec![fleet.approve(&current, &mut signers, sequencer.as_ref())?])
         }
         Waiting::Request { id, bytes } => {
-            let draft = ops::admit(bytes, &reason(&args.reason, "admitted"), home, fleet)?;
-            let placed = ops::carry_out(home, fleet, vec![draft], args.change.signer.as_ref())?;
+            let placed = if ops::is_admitted(bytes, fleet) {
+                context.say(&format!("request {} has been granted already", id.short()));
+                Vec::new()
+            } else {
+                let draft = ops::admit(bytes, &reason(&args.reason, "admitted"), home, fleet)?;
+                ops::carry_out(home, fleet, vec![draft], args.change.signer.as_ref())?
+            };
             // The statement refers to the request as an object now; among the waiting ones it would be offered again.
             fleet.store().disk().remove(&request_path(id)).map_err(FleetError::from)?;
             fleet.store().disk().prune("proposals/requests");
@@ -132,20 +137,14 @@ fn sign(
     }
 }
 
-/// The requests that wait. What is none is named and left alone: whoever can write here could otherwise keep others from
-/// being admitted.
-fn requests(context: &Context, fleet: &Fleet) -> Result<Vec<Waiting>, CliError> {
-    let (good, bad): (Vec<_>, Vec<_>) =
-        waiting_requests(fleet.store().disk())?.into_iter().partition(|(_, bytes)| Request::parse(bytes).is_ok());
-    for (path, _) in bad {
-        context.say(&format!("{} is no request; it is left alone", crate::text::shown(&path)));
-    }
-    Ok(good.into_iter().map(|(_, bytes)| Waiting::Request { id: Digest::of(&bytes), bytes }).collect())
+fn requests(fleet: &Fleet) -> Result<Vec<Waiting>, CliError> {
+    let found = waiting_requests(fleet.store().disk())?;
+    Ok(found.into_iter().map(|(_, bytes)| Waiting::Request { id: Digest::of(&bytes), bytes }).collect())
 }
 
 /// What the arguments name.
-fn wanted(context: &Context, args: &Approve, fleet: &mut Fleet) -> Result<Vec<Waiting>, CliError> {
-    let mut all = requests(context, fleet)?;
+fn wanted(args: &Approve, fleet: &mut Fleet) -> Result<Vec<Waiting>, CliError> {
+    let mut all = requests(fleet)?;
     if args.all {
         all.extend(fleet.proposals()?.into_iter().map(|p| Waiting::Proposal(Box::new(p))));
         return Ok(all);
@@ -214,7 +213,7 @@ fn describe_waiting(waiting: &Waiting, fleet: &mut Fleet) -> Result<Vec<String>,
 /// `keys approve` without arguments.
 fn list(context: &Context) -> Result<Exit, CliError> {
     let mut fleet = context.open()?;
-    let mut all = requests(context, &fleet)?;
+    let mut all = requests(&fleet)?;
     all.extend(fleet.proposals()?.into_iter().map(|p| Waiting::Proposal(Box::new(p))));
     if context.json {
         let rows = all.iter().map(|w| waiting_json(w, &mut fleet)).collect::<Result<Vec<Value>, CliError>>()?;
@@ -300,6 +299,7 @@ fn approve_founding(
     if let Go::No(exit) = context.confirm(&args.change, "Sign the founding?")? {
         return Ok(exit);
     }
+    let _home_lock = context.lock(home.disk())?;
     let _lock = context.lock(fleet.store().disk())?;
     let mut signers: Vec<Signer> = Vec::new();
     let mut sequencer = None;
@@ -327,12 +327,7 @@ fn approve_founding(
         return Err(CliError::new(Exit::NotFound, "no founder's keys are in this home")
             .hint("give the home of a founder with --home"));
     }
-    let placed = fleet.approve(&proposal, &mut signers, sequencer.as_ref())?;
-    home.set_pin(&crate::home::Pin {
-        fleet: genesis.fleet.clone(),
-        id: proposal.signed.id,
-        log: proposal.signed.statement.log.clone(),
-    })?;
-    let exit = placed_exit(std::slice::from_ref(&placed));
-    finish(context, &[placed], exit)
+    let placed = ops::approve_founding(&proposal, genesis, &home, &mut fleet, &mut signers, sequencer.as_ref())?;
+    let exit = placed_exit(&placed);
+    finish(context, &placed, exit)
 }

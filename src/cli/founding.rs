@@ -151,10 +151,18 @@ fn run_helper(name: &str, args: &[&str]) -> Result<Vec<u8>, CliError> {
 
 /// `keys enroll`.
 pub(super) fn enroll(context: &Context, args: &Enroll) -> Result<Exit, CliError> {
-    if let (Some(domain), Some(operator)) = (&args.founding, &args.operator) {
+    if args.member.is_service() {
+        return Err(CliError::usage(format!(
+            "a service joins with its PoP: 'keys enroll {} --service {}'",
+            args.member.host_label(),
+            args.member.service_label().map_or("NAME", |l| l.as_str())
+        )));
+    }
+    // What makes no sense is refused before anything is made.
+    let user_id = args.operator.as_deref().map(user_id).transpose()?;
+    if let (Some(domain), Some(user_id)) = (&args.founding, &user_id) {
         let (home, _lock) = context.create_home()?;
-        let request =
-            ops::ask_to_found(&args.member, &user_id(operator)?, domain, profile(&args.profile), &home, context.now())?;
+        let request = ops::ask_to_found(&args.member, user_id, domain, profile(&args.profile), &home, context.now())?;
         return deliver(context, args, &request, None);
     }
     let (home, _lock) = context.create_home()?;
@@ -168,15 +176,8 @@ pub(super) fn enroll(context: &Context, args: &Enroll) -> Result<Exit, CliError>
         kind,
         services: args.services.clone(),
         facts: Facts { endpoint: args.endpoint.clone().map(Endpoint::from), region: args.region.clone() },
-        user_id: args.operator.as_deref().map(user_id).transpose()?,
+        user_id,
     };
-    if args.member.is_service() {
-        return Err(CliError::usage(format!(
-            "a service joins with its PoP: 'keys enroll {} --service {}'",
-            args.member.host_label(),
-            args.member.service_label().map_or("NAME", |l| l.as_str())
-        )));
-    }
     let store = context.keyring(false)?;
     let known = context.known(Some(&home))?;
     let trusted = known.pin.is_some();

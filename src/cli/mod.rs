@@ -34,7 +34,8 @@ pub fn main() -> u8 {
     harden::harden();
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(e) => {
+        Err(mut e) => {
+            show_safely(&mut e);
             // Help and version are answers, and clap prints them to stdout.
             let code = if e.use_stderr() { Exit::Usage } else { Exit::Ok };
             return if e.print().is_ok() { code.code() } else { Exit::Failed.code() };
@@ -55,6 +56,23 @@ pub fn main() -> u8 {
             error.exit.code()
         }
         Err(_) => Exit::Bug.code(),
+    }
+}
+
+/// What was typed is shown escaped in the messages of the argument parser, too, and not at any length.
+fn show_safely(error: &mut clap::Error) {
+    use clap::error::{ContextKind, ContextValue};
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg, ContextKind::InvalidSubcommand] {
+        if let Some(ContextValue::String(text)) = error.get(kind) {
+            let shown = crate::text::Shown { text, max: 80 }.to_string();
+            if shown != *text {
+                error.insert(kind, ContextValue::String(shown));
+                // They repeat it as it came.
+                if error.get(ContextKind::Suggested).is_some() {
+                    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(Vec::new()));
+                }
+            }
+        }
     }
 }
 

@@ -300,15 +300,38 @@ impl Disk {
         Ok(removed)
     }
 
-    /// Leaves a mark in the root: somebody is writing. Not durable: it only has to survive the writer, not a power cut.
-    /// `false` if there was one, so that whoever left it did not finish.
+    /// Makes every name in `directory` and below durable: a writer that was killed between naming a file and syncing its
+    /// directory has left a name that a power cut may still take away, and that nobody may build on until then. Contents
+    /// are durable before they are named.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn settle(&self, directory: &str) -> Result<(), DiskError> {
+        let mut todo = vec![directory.to_owned()];
+        while let Some(directory) = todo.pop() {
+            self.context("sync", &directory, self.files.sync_directory(&directory))?;
+            for (name, kind) in self.context("list", &directory, self.files.list(&directory))? {
+                if kind == EntryKind::Directory {
+                    todo.push(if directory.is_empty() { name } else { format!("{directory}/{name}") });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves a mark in the root, durably: somebody is writing. `false` if there was one, so that whoever left it did not
+    /// finish.
     ///
     /// # Errors
     /// [`DiskError`].
     pub fn mark(&self, name: &str) -> Result<bool, DiskError> {
         match self.files.write_new(name, b"") {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            result => self.context("write", name, result).map(|()| true),
+            result => {
+                self.context("write", name, result)?;
+                self.sync_parent(name)?;
+                Ok(true)
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use crate::name::MemberName;
 use crate::openpgp::sign_statement;
 use crate::state::{Verdict, Void};
 use crate::statement::{Act, Entry, ObjectKind, Signed, Statement, key_hash, principal};
-use crate::store::{StoreError, append, finish, object_path, staged_path};
+use crate::store::{StoreError, append, finish, object_path, pending, staged_path};
 use crate::time::{Span, Time};
 
 /// How long a founding may wait for the founders, before there is a policy that says so.
@@ -96,13 +96,18 @@ pub enum Placed {
 }
 
 impl Fleet {
-    /// Prepares for writing, under the lock: finishes what an interrupted writer has left, if this machine has the log's
-    /// key, and makes the views right.
+    /// Prepares for writing, under the lock: makes durable what an interrupted writer has left and finishes it, if this
+    /// machine has the log's key, and makes the views right.
     ///
     /// # Errors
     /// [`FleetError`].
     pub fn prepare(&mut self, sequencer: Option<&Sequencer>) -> Result<(), FleetError> {
         let clean = self.store.disk().mark(MARK)?;
+        if !clean {
+            self.store.disk().settle("")?;
+        }
+        // Who hands in a request leaves no mark.
+        self.store.disk().remove_temporaries("proposals/requests")?;
         let log = self.log.clone();
         if let Some(key) = sequencer {
             let store = self.store.clone();
@@ -174,7 +179,7 @@ impl Fleet {
     /// that lacks signatures becomes a proposal. The caller holds the lock and has called [`Fleet::prepare`].
     ///
     /// # Errors
-    /// [`FleetError`]; nothing has then happened, unless the commit itself had been made.
+    /// [`FleetError`]; nothing has then happened, unless it is [`FleetError::Unfinished`].
     pub fn change(
         &mut self,
         drafts: Vec<Draft>,
@@ -192,10 +197,9 @@ impl Fleet {
         result
     }
 
-    /// Writes a draft's attachments; gives the paths of those that were not there.
-    fn stage(&self, draft: &Draft, staged: &mut Vec<String>) -> Result<Vec<String>, FleetError> {
+    /// Writes a draft's attachments; adds the paths of those that were not there.
+    fn stage(&self, draft: &Draft, staged: &mut Vec<String>) -> Result<(), FleetError> {
         let kinds: BTreeMap<Digest, ObjectKind> = draft.act.objects().into_iter().collect();
-        let mut own = Vec::new();
         for object in &draft.objects {
             let digest = Digest::of(object);
             let path = match kinds.get(&digest) {
@@ -203,11 +207,10 @@ impl Fleet {
                 _ => object_path(&digest),
             };
             if self.store.disk().create(&path, object)? == Created::New {
-                staged.push(path.clone());
-                own.push(path);
+                staged.push(path);
             }
         }
-        Ok(own)
+        Ok(())
     }
 
     fn place(
@@ -221,7 +224,7 @@ impl Fleet {
         let mut entries = Vec::new();
         let mut proposals = Vec::new();
         for draft in drafts {
-            let own = self.stage(&draft, staged)?;
+            self.stage(&draft, staged)?;
             let (entry, verdict) = self.sign(draft.act, draft.reason, draft.not_before, signers)?;
             let id = entry.signed.id;
             match (standing_of(&verdict), sequencer) {
@@ -234,21 +237,21 @@ impl Fleet {
                     placed.push(Placed::Logged { id, verdict });
                 }
                 (Standing::Complete, None) => {
-                    proposals.push((Proposal { signed: entry.signed, signatures: entry.signatures }, own));
+                    proposals.push(Proposal { signed: entry.signed, signatures: entry.signatures });
                     placed.push(Placed::HandedIn { id });
                 }
                 (Standing::Lacks(missing), _) => {
-                    proposals.push((Proposal { signed: entry.signed, signatures: entry.signatures }, own));
+                    proposals.push(Proposal { signed: entry.signed, signatures: entry.signatures });
                     placed.push(Placed::Proposed { id, missing });
                 }
             }
         }
-        for (proposal, own) in &proposals {
-            self.write_proposal(proposal)?;
-            staged.retain(|path| !own.contains(path));
-        }
-        // From here on the attachments are referred to.
+        // From here on the attachments are referred to, also by a proposal that is written in part. If that fails, the next
+        // writer tidies.
         staged.clear();
+        for proposal in &proposals {
+            self.write_proposal(proposal)?;
+        }
         if let Some(key) = sequencer {
             self.commit(entries, key)?;
         }
@@ -369,6 +372,18 @@ impl Fleet {
             return Ok(());
         }
         self.check_clock()?;
+        let (store, before) = (self.store.clone(), self.head.clone());
+        self.publish(&entries, sequencer).map_err(|e| match e {
+            FleetError::Store(StoreError::Raced) => e,
+            // Our commit is there: it has happened, whatever failed afterwards.
+            _ if matches!(pending(&store, before.as_ref(), &[sequencer.verifier()]), Ok(Some(_))) => {
+                FleetError::Unfinished(Box::new(e))
+            }
+            _ => e,
+        })
+    }
+
+    fn publish(&mut self, entries: &[Vec<u8>], sequencer: &Sequencer) -> Result<(), FleetError> {
         let log = self.log.clone();
         for part in entries.chunks(COMMIT_ENTRIES_MAX) {
             let appended = append(&self.store, self.head.as_ref(), &log, part.to_vec(), sequencer)?;

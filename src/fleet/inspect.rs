@@ -8,18 +8,22 @@ use super::{Fleet, FleetError, Known, Progress};
 use crate::digest::Digest;
 use crate::disk::{EntryKind, is_temporary};
 use crate::limits::{
-    CERT_BYTES_MAX, COMMIT_BYTES_MAX, ENTRY_BYTES_MAX, KEY_FILE_BYTES_MAX, OBJECT_BYTES_MAX, SEALED_BYTES_MAX,
+    BUNDLES_MISSING_MAX, CERT_BYTES_MAX, COMMIT_BYTES_MAX, ENTRY_BYTES_MAX, KEY_FILE_BYTES_MAX, OBJECT_BYTES_MAX,
+    REQUEST_BYTES_MAX, SEALED_BYTES_MAX,
 };
 use crate::log::commit::Commit;
 use crate::log::tile::TILE_WIDTH;
 use crate::name::{Address, MemberName};
-use crate::openpgp::Sealed;
+use crate::openpgp::{Certificate, Sealed};
 use crate::ssh::{Serial, SshCertificate};
 use crate::state::{ObjectError, ReplayError, Void};
 use crate::store::{
-    Store, certificate_path, issued_path, issued_serial, object_digest, read_checkpoint, staged_digest,
+    Store, StoreError, certificate_path, issued_path, issued_serial, object_digest, read_checkpoint, staged_digest,
 };
 use crate::time::Time;
+
+/// What is said of a certificate that an interrupted writer has not brought to its place.
+const INTERRUPTED: &str = "a writer was interrupted before the newest version came here; the next change does it";
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +70,17 @@ impl Report {
         self.push(Severity::Note, path, problem);
     }
 
+    /// Reads a file that was listed; `None`, and damage, if it cannot be what it should be.
+    pub(super) fn read(&mut self, store: &Store, path: &str, limit: usize) -> Result<Option<Vec<u8>>, FleetError> {
+        match store.read(path, limit) {
+            Err(StoreError::Damaged { path, problem }) => {
+                self.damage(&path, problem);
+                Ok(None)
+            }
+            other => Ok(Some(other?.unwrap_or_default())),
+        }
+    }
+
     fn push(&mut self, severity: Severity, path: &str, problem: impl ToString) {
         self.problems.push(Problem {
             severity,
@@ -93,17 +108,16 @@ impl Fleet {
         let files = store.disk().walk("")?;
         report.files = files.len();
         let size = match read_checkpoint(store) {
-            // Before any work in proportion to a size that nobody has vouched for yet.
             Ok((_, checkpoint)) if !is_plausible(checkpoint.size, files.len()) => {
-                report
-                    .damage("log/checkpoint", format!("it shows {} entries; the files say otherwise", checkpoint.size));
+                let claim = format!("it claims {} entries, and the keyring has {} files", checkpoint.size, files.len());
+                report.damage("log/checkpoint", claim);
                 0
             }
             Ok((_, checkpoint)) => {
                 Tree::read(store, &checkpoint, &mut report)?.check_files(store, &files, &mut report)?;
                 checkpoint.size
             }
-            Err(e @ crate::store::StoreError::Damaged { .. }) => {
+            Err(e @ StoreError::Damaged { .. }) => {
                 report.damage("log/checkpoint", e);
                 0
             }
@@ -118,15 +132,8 @@ impl Fleet {
                     fleet = Some(opened);
                 }
                 Err(FleetError::Unsigned) => report.damage("log/checkpoint", FleetError::Unsigned),
-                Err(FleetError::Store(crate::store::StoreError::Damaged { path, problem })) => {
-                    report.damage(&path, problem)
-                }
-                Err(FleetError::Store(crate::store::StoreError::Missing(path))) => {
-                    report.damage(&path, "it is missing")
-                }
-                Err(FleetError::Replay(ReplayError::NoFleet(void @ Void::OtherLog(_)))) => {
-                    report.damage("log/checkpoint", format!("it names another log than the first entry: {void}"));
-                }
+                Err(FleetError::Store(StoreError::Damaged { path, problem })) => report.damage(&path, problem),
+                Err(FleetError::Store(StoreError::Missing(path))) => report.damage(&path, "it is missing"),
                 Err(FleetError::Replay(e)) => report.damage(&object_of(&e), e),
                 Err(e) => return Err(e),
             }
@@ -144,6 +151,9 @@ impl Fleet {
         let former = state.former.iter().map(|(fingerprint, (n, cert))| (certificate_path(fingerprint), (n, *cert)));
         let certificates: BTreeMap<String, (&MemberName, Digest)> = former.chain(current).collect();
         let mut seen: BTreeSet<&str> = BTreeSet::new();
+        // While a writer's mark lies here a certificate may be the one before, or not be there yet.
+        let interrupted = files.iter().any(|(path, _)| path == MARK);
+        let is_earlier = |bytes: &[u8]| referenced.has_certificate(&Digest::of(bytes));
         for (path, kind) in files.iter().filter(|(p, _)| !p.starts_with("log/")) {
             seen.insert(path);
             if *kind == EntryKind::Other {
@@ -151,8 +161,13 @@ impl Fleet {
             } else if is_temporary(path) || path == MARK {
                 report.note(path, "left by a writer that was interrupted; the next change removes it");
             } else if let Some((member, digest)) = certificates.get(path) {
-                let bytes = self.store.disk().read(path, CERT_BYTES_MAX)?.unwrap_or_default();
-                if Digest::of(&bytes) != *digest {
+                let Some(bytes) = report.read(&self.store, path, CERT_BYTES_MAX)? else { continue };
+                if Digest::of(&bytes) == *digest {
+                    continue;
+                }
+                if interrupted && is_earlier(&bytes) && self.owner_of(&bytes) == Some(member) {
+                    report.note(path, INTERRUPTED);
+                } else {
                     report.damage(path, format!("it is not the certificate of {member} that the log has"));
                 }
             } else if let Some(digest) = object_digest(path) {
@@ -168,7 +183,11 @@ impl Fleet {
             }
         }
         for (path, (member, _)) in certificates.iter().filter(|(p, _)| !seen.contains(p.as_str())) {
-            report.damage(path, format!("the certificate of {member} is missing"));
+            if interrupted {
+                report.note(path, INTERRUPTED);
+            } else {
+                report.damage(path, format!("the certificate of {member} is missing"));
+            }
         }
         for (digest, kind) in referenced.objects() {
             let path = crate::store::object_path(digest);
@@ -182,17 +201,22 @@ impl Fleet {
                 report.damage(&path, "it is missing");
             }
         }
-        for (serial, issued) in &state.issued {
-            let of_use = issued.certificate.fields().valid_before > self.now && !state.revoked_serials.contains(serial);
-            let path = issued_path(*serial);
-            if of_use && !seen.contains(path.as_str()) {
-                let problem = "the log has decided this SSH certificate and it is not here; 'keys sync', where the CA's \
-                               key is, makes it again";
-                report.note(&path, problem);
-            }
+        let now = self.now();
+        let wanted = self.state().issued.iter().filter(|(serial, issued)| {
+            !self.state().revoked_serials.contains(*serial) && issued.certificate.fields().valid_before > now
+        });
+        for path in wanted.map(|(serial, _)| issued_path(*serial)).filter(|path| !seen.contains(path.as_str())) {
+            report.note(&path, "it is missing; the next 'keys sync' where the SSH CA's key is makes it again");
         }
         self.check_commit_signatures(files, report)?;
         self.check_proposals(files, report)
+    }
+
+    /// Whose certificate this is, by its primary key.
+    fn owner_of(&self, certificate: &[u8]) -> Option<&MemberName> {
+        let fingerprint = Certificate::parse(certificate).ok()?.fingerprint();
+        let current = self.state().members.iter().find(|(_, m)| m.fingerprint == fingerprint).map(|(name, _)| name);
+        current.or_else(|| self.state().former.get(&fingerprint).map(|(name, _)| name))
     }
 
     /// Every commit was signed with the log's key of its time.
@@ -212,7 +236,7 @@ impl Fleet {
 
     fn referenced_or_damaged(&self, report: &mut Report) -> Result<Referenced, FleetError> {
         match self.referenced() {
-            Err(FleetError::Store(crate::store::StoreError::Damaged { path, problem })) => {
+            Err(FleetError::Store(StoreError::Damaged { path, problem })) => {
                 report.damage(&path, problem);
                 Ok(Referenced::default())
             }
@@ -227,7 +251,7 @@ impl Fleet {
         referenced: &Referenced,
         report: &mut Report,
     ) -> Result<(), FleetError> {
-        let bytes = self.store.disk().read(path, OBJECT_BYTES_MAX)?.unwrap_or_default();
+        let Some(bytes) = report.read(&self.store, path, OBJECT_BYTES_MAX)? else { return Ok(()) };
         if Digest::of(&bytes) != *digest {
             report.damage(path, "it is not what its name says");
         } else if !referenced.has(digest) {
@@ -252,7 +276,7 @@ impl Fleet {
     }
 
     fn check_issued(&self, path: &str, serial: u64, report: &mut Report) -> Result<(), FleetError> {
-        let bytes = self.store.disk().read(path, KEY_FILE_BYTES_MAX)?.unwrap_or_default();
+        let Some(bytes) = report.read(&self.store, path, KEY_FILE_BYTES_MAX)? else { return Ok(()) };
         let certificate = std::str::from_utf8(&bytes)
             .ok()
             .and_then(|t| t.strip_suffix('\n'))
@@ -277,7 +301,7 @@ impl Fleet {
             report.damage(path, "the log has no secret of this address");
             return Ok(());
         };
-        let bytes = self.store.disk().read(path, SEALED_BYTES_MAX)?.unwrap_or_default();
+        let Some(bytes) = report.read(&self.store, path, SEALED_BYTES_MAX)? else { return Ok(()) };
         if Digest::of(&bytes) == secret.file {
             // What the packets say and what the log says must be one; the digest of the file covers both, but a log that
             // was wrong from the start would be noticed here.
@@ -304,11 +328,8 @@ impl Fleet {
             files.iter().filter(|(p, k)| p.starts_with("proposals/") && *k == EntryKind::File && !is_temporary(p))
         {
             let parts: Vec<&str> = path.split('/').collect();
-            let bytes = self
-                .store
-                .disk()
-                .read(path, crate::limits::REQUEST_BYTES_MAX.max(ENTRY_BYTES_MAX))?
-                .unwrap_or_default();
+            let limit = REQUEST_BYTES_MAX.max(ENTRY_BYTES_MAX);
+            let Some(bytes) = report.read(&self.store, path, limit)? else { continue };
             let right = match parts.as_slice() {
                 ["proposals", id, "body"] => *id == Digest::of(&bytes).to_string(),
                 ["proposals", id, name] if Digest::parse(id).is_some() => {
@@ -330,7 +351,7 @@ impl Fleet {
 /// Whether a log with so many entries can lie in so many files: there is one for every full bundle, give or take a few that
 /// were lost.
 fn is_plausible(size: u64, files: usize) -> bool {
-    size > 0 && size / TILE_WIDTH <= files as u64 + 16
+    size > 0 && size.div_ceil(TILE_WIDTH) <= (files + BUNDLES_MISSING_MAX) as u64
 }
 
 /// The file that a replay error is about.
@@ -340,6 +361,8 @@ fn object_of(error: &crate::state::ReplayError) -> String {
             source: ObjectError::Missing(d) | ObjectError::Changed(d) | ObjectError::Unreadable(d, _),
             ..
         } => crate::store::object_path(d),
+        // The entries hash to the root that the checkpoint names, so it is the log's name in it that is wrong.
+        ReplayError::NoFleet(Void::OtherLog(_)) => "log/checkpoint".to_owned(),
         ReplayError::Openpgp { .. } | ReplayError::NoFleet(_) => "log/".to_owned(),
     }
 }

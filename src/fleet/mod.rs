@@ -92,6 +92,9 @@ pub enum FleetError {
     /// No such proposal.
     #[error("there is no proposal {0}")]
     NoProposal(String),
+    /// The change has happened, and what follows from it has failed in part.
+    #[error("{0}; but the change is made, and the next one finishes what is left of it")]
+    Unfinished(Box<FleetError>),
     /// Signing failed.
     #[error("cannot sign as {member}: {problem}")]
     Sign {

@@ -164,7 +164,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Removes a proposal: the body first, so that what is left of it after a crash is none.
+    /// Removes a proposal: the body first. Without it what is left is no proposal, and goes when somebody tidies; without
+    /// some of its signatures it would wait for them again.
     pub(super) fn remove_proposal(&self, id: &Digest) -> Result<(), FleetError> {
         let disk = self.store.disk();
         let directory = directory(id);

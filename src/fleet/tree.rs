@@ -12,7 +12,7 @@ use crate::log::checkpoint::Checkpoint;
 use crate::log::commit::Commit;
 use crate::log::merkle::{self, Peaks};
 use crate::log::tile::{Edge, Level, TILE_WIDTH, TileId, parse_entries, parse_hashes, tiles_of, write_hashes};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// The leaves of the log, as far as its files agree on them, and the tiles they make.
 pub(super) struct Tree {
@@ -31,7 +31,11 @@ struct Pair {
 impl Pair {
     fn read(store: &Store, bundle: TileId) -> Result<Self, FleetError> {
         let hash_tile = TileId { level: Level::Hashes(0), ..bundle };
-        let read = |id: TileId| store.disk().read(&format!("log/{id}"), TILE_BYTES_MAX);
+        // What is no tile at all is as good as none; `check_files` names it.
+        let read = |id: TileId| match store.read(&format!("log/{id}"), TILE_BYTES_MAX) {
+            Err(StoreError::Damaged { .. }) => Ok(None),
+            other => other,
+        };
         let entries = read(bundle)?.and_then(|bytes| parse_entries(&bytes, bundle.width));
         let hashes = read(hash_tile)?.and_then(|bytes| parse_hashes(&bytes, bundle.width));
         Ok(Self { bundle, entries: entries.map(|list| list.iter().map(|e| merkle::leaf(e)).collect()), hashes })
@@ -84,13 +88,33 @@ impl Tree {
             report.damage("log/checkpoint", "its root is not that of the entries");
         }
         let leaves = if hashes_right && !entries_right { by_hashes } else { by_entries };
+        Ok(Self::of(checkpoint.size, leaves).0)
+    }
+
+    fn of(size: u64, leaves: Vec<Digest>) -> (Self, Digest) {
         let mut edge = Edge::default();
         let mut tiles: BTreeMap<TileId, Vec<Digest>> = BTreeMap::new();
         for leaf in &leaves {
             tiles.extend(edge.push(*leaf));
         }
         tiles.extend(edge.partial().map(|(id, hashes)| (id, hashes.to_vec())));
-        Ok(Self { size: checkpoint.size, leaves, tiles })
+        (Self { size, leaves, tiles }, edge.root())
+    }
+
+    /// The tree as the commit beyond the checkpoint makes it, if there is a right one: its writer may have written some of
+    /// its tiles already.
+    fn ahead(&self, store: &Store) -> Result<Option<Self>, FleetError> {
+        let bytes = match store.read(&format!("log/{}", Commit::path(self.size)), COMMIT_BYTES_MAX) {
+            Err(StoreError::Damaged { .. }) => None,
+            other => other?,
+        };
+        let Some(commit) = bytes.and_then(|b| Commit::parse(&b)).map(|(c, _)| c).filter(|c| c.old_size == self.size)
+        else {
+            return Ok(None);
+        };
+        let leaves = self.leaves.iter().copied().chain(commit.entries.iter().map(|e| merkle::leaf(e))).collect();
+        let (tree, root) = Self::of(commit.new_size(), leaves);
+        Ok((root == commit.new_root).then_some(tree))
     }
 
     /// Checks every file below `log/`, and that none is missing or strange.
@@ -103,6 +127,7 @@ impl Tree {
         let mut seen: BTreeSet<&str> = BTreeSet::new();
         let mut commits: BTreeMap<u64, (&str, Commit)> = BTreeMap::new();
         let mut there = BTreeSet::new();
+        let ahead = self.ahead(store)?;
         for (path, kind) in files.iter().filter(|(p, _)| p.starts_with("log/")) {
             seen.insert(path);
             let below = path.strip_prefix("log/").unwrap_or(path);
@@ -111,10 +136,22 @@ impl Tree {
             } else if is_temporary(path) {
                 report.note(path, "left by a writer that was interrupted; the next change removes it");
             } else if let Some(id) = TileId::parse(below) {
-                self.check_tile(store, path, id, report)?;
+                let Some(bytes) = report.read(store, path, TILE_BYTES_MAX)? else { continue };
+                if self.has(id, &bytes) {
+                    continue;
+                }
+                match &ahead {
+                    Some(ahead) if ahead.has(id, &bytes) => {
+                        report.note(
+                            path,
+                            "it belongs to a commit that is not yet published; the next change finishes it",
+                        );
+                    }
+                    _ => report.damage(path, "it is not what the log's other files make it"),
+                }
             } else if let Some(number) = Commit::number(below) {
                 there.insert(number);
-                let bytes = store.disk().read(path, COMMIT_BYTES_MAX)?.unwrap_or_default();
+                let Some(bytes) = report.read(store, path, COMMIT_BYTES_MAX)? else { continue };
                 match Commit::parse(&bytes).filter(|(c, _)| c.old_size == number) {
                     Some((commit, _)) => drop(commits.insert(number, (path, commit))),
                     None => report.damage(path, "it is not the commit that its name says"),
@@ -131,12 +168,12 @@ impl Tree {
         Ok(())
     }
 
-    fn check_tile(&self, store: &Store, path: &str, id: TileId, report: &mut Report) -> Result<(), FleetError> {
-        let bytes = store.disk().read(path, TILE_BYTES_MAX)?.unwrap_or_default();
-        let right = match id.level {
+    /// Whether these bytes are that tile of this tree, or were when it was smaller.
+    fn has(&self, id: TileId, bytes: &[u8]) -> bool {
+        match id.level {
             Level::Entries => {
                 let first = usize::try_from(id.index.saturating_mul(TILE_WIDTH)).unwrap_or(usize::MAX);
-                let own = parse_entries(&bytes, id.width).unwrap_or_default();
+                let own = parse_entries(bytes, id.width).unwrap_or_default();
                 let own: Vec<Digest> = own.iter().map(|e| merkle::leaf(e)).collect();
                 !own.is_empty() && self.leaves.get(first..).is_some_and(|l| l.starts_with(&own))
             }
@@ -145,14 +182,10 @@ impl Tree {
                 let whole =
                     self.tiles.range(TileId { width: 0, ..id }..=TileId { width: TILE_WIDTH, ..id }).next_back();
                 whole.is_some_and(|(_, hashes)| {
-                    bytes.len() as u64 == id.width * 32 && write_hashes(hashes).starts_with(&bytes)
+                    bytes.len() as u64 == id.width * 32 && write_hashes(hashes).starts_with(bytes)
                 })
             }
-        };
-        if !right {
-            report.damage(path, "it is not what the log's other files make it");
         }
-        Ok(())
     }
 
     /// Every place of the log belongs to one commit, whose entries are those of the log and lead to the root it names.

@@ -71,6 +71,11 @@ impl Referenced {
         self.0.contains(&(*digest, ObjectKind::Sealed))
     }
 
+    /// Whether something refers to this object as a certificate.
+    pub(super) fn has_certificate(&self, digest: &Digest) -> bool {
+        self.0.contains(&(*digest, ObjectKind::Certificate))
+    }
+
     /// The objects, without the sealed files.
     pub(super) fn objects(&self) -> impl Iterator<Item = (&Digest, ObjectKind)> {
         self.0.iter().filter(|(_, kind)| *kind != ObjectKind::Sealed).map(|(digest, kind)| (digest, *kind))
@@ -136,8 +141,8 @@ impl Fleet {
         Ok(true)
     }
 
-    /// Removes what a writer that died has left: temporary files, and attachments that neither the log nor a proposal
-    /// refers to. The caller holds the lock, so nobody else is writing.
+    /// Removes what a writer that died has left: temporary files, halves of proposals, and attachments that neither the
+    /// log nor a proposal refers to. The caller holds the lock, so nobody else is writing.
     pub(super) fn tidy(&self) -> Result<(), FleetError> {
         let disk = self.store.disk();
         disk.remove_temporaries("")?;

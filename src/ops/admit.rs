@@ -23,17 +23,6 @@ pub fn admit(request: &[u8], reason: &str, home: &Home, fleet: &mut Fleet) -> Re
             fleet.log()
         )));
     }
-    for requested in &parsed.members {
-        let Some(endpoint) = &requested.facts.endpoint else { continue };
-        let taken =
-            fleet.state().members.iter().find(|(_, m)| m.is_active() && m.facts.endpoint.as_ref() == Some(endpoint));
-        if let Some((by, _)) = taken {
-            return Err(OpsError::Request(format!(
-                "says that {} is to be reached at {}, and that is where {by} is",
-                requested.member, endpoint.host
-            )));
-        }
-    }
     let mut changes = Vec::new();
     let mut objects = vec![request.to_vec()];
     for requested in &parsed.members {
@@ -50,6 +39,12 @@ pub fn admit(request: &[u8], reason: &str, home: &Home, fleet: &mut Fleet) -> Re
         objects.push(certificate.bytes().to_vec());
     }
     Ok(Draft::with(Act::Enroll(changes), reason, objects))
+}
+
+/// Whether this request has been granted: a member of the fleet came by it.
+pub fn is_admitted(request: &[u8], fleet: &Fleet) -> bool {
+    let digest = Digest::of(request);
+    fleet.state().members.values().any(|m| m.is_active() && m.request == digest)
 }
 
 fn certified(requested: &RequestedMember, home: &Home, fleet: &mut Fleet) -> Result<Certificate, OpsError> {

@@ -10,14 +10,14 @@ use super::join::{Envelope, operator_from_agent};
 use crate::digest::Digest;
 use crate::disk::Disk;
 use crate::enrolment::{Fresh, Setting, sign_request};
-use crate::fleet::{Draft, Fleet, Placed, Signer};
+use crate::fleet::{Draft, Fleet, FleetError, Placed, Proposal, Signer};
 use crate::home::{Home, Pin};
 use crate::log::note::SignerKey;
 use crate::name::{FleetName, Kind, MemberName, Slot};
 use crate::openpgp::{Certificate, CertificateError, Fingerprint, Grant, Profile, amount_for, certify};
 use crate::policy::{self, Policy};
-use crate::statement::{Act, Enroll, Facts, Genesis, Request, RequestedMember};
-use crate::store::Store;
+use crate::statement::{Act, Enroll, Entry, Facts, Genesis, Request, RequestedMember};
+use crate::store::{Store, pending};
 use crate::time::Time;
 use crate::wireguard::address::random_ula;
 
@@ -113,6 +113,7 @@ fn begin(
             return Err(OpsError::InTheWay(disk.root()));
         }
     }
+    home.settle()?;
     let log = format!("{}/keys/1", founding.fleet);
     let setting = Setting { fleet: &founding.fleet, log: &log, profile: founding.profile, now };
     let mut names: Vec<MemberName> = Vec::new();
@@ -160,6 +161,42 @@ fn begin(
     let pin = Pin { fleet: founding.fleet.clone(), id, log };
     home.set_pin(&pin)?;
     Ok(Founded { pin, placed, policy: texts })
+}
+
+/// Signs a founding that waits, and completes it where the log's key is. The caller holds the lock.
+///
+/// Effects in order: the pin, since whoever signs this founding trusts this fleet; then what an interrupted writer has
+/// left is finished, and what is still lacking is done.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn approve_founding(
+    proposal: &Proposal,
+    genesis: &Genesis,
+    home: &Home,
+    fleet: &mut Fleet,
+    signers: &mut [Signer],
+    sequencer: Option<&SignerKey>,
+) -> Result<Vec<Placed>, OpsError> {
+    home.settle()?;
+    let id = proposal.signed.id;
+    // Another founding may lie in the first place of the log; our signature must not publish it.
+    if let Some(key) = sequencer
+        && let Some(commit) = pending(fleet.store(), None, &[key.verifier()]).map_err(FleetError::from)?
+    {
+        let found = commit.entries.first().and_then(|e| Entry::parse(e).ok()).map(|e| e.signed.id);
+        if let Some(found) = found.filter(|found| *found != id) {
+            return Err(FleetError::Pin { found, pinned: id }.into());
+        }
+    }
+    home.set_pin(&Pin { fleet: genesis.fleet.clone(), id, log: proposal.signed.statement.log.clone() })?;
+    fleet.prepare(sequencer)?;
+    let placed = match sequencer {
+        Some(key) if fleet.is_founded() => fleet.absorb(key)?,
+        _ => vec![fleet.approve(proposal, signers, sequencer)?],
+    };
+    fleet.done();
+    Ok(placed)
 }
 
 /// A founding operator, ready for the genesis.

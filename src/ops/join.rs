@@ -42,6 +42,7 @@ pub struct Joining {
 /// # Errors
 /// [`OpsError`].
 pub fn ask(joining: &Joining, home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Result<Vec<u8>, OpsError> {
+    home.settle()?;
     let owner = &joining.member;
     let state = fleet.state();
     let setting = Shared {
@@ -61,6 +62,7 @@ pub fn ask(joining: &Joining, home: &Home, fleet: &mut Fleet, rng: &mut impl Cry
     }
     let wanted: BTreeSet<&MemberName> = (!member_already).then_some(owner).into_iter().chain(&services).collect();
     if let Some(request) = waiting_request(&wanted, home, fleet)? {
+        home.set_pin(&fleet.pin())?;
         return Ok(request);
     }
     let certificates = fleet.state().policy.policy.fleet.certificates;
@@ -160,6 +162,7 @@ pub fn ask_to_found(
 ) -> Result<Vec<u8>, OpsError> {
     let shared = Shared { fleet: fleet.clone(), log: format!("{fleet}/keys/1"), profile, now };
     refuse_pinned(home)?;
+    home.settle()?;
     if let Some(request) = saved_request(home, name)? {
         let (parsed, ..) = Request::parse(&request).map_err(|e| OpsError::Request(e.to_string()))?;
         if parsed.log != shared.log {

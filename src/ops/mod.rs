@@ -91,8 +91,8 @@ use crate::policy::PolicyError;
 use crate::state::{ReadersError, Void};
 
 pub use act::{carry_out, sequencer, signers};
-pub use admit::admit;
-pub use found::{Founded, Founder, Founding, found};
+pub use admit::{admit, is_admitted};
+pub use found::{Founded, Founder, Founding, approve_founding, found};
 pub use join::{Joining, ask, ask_to_found};
 pub use open::{Opened, open};
 pub use render::{check_policy, mesh, node_files, wireguard_files};

@@ -73,7 +73,7 @@ pub fn finish(
 pub fn pending(store: &Store, head: Option<&Head>, keys: &[VerifierKey]) -> Result<Option<Commit>, StoreError> {
     let mut edge = head.map(|h| h.edge.clone()).unwrap_or_default();
     let path = format!("log/{}", Commit::path(edge.size()));
-    let Some(bytes) = store.disk().read(&path, COMMIT_BYTES_MAX)? else { return Ok(None) };
+    let Some(bytes) = store.read(&path, COMMIT_BYTES_MAX)? else { return Ok(None) };
     let damaged = |problem: &str| StoreError::Damaged { path: path.clone(), problem: problem.to_owned() };
     let (commit, note) = Commit::parse(&bytes).ok_or_else(|| damaged("it is not a commit; remove it"))?;
     if !keys.iter().any(|key| note.is_signed_by(key)) {

@@ -109,6 +109,23 @@ impl Store {
         &self.disk
     }
 
+    /// Reads a file of at most `limit` bytes; `None` if there is none. What is larger, or no regular file, is no answer
+    /// that the disk refuses, but damage: no writer leaves such a file.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn read(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, StoreError> {
+        use std::io::ErrorKind::{FileTooLarge, InvalidInput};
+        self.disk.read(path, limit).map_err(|e| {
+            let link = e.source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+            if link || matches!(e.source.kind(), FileTooLarge | InvalidInput) {
+                StoreError::Damaged { path: path.to_owned(), problem: e.source.to_string() }
+            } else {
+                e.into()
+            }
+        })
+    }
+
     /// Writes an attachment, durably; gives its digest.
     ///
     /// # Errors

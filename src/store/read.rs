@@ -26,8 +26,7 @@ pub struct Head {
 /// [`StoreError`]; [`StoreError::NoKeyring`] if there is none.
 pub fn read_checkpoint(store: &Store) -> Result<(Note, Checkpoint), StoreError> {
     let path = "log/checkpoint";
-    let bytes =
-        store.disk().read(path, CHECKPOINT_BYTES_MAX)?.ok_or_else(|| StoreError::NoKeyring(store.disk().root()))?;
+    let bytes = store.read(path, CHECKPOINT_BYTES_MAX)?.ok_or_else(|| StoreError::NoKeyring(store.disk().root()))?;
     let damaged = |problem: String| StoreError::Damaged { path: path.to_owned(), problem };
     let note = Note::parse(&bytes).map_err(|e| damaged(format!("it {e}")))?;
     let checkpoint = Checkpoint::parse(&note.text).ok_or_else(|| damaged("its text is not a checkpoint".to_owned()))?;
@@ -77,12 +76,12 @@ impl<'a> LogReader<'a> {
             path: path.to_owned(),
             problem: "it is not a bundle of that many entries".to_owned(),
         };
-        if let Some(bytes) = self.store.disk().read(&path, TILE_BYTES_MAX)? {
+        if let Some(bytes) = self.store.read(&path, TILE_BYTES_MAX)? {
             return parse_entries(&bytes, id.width).ok_or_else(|| damaged(&path));
         }
         for width in (id.width + 1)..=TILE_WIDTH {
             let wider = format!("log/{}", TileId { width, ..id });
-            if let Some(bytes) = self.store.disk().read(&wider, TILE_BYTES_MAX)? {
+            if let Some(bytes) = self.store.read(&wider, TILE_BYTES_MAX)? {
                 let mut entries = parse_entries(&bytes, width).ok_or_else(|| damaged(&wider))?;
                 entries.truncate(usize::try_from(id.width).unwrap_or(usize::MAX));
                 return Ok(entries);
