@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests drive the program from outside: files, processes, clocks")]
 #![allow(missing_docs, reason = "a test's name says what it shows")]
 
+mod documents;
 mod gpg_agent;
 mod lifecycle;
 mod replay;
@@ -15,6 +16,7 @@ mod wg_tools;
 fn main() -> std::process::ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     let tests = [
+        documents::tests(),
         gpg_agent::tests(),
         lifecycle::tests(),
         replay::tests(),
