@@ -76,7 +76,7 @@ fn check(value: &Value, depth: usize) -> Result<(), JsonError> {
     match value {
         Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
         Value::Number(n) => match n.as_i64() {
-            Some(n) if n.abs() <= JSON_INTEGER_MAX => Ok(()),
+            Some(n) if (-JSON_INTEGER_MAX..=JSON_INTEGER_MAX).contains(&n) => Ok(()),
             Some(_) | None => Err(JsonError::Number(n.to_string())),
         },
         Value::Array(items) => items.iter().try_for_each(|item| check(item, depth + 1)),

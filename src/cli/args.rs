@@ -389,9 +389,9 @@ pub(super) enum SshVerb {
         /// Where the files will lie on the node
         #[arg(long, value_name = "DIR", default_value = crate::ssh::NodeInput::DIRECTORY)]
         directory: String,
-        /// Where the host's private key lies on the node
-        #[arg(long, value_name = "PATH", default_value = "/etc/keys/ssh/host.key")]
-        host_key: String,
+        /// Where the host's private key lies on the node [default: host-ID.key beside the files]
+        #[arg(long, value_name = "PATH")]
+        host_key: Option<String>,
     },
     /// Show an SSH certificate
     Inspect {

@@ -98,10 +98,6 @@ impl Context {
         Ok(here.ancestors().find(|d| d.join("keyring").is_dir()).unwrap_or(&here).to_owned())
     }
 
-    pub(super) fn home_path(&self) -> &Path {
-        &self.home
-    }
-
     pub(super) fn home(&self) -> Result<Home, CliError> {
         Ok(Home::open(&self.home)?)
     }
@@ -111,8 +107,11 @@ impl Context {
         if self.home.exists() { self.home().map(Some) } else { Ok(None) }
     }
 
-    pub(super) fn create_home(&self) -> Result<Home, CliError> {
-        Ok(Home::create(&self.home)?)
+    /// Creates the home, or opens it, for writing: nobody else writes in it while the lock lives.
+    pub(super) fn create_home(&self) -> Result<(Home, Box<dyn Send>), CliError> {
+        let home = Home::create(&self.home)?;
+        let lock = self.lock(home.disk())?;
+        Ok((home, lock))
     }
 
     fn disk(&self, name: &str, create: bool) -> Result<Disk, CliError> {
@@ -159,6 +158,10 @@ impl Context {
         let home = self.maybe_home()?;
         let fleet = self.open_with(home.as_ref())?;
         self.remember(home.as_ref(), &fleet);
+        if let Err(e) = fleet.check_clock() {
+            // A machine that boots without a clock goes on serving: everything is judged by the log's time.
+            self.say(&format!("warning: {e}; going by the log's time"));
+        }
         Ok(fleet)
     }
 
@@ -169,7 +172,7 @@ impl Context {
     }
 
     /// Remembers the head that was just accepted. That this fails is no reason to refuse an answer.
-    fn remember(&self, home: Option<&Home>, fleet: &Fleet) {
+    pub(super) fn remember(&self, home: Option<&Home>, fleet: &Fleet) {
         if let (Some(home), Some(head)) = (home, fleet.head())
             && home.pin().is_ok_and(|p| p.is_some_and(|p| p.id == fleet.pin().id))
         {
@@ -180,14 +183,34 @@ impl Context {
     /// Opens the fleet for a change: with the lock, interrupted work finished, complete proposals taken in. `work` then
     /// gets it.
     pub(super) fn change<T>(&self, work: impl FnOnce(&mut Fleet, &Home) -> Result<T, CliError>) -> Result<T, CliError> {
+        self.write(Proposals::TakeIn, work)
+    }
+
+    /// The same, but complete proposals stay where they are.
+    pub(super) fn change_proposals<T>(
+        &self,
+        work: impl FnOnce(&mut Fleet, &Home) -> Result<T, CliError>,
+    ) -> Result<T, CliError> {
+        self.write(Proposals::Leave, work)
+    }
+
+    fn write<T>(
+        &self,
+        proposals: Proposals,
+        work: impl FnOnce(&mut Fleet, &Home) -> Result<T, CliError>,
+    ) -> Result<T, CliError> {
         let home = self.home()?;
+        // Always in this order, or two commands could wait for each other.
+        let _home_lock = self.lock(home.disk())?;
         let store = Store::new(self.keyring(false)?);
         let _lock = self.lock(store.disk())?;
         let mut fleet = self.open_with(Some(&home))?;
         let sequencer = ops::sequencer(&home, &fleet)?;
-        let absorbed = fleet.prepare(sequencer.as_ref())?;
-        for placed in &absorbed {
-            self.say(&format!("taken in: {}", placed_text(placed)));
+        fleet.prepare(sequencer.as_ref())?;
+        if let (Proposals::TakeIn, Some(key)) = (proposals, &sequencer) {
+            for placed in &fleet.absorb(key)? {
+                self.say(&format!("taken in: {}", placed_text(placed)));
+            }
         }
         let result = work(&mut fleet, &home);
         // What failed may have left something; only success says there is nothing to look for.
@@ -280,6 +303,12 @@ impl Context {
             Ok(Go::No(Exit::Pending))
         }
     }
+}
+
+/// What happens to complete proposals before a change.
+enum Proposals {
+    TakeIn,
+    Leave,
 }
 
 /// What a plan looks like to people and programs.

@@ -236,6 +236,18 @@ impl From<OpsError> for CliError {
             }
             OpsError::KeyElsewhere { .. } => Self::new(Exit::NotFound, &e)
                 .hint("private keys stay where they were made; run this there, or give --home"),
+            OpsError::HomeTaken(_) => Self::failed(&e).hint("a fleet has a home of its own; give one with --home"),
+            OpsError::KeysThere { ref member, .. } => {
+                let hint = format!(
+                    "give another home with --home; if an interrupted run left them and nobody needs them, remove \
+                     members/{member} from this one"
+                );
+                Self::failed(&e).hint(hint)
+            }
+            OpsError::Waiting { ref with, .. } => {
+                let hint = format!("let 'keys approve' admit that request first; it was for {with}");
+                Self::failed(&e).hint(hint)
+            }
             OpsError::NoActor(_) => Self::new(Exit::NotFound, &e).hint("give the home of somebody who can with --home"),
             OpsError::Mesh(_) => Self::new(Exit::No, &e),
             OpsError::Openpgp(_)

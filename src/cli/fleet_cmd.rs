@@ -31,7 +31,7 @@ pub(super) fn approve(context: &Context, args: &Approve) -> Result<Exit, CliErro
         return list(context);
     }
     let mut fleet = context.open()?;
-    let wanted = wanted(context, args, &fleet)?;
+    let wanted = wanted(context, args, &mut fleet)?;
     if wanted.is_empty() {
         return nothing(context);
     }
@@ -100,14 +100,20 @@ fn sign(
     }
 }
 
-fn requests(fleet: &Fleet) -> Result<Vec<Waiting>, CliError> {
-    let found = waiting_requests(fleet.store().disk())?;
-    Ok(found.into_iter().map(|(_, bytes)| Waiting::Request { id: Digest::of(&bytes), bytes }).collect())
+/// The requests that wait. What is none is named and left alone: whoever can write here could otherwise keep others from
+/// being admitted.
+fn requests(context: &Context, fleet: &Fleet) -> Result<Vec<Waiting>, CliError> {
+    let (good, bad): (Vec<_>, Vec<_>) =
+        waiting_requests(fleet.store().disk())?.into_iter().partition(|(_, bytes)| Request::parse(bytes).is_ok());
+    for (path, _) in bad {
+        context.say(&format!("{} is no request; it is left alone", crate::text::shown(&path)));
+    }
+    Ok(good.into_iter().map(|(_, bytes)| Waiting::Request { id: Digest::of(&bytes), bytes }).collect())
 }
 
 /// What the arguments name.
-fn wanted(context: &Context, args: &Approve, fleet: &Fleet) -> Result<Vec<Waiting>, CliError> {
-    let mut all = requests(fleet)?;
+fn wanted(context: &Context, args: &Approve, fleet: &mut Fleet) -> Result<Vec<Waiting>, CliError> {
+    let mut all = requests(context, fleet)?;
     if args.all {
         all.extend(fleet.proposals()?.into_iter().map(|p| Waiting::Proposal(Box::new(p))));
         return Ok(all);
@@ -127,7 +133,6 @@ fn wanted(context: &Context, args: &Approve, fleet: &Fleet) -> Result<Vec<Waitin
             found.push(Waiting::Request { id: Digest::of(&bytes), bytes });
         }
     }
-    let _ = context;
     Ok(found)
 }
 
@@ -164,7 +169,7 @@ fn describe_waiting(waiting: &Waiting, fleet: &mut Fleet) -> Result<Vec<String>,
                 proposal.signatures.iter().map(|s| s.name.rsplit('/').next().unwrap_or(&s.name)).collect();
             lines.push(format!(
                 "  signed by {}; {standing}; expires {}",
-                signed.join(", "),
+                if signed.is_empty() { "nobody".to_owned() } else { signed.join(", ") },
                 describe::relative(statement.expires, fleet.now())
             ));
             Ok(lines)
@@ -175,7 +180,7 @@ fn describe_waiting(waiting: &Waiting, fleet: &mut Fleet) -> Result<Vec<String>,
 /// `keys approve` without arguments.
 fn list(context: &Context) -> Result<Exit, CliError> {
     let mut fleet = context.open()?;
-    let mut all = requests(&fleet)?;
+    let mut all = requests(context, &fleet)?;
     all.extend(fleet.proposals()?.into_iter().map(|p| Waiting::Proposal(Box::new(p))));
     if context.json {
         let rows = all.iter().map(|w| waiting_json(w, &mut fleet)).collect::<Result<Vec<Value>, CliError>>()?;
@@ -213,7 +218,7 @@ fn waiting_json(waiting: &Waiting, fleet: &mut Fleet) -> Result<Value, CliError>
 
 /// `keys withdraw`.
 pub(super) fn withdraw(context: &Context, args: &Withdraw) -> Result<Exit, CliError> {
-    let fleet = context.open()?;
+    let mut fleet = context.open()?;
     let proposal = fleet.find_proposal(&args.id)?;
     context.say(&format!(
         "proposal {}  {}",
@@ -223,7 +228,7 @@ pub(super) fn withdraw(context: &Context, args: &Withdraw) -> Result<Exit, CliEr
     if let Go::No(exit) = context.confirm(&args.change, "Take it back?")? {
         return Ok(exit);
     }
-    context.change(|fleet, home| {
+    context.change_proposals(|fleet, home| {
         let author = &proposal.signed.statement.by;
         if !home.members()?.contains(author) {
             return Err(CliError::failed(format!("only its author {author} takes a proposal back"))
@@ -241,7 +246,7 @@ fn founding(context: &Context) -> Result<Option<(Fleet, Proposal)>, CliError> {
         Err(StoreError::NoKeyring(_)) => {}
         _ => return Ok(None),
     }
-    let fleet = Fleet::empty(store.clone(), String::new(), context.now());
+    let mut fleet = Fleet::empty(store.clone(), String::new(), context.now());
     let genesis = fleet.proposals()?.into_iter().find(|p| matches!(p.signed.statement.act, Act::Genesis(_)));
     Ok(genesis.map(|g| (Fleet::empty(store, g.signed.statement.log.clone(), context.now()), g)))
 }

@@ -34,12 +34,8 @@ pub(super) fn init(context: &Context, args: &Init) -> Result<Exit, CliError> {
         return Err(CliError::failed(format!("{place} holds a fleet already, or a part of one"))
             .hint("found the new one in an empty directory: --fleet DIR"));
     }
-    let home = context.create_home()?;
+    let (home, _lock) = context.create_home()?;
     let _lock = context.lock(&keyring)?;
-    if home.pin()?.is_some() {
-        return Err(CliError::failed(format!("the home {} belongs to a fleet already", shown(context.home_path())))
-            .hint("give another one with --home"));
-    }
     let founding = Founding {
         fleet: args.domain.clone(),
         profile: profile(&args.profile),
@@ -107,7 +103,7 @@ fn agent_founder(context: &Context, fingerprint: &str, args: &Init) -> Result<Fo
             crate::text::shown(fingerprint)
         )));
     }
-    let exported = run_helper(
+    let exported = ask_helper(
         "gpg",
         &["--batch", "--no-tty", "--export", "--export-options", "export-minimal", &format!("0x{fingerprint}")],
     )?;
@@ -117,7 +113,7 @@ fn agent_founder(context: &Context, fingerprint: &str, args: &Init) -> Result<Fo
         Some(path) => path.clone(),
         None => {
             run_helper("gpgconf", &["--launch", "gpg-agent"])?;
-            PathBuf::from(String::from_utf8_lossy(&run_helper("gpgconf", &["--list-dirs", "agent-socket"])?).trim_end())
+            PathBuf::from(String::from_utf8_lossy(&ask_helper("gpgconf", &["--list-dirs", "agent-socket"])?).trim_end())
         }
     };
     let user_id = certificate.user_id();
@@ -126,7 +122,13 @@ fn agent_founder(context: &Context, fingerprint: &str, args: &Init) -> Result<Fo
     Ok(Founder::Agent { name, certificate: Box::new(certificate), socket: socket.display().to_string() })
 }
 
-/// Runs gpg's own programs by absolute path, with its own home and nothing else of the environment.
+/// Runs one of gpg's own programs for its answer.
+fn ask_helper(name: &str, args: &[&str]) -> Result<Vec<u8>, CliError> {
+    let answer = run_helper(name, args)?;
+    if answer.is_empty() { Err(CliError::failed(format!("{name} gave nothing"))) } else { Ok(answer) }
+}
+
+/// Runs one of gpg's own programs by absolute path, with its own home and nothing else of the environment.
 fn run_helper(name: &str, args: &[&str]) -> Result<Vec<u8>, CliError> {
     let path = ["/usr/bin", "/usr/local/bin", "/bin"].iter().map(|d| Path::new(d).join(name)).find(|p| p.is_file());
     let path =
@@ -140,9 +142,9 @@ fn run_helper(name: &str, args: &[&str]) -> Result<Vec<u8>, CliError> {
     }
     let output =
         command.output().map_err(|e| CliError::new(Exit::Unknown, format!("cannot run {}: {e}", path.display())))?;
-    if !output.status.success() || output.stdout.is_empty() {
+    if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(CliError::failed(format!("{name} gave nothing: {}", crate::text::shown(said.trim()))));
+        return Err(CliError::failed(format!("{name} failed: {}", crate::text::shown(said.trim()))));
     }
     Ok(output.stdout)
 }
@@ -150,12 +152,12 @@ fn run_helper(name: &str, args: &[&str]) -> Result<Vec<u8>, CliError> {
 /// `keys enroll`.
 pub(super) fn enroll(context: &Context, args: &Enroll) -> Result<Exit, CliError> {
     if let (Some(domain), Some(operator)) = (&args.founding, &args.operator) {
-        let home = context.create_home()?;
+        let (home, _lock) = context.create_home()?;
         let request =
             ops::ask_to_found(&args.member, &user_id(operator)?, domain, profile(&args.profile), &home, context.now())?;
         return deliver(context, args, &request, None);
     }
-    let home = context.create_home()?;
+    let (home, _lock) = context.create_home()?;
     let kind = match (&args.operator, args.authority) {
         (Some(_), _) => Kind::Operator,
         (None, true) => Kind::Authority,
@@ -184,6 +186,7 @@ pub(super) fn enroll(context: &Context, args: &Enroll) -> Result<Exit, CliError>
         context.say("compare the id with the one that the operators have; --pin ID does it for you");
     }
     let request = ops::ask(&joining, &home, &mut fleet, &mut context.rng()?)?;
+    context.remember(Some(&home), &fleet);
     deliver(context, args, &request, Some(&home))
 }
 

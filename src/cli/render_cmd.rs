@@ -102,7 +102,8 @@ pub(super) fn ssh(context: &Context, args: &Ssh) -> Result<Exit, CliError> {
         SshVerb::Render { node, out, directory, host_key } => {
             let fleet = context.open()?;
             let parse = |text: &str| text.parse().map_err(|e: crate::ssh::WordError| CliError::usage(e));
-            let files = ops::node_files(node, &parse(host_key)?, &parse(directory)?, &fleet)?;
+            let host_key = host_key.as_deref().map(parse).transpose()?;
+            let files = ops::node_files(node, host_key.as_ref(), &parse(directory)?, &fleet)?;
             write_tree(context, out, files.into_iter().map(|f| (f.path, f.bytes)))
         }
         SshVerb::Inspect { file } => inspect(context, file),

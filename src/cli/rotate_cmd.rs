@@ -6,11 +6,11 @@ use super::args::{Reseal, Revoke, Rotate, Sync};
 use super::context::{Context, Planned, Shown, placed_json, placed_text, reason};
 use super::describe::{case_text, names_json, short_key};
 use super::exit::{CliError, Exit};
-use super::output::Table;
+use super::output::{Table, complain};
 use crate::fleet::{Fleet, Placed};
 use crate::home::Home;
 use crate::name::MemberName;
-use crate::ops::{self, ResealPlan, RevokePlan, RotatePlan, Selection};
+use crate::ops::{self, ResealPlan, RevokePlan, RotatePlan, Selection, Stuck};
 use crate::state::Drift;
 
 /// How many rounds of catching up one command does: keys, then what the keys make possible, then what that leaves idle.
@@ -36,7 +36,11 @@ pub(super) fn rotate(context: &Context, args: &Rotate) -> Result<Exit, CliError>
             show: &|plan, _| shown_rotation(plan),
             drafts: &|plan, _, _| Ok(plan.drafts(&why)),
             // The machine that owns a slot also makes the next standby, and brings its certificate into line.
-            after: &|fleet, home| catch_up(context, fleet, home, &args.change).map(|_| ()),
+            after: &|fleet, home| {
+                let caught_up = catch_up(context, fleet, home, &args.change)?;
+                complain_of(&caught_up.stuck);
+                Ok(())
+            },
         },
     )?;
     Ok(exit)
@@ -67,18 +71,26 @@ pub(super) fn sync(context: &Context, args: &Sync) -> Result<Exit, CliError> {
     if args.change.dry_run {
         return sync_dry(context);
     }
-    let (done, placed, issued) = context.change(|fleet, home| catch_up(context, fleet, home, &args.change))?;
+    let CaughtUp { done, placed, issued, stuck } =
+        context.change(|fleet, home| catch_up(context, fleet, home, &args.change))?;
+    complain_of(&stuck);
     // A machine without the log's key has done its part when it has handed in what is complete.
     let lacking = placed.iter().any(|p| matches!(p, Placed::Proposed { .. }));
-    let exit = if lacking { Exit::Unauthorised } else { Exit::Ok };
+    let exit = match lacking {
+        _ if !stuck.is_empty() => Exit::No,
+        true => Exit::Unauthorised,
+        false => Exit::Ok,
+    };
     if context.json {
         let placed: Vec<Value> = placed.iter().map(placed_json).collect();
-        return context.answer(json!({ "done": done, "placed": placed, "ssh_certificates": issued }), exit);
+        let stuck: Vec<Value> = stuck.iter().map(stuck_json).collect();
+        return context
+            .answer(json!({ "done": done, "placed": placed, "ssh_certificates": issued, "stuck": stuck }), exit);
     }
     for line in &done {
         context.out.line(line)?;
     }
-    if done.is_empty() && issued == 0 {
+    if done.is_empty() && issued == 0 && stuck.is_empty() {
         context.say("nothing to do");
     }
     if issued > 0 {
@@ -109,17 +121,29 @@ fn sync_dry(context: &Context) -> Result<Exit, CliError> {
     Ok(if missing.is_empty() { Exit::Ok } else { Exit::Pending })
 }
 
-/// Catches up until there is nothing more to do here, or what there is waits for somebody else. Gives what was done, where
-/// it ended up, and how many SSH certificates were signed.
+/// What catching up came to.
+pub(super) struct CaughtUp {
+    /// What was done.
+    done: Vec<String>,
+    /// Where it ended up.
+    placed: Vec<Placed>,
+    /// How many SSH certificates were signed.
+    issued: usize,
+    /// What could not be done.
+    stuck: Vec<Stuck>,
+}
+
+/// Catches up until there is nothing more to do here, or what there is waits for somebody else.
 pub(super) fn catch_up(
     context: &Context,
     fleet: &mut Fleet,
     home: &Home,
     change: &super::args::Change,
-) -> Result<(Vec<String>, Vec<Placed>, usize), CliError> {
-    let (mut done, mut placed) = (Vec::new(), Vec::new());
+) -> Result<CaughtUp, CliError> {
+    let (mut done, mut placed, mut stuck) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS_MAX {
         let plan = ops::plan_sync(home, fleet, &mut context.rng()?)?;
+        stuck = plan.stuck;
         if plan.drafts.is_empty() {
             break;
         }
@@ -128,8 +152,20 @@ pub(super) fn catch_up(
         placed.extend(place_each(fleet, home, plan.drafts, change)?);
     }
     ops::destroy_private(home, fleet)?;
-    let issued = ops::issue_pending(home, fleet)?;
-    Ok((done, placed, issued.len()))
+    let issued = ops::issue_pending(home, fleet)?.len();
+    Ok(CaughtUp { done, placed, issued, stuck })
+}
+
+fn complain_of(stuck: &[Stuck]) {
+    stuck.iter().for_each(|s| complain(&stuck_text(s)));
+}
+
+fn stuck_text(stuck: &Stuck) -> String {
+    format!("not resealed: {}: {}", stuck.drift.address, stuck.why)
+}
+
+fn stuck_json(stuck: &Stuck) -> Value {
+    json!({ "address": stuck.drift.address.to_string(), "why": stuck.why })
 }
 
 /// Places drafts one by one, each signed first by the member it is about.
@@ -168,16 +204,22 @@ fn owners(act: &crate::statement::Act) -> Vec<MemberName> {
 /// `keys reseal`.
 pub(super) fn reseal(context: &Context, args: &Reseal) -> Result<Exit, CliError> {
     let why = reason(&args.reason, "recipients brought up to date");
-    context.planned(
+    let is_stuck = std::cell::Cell::new(false);
+    let exit = context.planned(
         &args.change,
         &Planned {
             question: "Reseal these?",
-            plan: &|fleet, home| Ok(ops::plan_reseal(args.pattern.as_ref(), home, fleet)?),
+            plan: &|fleet, home| {
+                let plan = ops::plan_reseal(args.pattern.as_ref(), home, fleet)?;
+                is_stuck.set(!plan.stuck.is_empty());
+                Ok(plan)
+            },
             show: &|plan, _| shown_reseal(plan),
             drafts: &|plan, fleet, home| Ok(plan.drafts(&why, home, fleet)?),
             after: &|_, _| Ok(()),
         },
-    )
+    )?;
+    Ok(if exit == Exit::Ok && is_stuck.get() { Exit::No } else { exit })
 }
 
 fn shown_reseal(plan: &ResealPlan) -> Shown {
@@ -194,11 +236,12 @@ fn shown_reseal(plan: &ResealPlan) -> Shown {
             .iter()
             .map(|d| format!("elsewhere: {} has drifted, and no key of this home opens it", d.address)),
     );
-    if plan.drifted.is_empty() {
+    lines.extend(plan.stuck.iter().map(stuck_text));
+    if plan.drifted.is_empty() && plan.stuck.is_empty() {
         lines.push("nothing to reseal here".to_owned());
     }
     let row = |d: &Drift| json!({ "address": d.address.to_string(), "gains": names_json(&d.missing), "loses": names_json(&d.surplus), "outdated": names_json(&d.outdated) });
-    let json = json!({ "reseal": plan.drifted.iter().map(row).collect::<Vec<_>>(), "elsewhere": plan.elsewhere.iter().map(row).collect::<Vec<_>>() });
+    let json = json!({ "reseal": plan.drifted.iter().map(row).collect::<Vec<_>>(), "elsewhere": plan.elsewhere.iter().map(row).collect::<Vec<_>>(), "stuck": plan.stuck.iter().map(stuck_json).collect::<Vec<_>>() });
     Shown { lines, json, empty: plan.drifted.is_empty() }
 }
 
@@ -215,6 +258,7 @@ pub(super) fn revoke(context: &Context, args: &Revoke) -> Result<Exit, CliError>
             // Whoever revokes and can read what was shared takes the leaver's keys out at once.
             after: &|fleet, home| {
                 let reseal = ops::plan_reseal(None, home, fleet)?;
+                complain_of(&reseal.stuck);
                 let drafts = reseal.drafts("a reader has left", home, fleet)?;
                 context.place(fleet, home, drafts, &args.change).map(|_| ())
             },

@@ -129,6 +129,11 @@ impl Files for RealFiles {
                 continue;
             }
             let name = String::from_utf8_lossy(bytes).into_owned();
+            // A name that nothing here can have been given is shown, and not followed.
+            if name.as_bytes() != bytes || check_name(&name).is_err() {
+                entries.push((name, EntryKind::Other));
+                continue;
+            }
             let file_type = match entry.file_type() {
                 FileType::Unknown => FileType::from_raw_mode(
                     rustix::fs::statat(&fd, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?.st_mode,

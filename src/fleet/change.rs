@@ -6,6 +6,8 @@
 //! 4. views: certificates, sealed files at their addresses — readers find the right bytes among the objects meanwhile.
 //! 5. the proposals that were committed are removed — they would be refused as done.
 
+use std::collections::BTreeMap;
+
 use sequoia_openpgp as pgp;
 
 use super::proposals::{Proposal, standing_of};
@@ -13,13 +15,13 @@ use super::views::MARK;
 use super::{Fleet, FleetError, Standing};
 use crate::digest::Digest;
 use crate::disk::Created;
-use crate::limits::{COMMIT_ENTRIES_MAX, FUTURE_SECONDS_MAX};
+use crate::limits::COMMIT_ENTRIES_MAX;
 use crate::log::note::{SignatureLine, SignerKey};
 use crate::name::MemberName;
 use crate::openpgp::sign_statement;
 use crate::state::{Verdict, Void};
-use crate::statement::{Act, Entry, Signed, Statement, key_hash, principal};
-use crate::store::{StoreError, append, finish, object_path};
+use crate::statement::{Act, Entry, ObjectKind, Signed, Statement, key_hash, principal};
+use crate::store::{StoreError, append, finish, object_path, staged_path};
 use crate::time::{Span, Time};
 
 /// How long a founding may wait for the founders, before there is a policy that says so.
@@ -93,16 +95,18 @@ pub enum Placed {
 
 impl Fleet {
     /// Prepares for writing, under the lock: finishes what an interrupted writer has left, if this machine has the log's
-    /// key, makes the views right, and takes in every proposal that is complete. Gives what was taken in.
+    /// key, and makes the views right.
     ///
     /// # Errors
     /// [`FleetError`].
-    pub fn prepare(&mut self, sequencer: Option<&Sequencer>) -> Result<Vec<Placed>, FleetError> {
+    pub fn prepare(&mut self, sequencer: Option<&Sequencer>) -> Result<(), FleetError> {
         let clean = self.store.disk().mark(MARK)?;
         let log = self.log.clone();
         if let Some(key) = sequencer {
             let store = self.store.clone();
-            while let Some(appended) = finish(&store, self.head.as_ref(), &log, key)? {
+            let own = if self.is_founded() { None } else { Some(key.verifier()) };
+            let keys: Vec<_> = self.log_keys().into_iter().chain(own).collect();
+            while let Some(appended) = finish(&store, self.head.as_ref(), &log, key, &keys)? {
                 let size = self.replay.size();
                 for (entry, _) in entries_after(&store, size, appended.head.checkpoint.size)?.iter().zip(size..) {
                     self.take(entry)?;
@@ -116,10 +120,7 @@ impl Fleet {
             }
             self.refresh_views()?;
         }
-        match sequencer {
-            Some(key) => self.absorb(key),
-            None => Ok(Vec::new()),
-        }
+        Ok(())
     }
 
     /// Says that writing is over: without this the next writer looks for what this one may have left.
@@ -127,9 +128,17 @@ impl Fleet {
         self.store.disk().unmark(MARK);
     }
 
-    /// Takes in the proposals that are complete, and removes those that are dead.
-    fn absorb(&mut self, sequencer: &Sequencer) -> Result<Vec<Placed>, FleetError> {
+    /// Takes in every proposal that is complete, and removes those that are dead. Gives what was taken in; nothing where
+    /// the clock is behind the log. The caller holds the lock and has called [`Fleet::prepare`].
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn absorb(&mut self, sequencer: &Sequencer) -> Result<Vec<Placed>, FleetError> {
         let mut placed = Vec::new();
+        if self.check_clock().is_err() {
+            return Ok(placed);
+        }
+        self.drop_unreadable_proposals()?;
         loop {
             let mut entries = Vec::new();
             let (mut gone, mut dead) = (Vec::new(), Vec::new());
@@ -137,6 +146,8 @@ impl Fleet {
                 match self.standing(&proposal)? {
                     Standing::Dead(void) if is_final(&void) => dead.push(proposal.signed.id),
                     Standing::Lacks(_) | Standing::Dead(_) => {}
+                    // Whoever can write here could hand in a statement about a file that there is not.
+                    Standing::Complete if !self.sealed_files_there(&proposal.signed.statement.act)? => {}
                     Standing::Complete => {
                         let bytes = Entry { signed: proposal.signed.clone(), signatures: proposal.signatures.clone() }
                             .to_bytes()?;
@@ -170,14 +181,33 @@ impl Fleet {
         signers: &mut [Signer],
         sequencer: Option<&Sequencer>,
     ) -> Result<Vec<Placed>, FleetError> {
+        self.check_clock()?;
         let mut staged = Vec::new();
         let result = self.place(drafts, signers, sequencer, &mut staged);
         if result.is_err() {
-            for digest in staged {
-                let _ = self.store.disk().remove(&object_path(&digest));
+            for path in staged {
+                let _ = self.store.disk().remove(&path);
             }
         }
         result
+    }
+
+    /// Writes a draft's attachments; gives the paths of those that were not there.
+    fn stage(&self, draft: &Draft, staged: &mut Vec<String>) -> Result<Vec<String>, FleetError> {
+        let kinds: BTreeMap<Digest, ObjectKind> = draft.act.objects().into_iter().collect();
+        let mut own = Vec::new();
+        for object in &draft.objects {
+            let digest = Digest::of(object);
+            let path = match kinds.get(&digest) {
+                Some(ObjectKind::Sealed) => staged_path(&digest),
+                _ => object_path(&digest),
+            };
+            if self.store.disk().create(&path, object)? == Created::New {
+                staged.push(path.clone());
+                own.push(path);
+            }
+        }
+        Ok(own)
     }
 
     fn place(
@@ -185,17 +215,13 @@ impl Fleet {
         drafts: Vec<Draft>,
         signers: &mut [Signer],
         sequencer: Option<&Sequencer>,
-        staged: &mut Vec<Digest>,
+        staged: &mut Vec<String>,
     ) -> Result<Vec<Placed>, FleetError> {
         let mut placed = Vec::new();
         let mut entries = Vec::new();
         let mut proposals = Vec::new();
         for draft in drafts {
-            for object in &draft.objects {
-                if let (digest, Created::New) = self.store.stage(object)? {
-                    staged.push(digest);
-                }
-            }
+            let own = self.stage(&draft, staged)?;
             let (entry, verdict) = self.sign(draft.act, draft.reason, draft.not_before, signers)?;
             let id = entry.signed.id;
             match (standing_of(&verdict), sequencer) {
@@ -208,17 +234,18 @@ impl Fleet {
                     placed.push(Placed::Logged { id, verdict });
                 }
                 (Standing::Complete, None) => {
-                    proposals.push(Proposal { signed: entry.signed, signatures: entry.signatures });
+                    proposals.push((Proposal { signed: entry.signed, signatures: entry.signatures }, own));
                     placed.push(Placed::HandedIn { id });
                 }
                 (Standing::Lacks(missing), _) => {
-                    proposals.push(Proposal { signed: entry.signed, signatures: entry.signatures });
+                    proposals.push((Proposal { signed: entry.signed, signatures: entry.signatures }, own));
                     placed.push(Placed::Proposed { id, missing });
                 }
             }
         }
-        for proposal in &proposals {
+        for (proposal, own) in &proposals {
             self.write_proposal(proposal)?;
+            staged.retain(|path| !own.contains(path));
         }
         // From here on the attachments are referred to.
         staged.clear();
@@ -239,6 +266,7 @@ impl Fleet {
         signers: &mut [Signer],
         sequencer: Option<&Sequencer>,
     ) -> Result<Placed, FleetError> {
+        self.check_clock()?;
         let id = proposal.signed.id;
         let mut signed = proposal.clone();
         let mut standing = self.standing(&signed)?;
@@ -340,9 +368,7 @@ impl Fleet {
         if entries.is_empty() {
             return Ok(());
         }
-        if self.state().time > self.now.plus(Span(FUTURE_SECONDS_MAX)) {
-            return Err(FleetError::Future { claimed: self.state().time, now: self.now });
-        }
+        self.check_clock()?;
         let log = self.log.clone();
         for part in entries.chunks(COMMIT_ENTRIES_MAX) {
             let appended = append(&self.store, self.head.as_ref(), &log, part.to_vec(), sequencer)?;
@@ -357,6 +383,8 @@ fn is_final(void: &Void) -> bool {
     matches!(
         void,
         Void::Stale { .. }
+            | Void::Done
+            | Void::Patient { .. }
             | Void::Expired(_)
             | Void::Genesis
             | Void::Policy { .. }

@@ -3,15 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::tree::Tree;
-use super::views::MARK;
+use super::views::{MARK, Referenced};
 use super::{Fleet, FleetError, Known, Progress};
 use crate::digest::Digest;
 use crate::disk::{EntryKind, is_temporary};
-use crate::limits::{CERT_BYTES_MAX, ENTRY_BYTES_MAX, KEY_FILE_BYTES_MAX, OBJECT_BYTES_MAX, SEALED_BYTES_MAX};
+use crate::limits::{
+    CERT_BYTES_MAX, COMMIT_BYTES_MAX, ENTRY_BYTES_MAX, KEY_FILE_BYTES_MAX, OBJECT_BYTES_MAX, SEALED_BYTES_MAX,
+};
+use crate::log::commit::Commit;
+use crate::log::tile::TILE_WIDTH;
 use crate::name::{Address, MemberName};
 use crate::openpgp::Sealed;
 use crate::ssh::{Serial, SshCertificate};
-use crate::store::{Store, certificate_path, issued_serial, object_digest, read_checkpoint};
+use crate::state::{ObjectError, ReplayError, Void};
+use crate::store::{
+    Store, certificate_path, issued_path, issued_serial, object_digest, read_checkpoint, staged_digest,
+};
 use crate::time::Time;
 
 /// How bad a finding is.
@@ -68,6 +75,8 @@ impl Report {
     }
 }
 
+const UNREFERENCED: &str = "nothing refers to it; left by a writer that was interrupted, the next change removes it";
+
 impl Fleet {
     /// Verifies a keyring: the tree file by file, then the log by replay, then every other file against what the log
     /// says. Files are named; nothing stops at the first that is wrong. The fleet is given if it could be opened.
@@ -84,6 +93,12 @@ impl Fleet {
         let files = store.disk().walk("")?;
         report.files = files.len();
         let size = match read_checkpoint(store) {
+            // Before any work in proportion to a size that nobody has vouched for yet.
+            Ok((_, checkpoint)) if !is_plausible(checkpoint.size, files.len()) => {
+                report
+                    .damage("log/checkpoint", format!("it shows {} entries; the files say otherwise", checkpoint.size));
+                0
+            }
             Ok((_, checkpoint)) => {
                 Tree::read(store, &checkpoint, &mut report)?.check_files(store, &files, &mut report)?;
                 checkpoint.size
@@ -109,6 +124,9 @@ impl Fleet {
                 Err(FleetError::Store(crate::store::StoreError::Missing(path))) => {
                     report.damage(&path, "it is missing")
                 }
+                Err(FleetError::Replay(ReplayError::NoFleet(void @ Void::OtherLog(_)))) => {
+                    report.damage("log/checkpoint", format!("it names another log than the first entry: {void}"));
+                }
                 Err(FleetError::Replay(e)) => report.damage(&object_of(&e), e),
                 Err(e) => return Err(e),
             }
@@ -121,8 +139,10 @@ impl Fleet {
     /// Checks every file outside `log/`.
     fn check_files(&self, files: &[(String, EntryKind)], report: &mut Report) -> Result<(), FleetError> {
         let referenced = self.referenced_or_damaged(report)?;
-        let certificates: BTreeMap<String, (&MemberName, Digest)> =
-            self.state().members.iter().map(|(n, m)| (certificate_path(&m.fingerprint), (n, m.cert))).collect();
+        let state = self.state();
+        let current = state.members.iter().map(|(n, m)| (certificate_path(&m.fingerprint), (n, m.cert)));
+        let former = state.former.iter().map(|(fingerprint, (n, cert))| (certificate_path(fingerprint), (n, *cert)));
+        let certificates: BTreeMap<String, (&MemberName, Digest)> = former.chain(current).collect();
         let mut seen: BTreeSet<&str> = BTreeSet::new();
         for (path, kind) in files.iter().filter(|(p, _)| !p.starts_with("log/")) {
             seen.insert(path);
@@ -137,6 +157,8 @@ impl Fleet {
                 }
             } else if let Some(digest) = object_digest(path) {
                 self.check_object(path, &digest, &referenced, report)?;
+            } else if let Some(digest) = staged_digest(path) {
+                self.check_staged(path, &digest, &referenced, report)?;
             } else if let Some(serial) = issued_serial(path) {
                 self.check_issued(path, serial, report)?;
             } else if let Some(address) = Address::from_path(path) {
@@ -148,29 +170,51 @@ impl Fleet {
         for (path, (member, _)) in certificates.iter().filter(|(p, _)| !seen.contains(p.as_str())) {
             report.damage(path, format!("the certificate of {member} is missing"));
         }
-        for (digest, kind) in referenced.iter().filter(|(_, k)| **k != crate::statement::ObjectKind::Sealed) {
+        for (digest, kind) in referenced.objects() {
             let path = crate::store::object_path(digest);
             if !seen.contains(path.as_str()) {
                 report.damage(&path, format!("it is missing; the log refers to it ({kind:?})").to_lowercase());
             }
         }
         for (address, secret) in self.state().live_secrets() {
-            let (path, staged) = (address.path(), crate::store::object_path(&secret.file));
+            let (path, staged) = (address.path(), crate::store::staged_path(&secret.file));
             if !seen.contains(path.as_str()) && !seen.contains(staged.as_str()) {
                 report.damage(&path, "it is missing");
             }
         }
+        for (serial, issued) in &state.issued {
+            let of_use = issued.certificate.fields().valid_before > self.now && !state.revoked_serials.contains(serial);
+            let path = issued_path(*serial);
+            if of_use && !seen.contains(path.as_str()) {
+                let problem = "the log has decided this SSH certificate and it is not here; 'keys sync', where the CA's \
+                               key is, makes it again";
+                report.note(&path, problem);
+            }
+        }
+        self.check_commit_signatures(files, report)?;
         self.check_proposals(files, report)
     }
 
-    fn referenced_or_damaged(
-        &self,
-        report: &mut Report,
-    ) -> Result<BTreeMap<Digest, crate::statement::ObjectKind>, FleetError> {
+    /// Every commit was signed with the log's key of its time.
+    fn check_commit_signatures(&self, files: &[(String, EntryKind)], report: &mut Report) -> Result<(), FleetError> {
+        let keys = self.all_log_keys();
+        for (path, _) in
+            files.iter().filter(|(p, _)| p.strip_prefix("log/").is_some_and(|p| Commit::number(p).is_some()))
+        {
+            let bytes = self.store.disk().read(path, COMMIT_BYTES_MAX)?.unwrap_or_default();
+            let signed = Commit::parse(&bytes).is_some_and(|(_, note)| keys.iter().any(|key| note.is_signed_by(key)));
+            if !signed {
+                report.damage(path, "it is not signed by the log's key");
+            }
+        }
+        Ok(())
+    }
+
+    fn referenced_or_damaged(&self, report: &mut Report) -> Result<Referenced, FleetError> {
         match self.referenced() {
             Err(FleetError::Store(crate::store::StoreError::Damaged { path, problem })) => {
                 report.damage(&path, problem);
-                Ok(BTreeMap::new())
+                Ok(Referenced::default())
             }
             other => other,
         }
@@ -180,15 +224,29 @@ impl Fleet {
         &self,
         path: &str,
         digest: &Digest,
-        referenced: &BTreeMap<Digest, crate::statement::ObjectKind>,
+        referenced: &Referenced,
         report: &mut Report,
     ) -> Result<(), FleetError> {
-        let bytes = self.store.disk().read(path, SEALED_BYTES_MAX.max(OBJECT_BYTES_MAX))?.unwrap_or_default();
+        let bytes = self.store.disk().read(path, OBJECT_BYTES_MAX)?.unwrap_or_default();
         if Digest::of(&bytes) != *digest {
             report.damage(path, "it is not what its name says");
-        } else if !referenced.contains_key(digest) {
-            report
-                .note(path, "nothing refers to it; left by a writer that was interrupted, the next change removes it");
+        } else if !referenced.has(digest) {
+            report.note(path, UNREFERENCED);
+        }
+        Ok(())
+    }
+
+    fn check_staged(
+        &self,
+        path: &str,
+        digest: &Digest,
+        referenced: &Referenced,
+        report: &mut Report,
+    ) -> Result<(), FleetError> {
+        if self.store.staged(digest)?.is_none() {
+            report.damage(path, "it is not what its name says");
+        } else if !referenced.has_sealed(digest) {
+            report.note(path, UNREFERENCED);
         }
         Ok(())
     }
@@ -269,9 +327,14 @@ impl Fleet {
     }
 }
 
+/// Whether a log with so many entries can lie in so many files: there is one for every full bundle, give or take a few that
+/// were lost.
+fn is_plausible(size: u64, files: usize) -> bool {
+    size > 0 && size / TILE_WIDTH <= files as u64 + 16
+}
+
 /// The file that a replay error is about.
 fn object_of(error: &crate::state::ReplayError) -> String {
-    use crate::state::{ObjectError, ReplayError};
     match error {
         ReplayError::Object {
             source: ObjectError::Missing(d) | ObjectError::Changed(d) | ObjectError::Unreadable(d, _),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::disk::DiskError;
 use crate::home::Pin;
-use crate::limits::FUTURE_SECONDS_MAX;
+use crate::limits::{COMMIT_ENTRIES_MAX, FUTURE_SECONDS_MAX};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::merkle;
 use crate::log::note::{Note, VerifierKey};
@@ -175,6 +175,10 @@ impl Fleet {
             return Err(FleetError::Fork { size: seen.size });
         }
         fleet.head = Some(reader.finish(note, checkpoint)?);
+        if !fleet.is_founded() {
+            let problem = "it shows a log without entries".to_owned();
+            return Err(StoreError::Damaged { path: "log/checkpoint".to_owned(), problem }.into());
+        }
         fleet.check(known)?;
         Ok(fleet)
     }
@@ -200,13 +204,40 @@ impl Fleet {
         if let Some(pinned) = known.pin.filter(|pin| *pin != state.id) {
             return Err(FleetError::Pin { found: state.id, pinned });
         }
-        if !log_keys(state).iter().any(|key| head.note.is_signed_by(key)) {
+        if !self.log_keys().iter().any(|key| head.note.is_signed_by(key)) {
             return Err(FleetError::Unsigned);
         }
-        if state.time > self.now.plus(Span(FUTURE_SECONDS_MAX)) {
-            return Err(FleetError::Future { claimed: state.time, now: self.now });
-        }
         Ok(())
+    }
+
+    /// The keys that may sign what is published now: the log key of every authority, also of one that has left with the
+    /// newest entries, for somebody had to publish that.
+    pub(super) fn log_keys(&self) -> Vec<VerifierKey> {
+        let Some(state) = self.replay.state() else { return Vec::new() };
+        let recent = |left: u64| left.saturating_add(COMMIT_ENTRIES_MAX as u64) >= state.size;
+        let holders = state.members.values().filter(|m| m.left_by.is_none_or(recent));
+        let keys = holders.filter_map(|m| m.slot(Slot::Log)?.keys.iter().rev().find(|k| k.activated.is_some()));
+        keys.filter_map(|k| VerifierKey::parse(&k.key).ok()).collect()
+    }
+
+    /// Every log key there ever was: for what was signed long ago.
+    pub(super) fn all_log_keys(&self) -> Vec<VerifierKey> {
+        let members = self.replay.state().into_iter().flat_map(|s| s.members.values());
+        let keys = members.filter_map(|m| m.slot(Slot::Log)).flat_map(|s| &s.keys);
+        keys.filter_map(|k| VerifierKey::parse(&k.key).ok()).collect()
+    }
+
+    /// Whether this machine's clock is behind what the log has seen: by how much nothing can be dated.
+    ///
+    /// # Errors
+    /// [`FleetError::Future`], for whoever is about to change something. Reading goes on: judged by the log's time.
+    pub fn check_clock(&self) -> Result<(), FleetError> {
+        match self.replay.state() {
+            Some(state) if state.time > self.now.plus(Span(FUTURE_SECONDS_MAX)) => {
+                Err(FleetError::Future { claimed: state.time, now: self.now })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The state.
@@ -261,6 +292,14 @@ impl Fleet {
         Ok(self.replay.current_certificate(member)?)
     }
 
+    /// The version of a certificate that has this signing subkey, whosever it was; `None` if nobody's.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn signing_certificate(&mut self, key: &str) -> Result<Option<Arc<Certificate>>, FleetError> {
+        Ok(self.replay.signing_certificate(key)?)
+    }
+
     /// Checks that enough operators vouch for a member now, and that its certificate is alive.
     ///
     /// # Errors
@@ -276,10 +315,4 @@ impl Fleet {
             self.state().members.iter().filter(|(_, m)| m.is_active()).map(|(n, _)| n.clone()).collect();
         names.into_iter().map(|name| (name.clone(), self.check_vouched(&name))).collect()
     }
-}
-
-/// The keys that may sign the checkpoint: the active log key of every authority that has not left.
-fn log_keys(state: &State) -> Vec<VerifierKey> {
-    let keys = state.members.values().filter(|m| m.is_active()).filter_map(|m| m.active(Slot::Log));
-    keys.filter_map(|k| VerifierKey::parse(&k.key).ok()).collect()
 }

@@ -9,8 +9,8 @@ use crate::disk::EntryKind;
 use crate::limits::{ENTRY_BYTES_MAX, FUTURE_SECONDS_MAX};
 use crate::log::note::SignatureLine;
 use crate::state::{ReplayError, Verdict, Void};
-use crate::statement::{Entry, Signed};
-use crate::store::{StoreError, object_path};
+use crate::statement::{Entry, ObjectKind, Signed};
+use crate::store::{object_path, staged_path};
 use crate::time::Span;
 
 /// A statement with the signatures it has so far.
@@ -44,59 +44,88 @@ fn directory(id: &Digest) -> String {
 }
 
 impl Fleet {
-    /// All proposals, oldest first.
+    /// All proposals, oldest first, each with those of its signature lines that count now. What cannot be read is left
+    /// out: whoever can write here can write nonsense, and it must not keep others from working.
     ///
     /// # Errors
-    /// [`FleetError`], also for a file that was changed.
-    pub fn proposals(&self) -> Result<Vec<Proposal>, FleetError> {
+    /// [`FleetError`].
+    pub fn proposals(&mut self) -> Result<Vec<Proposal>, FleetError> {
         let mut all = Vec::new();
-        for (name, kind) in self.store.disk().list("proposals")? {
-            if let (EntryKind::Directory, Some(id)) = (kind, Digest::parse(&name)) {
-                all.extend(self.proposal(&id)?);
-            }
+        for signed in self.statements()? {
+            let lines = self.lines(&signed.id)?;
+            let signatures = self.replay.countable(&signed, &lines, self.now);
+            all.push(Proposal { signed, signatures });
         }
         all.sort_by_key(|p: &Proposal| (p.signed.statement.at, p.signed.id));
         Ok(all)
     }
 
-    /// The proposal with this id; `None` if there is none, or its body is not written yet.
+    /// The proposal with this id; `None` if there is none that can be read.
     ///
     /// # Errors
     /// [`FleetError`].
-    pub fn proposal(&self, id: &Digest) -> Result<Option<Proposal>, FleetError> {
+    pub fn proposal(&mut self, id: &Digest) -> Result<Option<Proposal>, FleetError> {
+        Ok(self.proposals()?.into_iter().find(|p| p.signed.id == *id))
+    }
+
+    /// The ids that directories of proposals have.
+    fn proposal_ids(&self) -> Result<Vec<Digest>, FleetError> {
+        let found = self.store.disk().list("proposals")?;
+        let directories = found.iter().filter(|(_, kind)| *kind == EntryKind::Directory);
+        Ok(directories.filter_map(|(name, _)| Digest::parse(name)).collect())
+    }
+
+    /// What a body says; `None` if it is not there, is another than its name says, or is no statement.
+    fn statement(&self, id: &Digest) -> Result<Option<Signed>, FleetError> {
+        let body = self.store.disk().read(&format!("{}/body", directory(id)), ENTRY_BYTES_MAX)?;
+        Ok(body.filter(|body| Digest::of(body) == *id).and_then(|body| Signed::parse(&body).ok()))
+    }
+
+    /// The proposed statements that can be read.
+    pub(super) fn statements(&self) -> Result<Vec<Signed>, FleetError> {
+        self.proposal_ids()?.iter().filter_map(|id| self.statement(id).transpose()).collect()
+    }
+
+    /// The signature lines beside a body, not yet verified.
+    fn lines(&self, id: &Digest) -> Result<Vec<SignatureLine>, FleetError> {
         let disk = self.store.disk();
-        let body_path = format!("{}/body", directory(id));
-        let damaged = |path: &str, problem: String| StoreError::Damaged { path: path.to_owned(), problem };
-        let Some(body) = disk.read(&body_path, ENTRY_BYTES_MAX)? else { return Ok(None) };
-        if Digest::of(&body) != *id {
-            return Err(damaged(&body_path, "it is not what its name says".to_owned()).into());
-        }
-        let signed = Signed::parse(&body).map_err(|e| damaged(&body_path, e.to_string()))?;
-        let mut signatures = Vec::new();
+        let mut lines = Vec::new();
         for (name, kind) in disk.list(&directory(id))? {
-            let path = format!("{}/{name}", directory(id));
-            let Some(digest) = name.strip_suffix(".sig").and_then(Digest::parse).filter(|_| kind == EntryKind::File)
-            else {
-                continue;
-            };
-            let Some(bytes) = disk.read(&path, ENTRY_BYTES_MAX)? else { continue };
-            let line = std::str::from_utf8(&bytes)
-                .ok()
-                .and_then(|t| t.strip_suffix('\n'))
-                .and_then(|t| SignatureLine::parse(t).ok());
-            match line.filter(|_| Digest::of(&bytes) == digest) {
-                Some(line) => signatures.push(line),
-                None => return Err(damaged(&path, "it is not what its name says".to_owned()).into()),
+            let digest = name.strip_suffix(".sig").and_then(Digest::parse).filter(|_| kind == EntryKind::File);
+            let Some(digest) = digest else { continue };
+            let bytes = disk.read(&format!("{}/{name}", directory(id)), ENTRY_BYTES_MAX)?.unwrap_or_default();
+            let text = std::str::from_utf8(&bytes).ok().filter(|_| Digest::of(&bytes) == digest);
+            lines.extend(text.and_then(|t| t.strip_suffix('\n')).and_then(|t| SignatureLine::parse(t).ok()));
+        }
+        Ok(lines)
+    }
+
+    /// Removes proposals whose body is what its name says, and no statement: nobody will ever be able to read them.
+    pub(super) fn drop_unreadable_proposals(&self) -> Result<(), FleetError> {
+        for id in self.proposal_ids()? {
+            let body = self.store.disk().read(&format!("{}/body", directory(&id)), ENTRY_BYTES_MAX)?;
+            if body.is_some_and(|body| Digest::of(&body) == id && Signed::parse(&body).is_err()) {
+                self.remove_proposal(&id)?;
             }
         }
-        Ok(Some(Proposal { signed, signatures }))
+        Ok(())
+    }
+
+    /// Removes signatures whose body a writer did not come to write.
+    pub(super) fn remove_headless_proposals(&self) -> Result<(), FleetError> {
+        for id in self.proposal_ids()? {
+            if self.store.disk().read(&format!("{}/body", directory(&id)), ENTRY_BYTES_MAX)?.is_none() {
+                self.remove_proposal(&id)?;
+            }
+        }
+        Ok(())
     }
 
     /// The one proposal whose id begins with `prefix`.
     ///
     /// # Errors
     /// [`FleetError::NoProposal`], if there is none or several.
-    pub fn find_proposal(&self, prefix: &str) -> Result<Proposal, FleetError> {
+    pub fn find_proposal(&mut self, prefix: &str) -> Result<Proposal, FleetError> {
         let mut found: Vec<Proposal> =
             self.proposals()?.into_iter().filter(|p| p.signed.id.to_string().starts_with(prefix)).collect();
         match (found.pop(), found.is_empty()) {
@@ -105,37 +134,44 @@ impl Fleet {
         }
     }
 
-    /// Writes a proposal, or adds signatures to it: the body first, so that a signature never stands alone.
+    /// Writes a proposal, or adds signatures to it. The body comes last: what has one is whole.
     pub(super) fn write_proposal(&self, proposal: &Proposal) -> Result<(), FleetError> {
         let disk = self.store.disk();
         let directory = directory(&proposal.signed.id);
-        disk.create(&format!("{directory}/body"), &proposal.signed.body)?;
         for line in &proposal.signatures {
             let text = line.to_text();
             disk.create(&format!("{directory}/{}.sig", Digest::of(text.as_bytes())), text.as_bytes())?;
         }
+        disk.create(&format!("{directory}/body"), &proposal.signed.body)?;
         Ok(())
     }
 
     /// Removes a proposal that did not come into the log, with the attachments that only it refers to.
     pub(super) fn drop_proposal(&self, id: &Digest) -> Result<(), FleetError> {
-        let own = self.proposal(id)?.map(|p| p.signed.statement.act.objects()).unwrap_or_default();
+        let own = self.statement(id)?.map(|signed| signed.statement.act.objects()).unwrap_or_default();
         self.remove_proposal(id)?;
         let referenced = self.referenced()?;
-        for (digest, _) in own.iter().filter(|(d, _)| !referenced.contains_key(d)) {
-            self.store.disk().remove(&object_path(digest))?;
+        for (digest, kind) in own {
+            let (path, needed) = match kind {
+                ObjectKind::Sealed => (staged_path(&digest), referenced.has_sealed(&digest)),
+                _ => (object_path(&digest), referenced.has(&digest)),
+            };
+            if !needed {
+                self.store.disk().remove(&path)?;
+                self.store.disk().prune(path.rsplit_once('/').map_or("", |(directory, _)| directory));
+            }
         }
         Ok(())
     }
 
-    /// Removes a proposal: signatures first.
+    /// Removes a proposal: the body first, so that what is left of it after a crash is none.
     pub(super) fn remove_proposal(&self, id: &Digest) -> Result<(), FleetError> {
         let disk = self.store.disk();
         let directory = directory(id);
-        for (name, _) in disk.list(&directory)?.iter().filter(|(n, _)| n != "body") {
+        disk.remove(&format!("{directory}/body"))?;
+        for (name, _) in disk.list(&directory)? {
             disk.remove(&format!("{directory}/{name}"))?;
         }
-        disk.remove(&format!("{directory}/body"))?;
         disk.prune(&directory);
         Ok(())
     }

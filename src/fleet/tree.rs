@@ -115,8 +115,8 @@ impl Tree {
             } else if let Some(number) = Commit::number(below) {
                 there.insert(number);
                 let bytes = store.disk().read(path, COMMIT_BYTES_MAX)?.unwrap_or_default();
-                match Commit::parse(&bytes).filter(|c| c.old_size == number) {
-                    Some(commit) => drop(commits.insert(number, (path, commit))),
+                match Commit::parse(&bytes).filter(|(c, _)| c.old_size == number) {
+                    Some((commit, _)) => drop(commits.insert(number, (path, commit))),
                     None => report.damage(path, "it is not the commit that its name says"),
                 }
             } else if below != "checkpoint" {

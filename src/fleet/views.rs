@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Fleet, FleetError};
 use crate::digest::Digest;
 use crate::disk::EntryKind;
-use crate::limits::{CERT_BYTES_MAX, COMMIT_ENTRIES_MAX, SEALED_BYTES_MAX};
+use crate::limits::{CERT_BYTES_MAX, COMMIT_ENTRIES_MAX};
 use crate::name::{Address, MemberName};
+use crate::openpgp::Sealed;
 use crate::state::Objects as _;
 use crate::statement::{Act, Entry, ObjectKind};
-use crate::store::{certificate_path, object_digest, object_path, pending};
+use crate::store::{certificate_path, object_digest, pending, staged_digest, staged_path};
 
 /// Left by a writer for as long as it writes.
 pub(super) const MARK: &str = ".writing";
@@ -54,6 +55,28 @@ fn subjects(act: &Act) -> (BTreeSet<MemberName>, BTreeSet<Address>) {
     }
 }
 
+/// The objects that something refers to, by what they are referred to as: one that is named as a sealed file, too, is
+/// still the policy that it was.
+#[derive(Debug, Default)]
+pub(super) struct Referenced(BTreeSet<(Digest, ObjectKind)>);
+
+impl Referenced {
+    /// Whether something refers to this object as anything but a sealed file.
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.0.range((*digest, ObjectKind::Policy)..(*digest, ObjectKind::Sealed)).next().is_some()
+    }
+
+    /// Whether something refers to this sealed file.
+    pub(super) fn has_sealed(&self, digest: &Digest) -> bool {
+        self.0.contains(&(*digest, ObjectKind::Sealed))
+    }
+
+    /// The objects, without the sealed files.
+    pub(super) fn objects(&self) -> impl Iterator<Item = (&Digest, ObjectKind)> {
+        self.0.iter().filter(|(_, kind)| *kind != ObjectKind::Sealed).map(|(digest, kind)| (digest, *kind))
+    }
+}
+
 impl Fleet {
     /// Makes the views of the newest entries' subjects what the log says. Idempotent; the caller holds the lock.
     pub(super) fn refresh_views(&self) -> Result<(), FleetError> {
@@ -67,7 +90,7 @@ impl Fleet {
         // A sealed file that was superseded in the very commit that brought it has no address to be moved to.
         let live: BTreeSet<Digest> = self.state().live_secrets().map(|(_, s)| s.file).collect();
         for digest in self.recent.sealed.iter().filter(|(d, i)| **i >= oldest && !live.contains(*d)).map(|(d, _)| d) {
-            self.store.disk().remove(&object_path(digest))?;
+            self.store.disk().remove(&staged_path(digest))?;
         }
         Ok(())
     }
@@ -90,12 +113,27 @@ impl Fleet {
             }
             return Ok(());
         };
-        let staged = object_path(&live.file);
-        if disk.read(&staged, SEALED_BYTES_MAX)?.is_some_and(|bytes| Digest::of(&bytes) == live.file) {
-            disk.rename(&staged, &path)?;
-            disk.prune(staged.rsplit_once('/').map_or("", |(directory, _)| directory));
+        if self.store.staged(&live.file)?.is_some() {
+            disk.rename(&staged_path(&live.file), &path)?;
+            disk.prune("objects/sealed");
         }
         Ok(())
+    }
+
+    /// Whether the sealed files that an act brings are there, and have the body that it names.
+    pub(super) fn sealed_files_there(&self, act: &Act) -> Result<bool, FleetError> {
+        let files: Vec<(Digest, Digest)> = match act {
+            Act::Seal(list) => list.iter().map(|c| (c.file, c.body)).collect(),
+            Act::Reseal(list) => list.iter().map(|c| (c.file, c.body)).collect(),
+            _ => Vec::new(),
+        };
+        for (file, body) in files {
+            let there = self.store.staged(&file)?;
+            if !there.is_some_and(|bytes| Sealed::parse(&bytes).is_ok_and(|s| s.body_digest() == body)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Removes what a writer that died has left: temporary files, and attachments that neither the log nor a proposal
@@ -103,9 +141,11 @@ impl Fleet {
     pub(super) fn tidy(&self) -> Result<(), FleetError> {
         let disk = self.store.disk();
         disk.remove_temporaries("")?;
+        self.remove_headless_proposals()?;
         let referenced = self.referenced()?;
         for (path, kind) in disk.walk("objects")? {
-            let unreferenced = object_digest(&path).is_some_and(|d| !referenced.contains_key(&d));
+            let unreferenced = object_digest(&path).is_some_and(|d| !referenced.has(&d))
+                || staged_digest(&path).is_some_and(|d| !referenced.has_sealed(&d));
             if kind == EntryKind::File && unreferenced {
                 disk.remove(&path)?;
                 disk.prune(path.rsplit_once('/').map_or("", |(directory, _)| directory));
@@ -115,8 +155,8 @@ impl Fleet {
     }
 
     /// Every object that an entry, a commit that is not yet published, or a proposal refers to, and what it is.
-    pub(super) fn referenced(&self) -> Result<BTreeMap<Digest, ObjectKind>, FleetError> {
-        let mut all = BTreeMap::new();
+    pub(super) fn referenced(&self) -> Result<Referenced, FleetError> {
+        let mut all = BTreeSet::new();
         let size = self.head.as_ref().map_or(0, |h| h.checkpoint.size);
         let mut reader = crate::store::LogReader::new(&self.store, size);
         while let Some((_, entries)) = reader.next_bundle()? {
@@ -125,14 +165,14 @@ impl Fleet {
             }
         }
         // A commit that its writer could not publish any more has happened all the same.
-        if let Some(commit) = pending(&self.store, self.head.as_ref())? {
+        if let Some(commit) = pending(&self.store, self.head.as_ref(), &self.log_keys())? {
             for entry in commit.entries.iter().filter_map(|e| Entry::parse(e).ok()) {
                 all.extend(entry.signed.statement.act.objects());
             }
         }
-        for proposal in self.proposals()? {
-            all.extend(proposal.signed.statement.act.objects());
+        for signed in self.statements()? {
+            all.extend(signed.statement.act.objects());
         }
-        Ok(all)
+        Ok(Referenced(all))
     }
 }

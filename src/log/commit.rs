@@ -1,24 +1,28 @@
 //! The record by which a writer wins the next place in the log.
 //!
 //! `log/commit/<20 digits>` is made by create-if-absent, so exactly one writer wins each number and history is a line
-//! without a lock. It is written *before* anything is signed; tiles and checkpoint follow from it, and whoever comes
-//! next can finish them (see `crate::store`).
+//! without a lock. It is written *before* the checkpoint; tiles and checkpoint follow from it, and whoever comes next can
+//! finish them (see `crate::store`). It is a note signed with the log's key: what somebody else puts in its place is
+//! never published.
 //!
 //! ```text
 //! keys/commit/v1
 //! 6
 //! 7
 //! Uqzw4QyVNuFTcbpbd2oUhsZPsXWsm+EUa/R8Nd0ytz4=
-//!
 //! eyJhY3QiOiJzZWNyZXQuc2VhbCIs…
+//!
+//! — cdn.example/keys/1 O4k4o1Vz…
 //! ```
-//! Old size, new size, new root, a blank line, then one entry a line in base64.
+//! Old size, new size, new root, then one entry a line in base64. No checkpoint has such a first line, so neither can pass
+//! for the other.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::digest::Digest;
 use crate::limits::{COMMIT_ENTRIES_MAX, ENTRY_BYTES_MAX};
+use crate::log::note::{Note, SignerKey};
 
 const HEADER: &str = "keys/commit/v1";
 
@@ -49,24 +53,27 @@ impl Commit {
         path.strip_prefix("commit/")?.parse().ok().filter(|&n| Self::path(n) == path)
     }
 
-    /// Writes the file.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    /// Writes the file, signed with the log's key.
+    pub fn to_bytes(&self, key: &SignerKey) -> Vec<u8> {
+        let text = self.to_text();
+        Note { signatures: vec![key.sign(&text)], text }.to_bytes()
+    }
+
+    fn to_text(&self) -> String {
         let mut text =
-            format!("{HEADER}\n{}\n{}\n{}\n\n", self.old_size, self.new_size(), BASE64.encode(self.new_root.0));
+            format!("{HEADER}\n{}\n{}\n{}\n", self.old_size, self.new_size(), BASE64.encode(self.new_root.0));
         for entry in &self.entries {
             BASE64.encode_string(entry, &mut text);
             text.push('\n');
         }
-        text.into_bytes()
+        text
     }
 
-    /// Reads the file; `None` for any other spelling.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let mut lines = text.strip_suffix('\n')?.split('\n');
-        let (HEADER, old_size, _new_size, root, "") =
-            (lines.next()?, lines.next()?, lines.next()?, lines.next()?, lines.next()?)
-        else {
+    /// Reads the file; `None` for any other spelling. Whether the note's one signature is the log's the caller judges.
+    pub fn parse(bytes: &[u8]) -> Option<(Self, Note)> {
+        let note = Note::parse(bytes).ok().filter(|n| n.signatures.len() == 1 && n.to_bytes() == bytes)?;
+        let mut lines = note.text.strip_suffix('\n')?.split('\n');
+        let (HEADER, old_size, _new_size, root) = (lines.next()?, lines.next()?, lines.next()?, lines.next()?) else {
             return None;
         };
         let entries = lines
@@ -77,25 +84,37 @@ impl Commit {
             new_root: Digest(BASE64.decode(root).ok()?.try_into().ok()?),
             entries,
         };
-        ((1..=COMMIT_ENTRIES_MAX).contains(&commit.entries.len()) && commit.to_bytes() == bytes).then_some(commit)
+        let right = (1..=COMMIT_ENTRIES_MAX).contains(&commit.entries.len()) && commit.to_text() == note.text;
+        right.then_some((commit, note))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng as _;
+    use rand::rngs::StdRng;
+
     use super::*;
 
     #[test]
     fn a_commit_has_one_spelling() {
-        let commit = Commit { old_size: 6, new_root: Digest::of(b"x"), entries: vec![b"one".to_vec(), b"".to_vec()] };
-        let bytes = commit.to_bytes();
-        assert_eq!(Commit::parse(&bytes), Some(commit));
+        let mut rng = StdRng::seed_from_u64(1);
+        let key = SignerKey::generate("cdn.example/keys/1", &mut rng);
+        let commit =
+            Commit { old_size: 6, new_root: Digest::of(b"x"), entries: vec![b"one".to_vec(), b"two".to_vec()] };
+        let bytes = commit.to_bytes(&key);
+        let (parsed, note) = Commit::parse(&bytes).unwrap();
+        assert_eq!(parsed, commit);
+        assert!(note.is_signed_by(&key.verifier()));
         for i in 0..bytes.len() {
             let mut wrong = bytes.clone();
             wrong[i] ^= 0x80;
             assert_eq!(Commit::parse(&wrong), None, "byte {i}");
             assert_eq!(Commit::parse(&bytes[..i]), None, "{i} bytes");
         }
+        let stranger = SignerKey::generate("cdn.example/keys/1", &mut rng);
+        let (_, note) = Commit::parse(&commit.to_bytes(&stranger)).unwrap();
+        assert!(!note.is_signed_by(&key.verifier()));
         assert_eq!(Commit::number("commit/00000000000000000042"), Some(42));
         assert_eq!(Commit::number("commit/42"), None);
     }

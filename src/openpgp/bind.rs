@@ -14,7 +14,7 @@ use pgp::types::SignatureType;
 use pgp::{Cert, Fingerprint, Packet};
 
 use super::make::{flags, public};
-use super::profile::{HASH, notation_name};
+use super::profile::{HASH, notation_name, policy_at};
 use super::{Doing as _, OpenpgpError};
 use crate::name::{FleetName, Slot};
 use crate::time::{Span, Time};
@@ -55,8 +55,9 @@ impl Use {
     }
 }
 
-/// Binds subkeys anew, each for its use, and drops the bindings that this supersedes. `cert` holds the primary key's
-/// secret, and that of every subkey that becomes a signing key. Subkeys not named in `wanted` keep what they have.
+/// Binds subkeys anew, each for its use, and drops the bindings that this supersedes, but not those for signing. `cert`
+/// holds the primary key's secret, and that of every subkey that becomes a signing key. Subkeys not named in `wanted` keep
+/// what they have.
 ///
 /// The new bindings are dated `now`, or one second after the newest binding there is: of two bindings made in the same
 /// second neither wins.
@@ -79,6 +80,44 @@ pub fn rebind(cert: Cert, wanted: &[(Fingerprint, Use)], fleet: &FleetName, now:
         fresh.push((fingerprint.clone(), binding(&cert, &mut primary, key, *usage, fleet, newest)?));
     }
     without_superseded(cert, fresh)
+}
+
+/// Lets `cert`, which holds the primary key's secret, live for `validity` from `now` on.
+///
+/// # Errors
+/// [`OpenpgpError`]; also if a secret is missing.
+pub fn extend(cert: Cert, validity: Span, now: Time) -> Result<Cert, OpenpgpError> {
+    // Dated after what is there, for the newest counts.
+    let newest = |signatures: &mut dyn Iterator<Item = &Signature>| {
+        signatures.filter_map(|s| s.signature_creation_time()).map(Time::from_system).max()
+    };
+    let of_key = newest(&mut cert.primary_key().self_signatures());
+    let of_names = newest(&mut cert.userids().flat_map(|u| u.self_signatures()));
+    let at = of_key.max(of_names).map_or(now, |newest| now.max(newest.plus(Span(1))));
+    let mut primary = primary_signer(&cert)?;
+    let born = Time::from_system(cert.primary_key().key().creation_time());
+    let period = at.plus(validity).since(born).to_duration();
+    let mut fresh = Vec::new();
+    {
+        let policy = policy_at(at);
+        let valid = cert.with_policy(&policy, at.to_system()).doing("read the certificate")?;
+        let template = |old: &Signature| {
+            SignatureBuilder::from(old.clone())
+                .set_hash_algo(HASH)
+                .set_signature_creation_time(at.to_system())
+                .and_then(|b| b.set_key_validity_period(period))
+                .doing("describe a self-signature")
+        };
+        if let Ok(direct) = valid.direct_key_signature() {
+            fresh.push(template(direct)?.sign_direct_key(&mut primary, None).doing("sign the primary key's binding")?);
+        }
+        for name in valid.userids() {
+            let builder = template(name.binding_signature())?;
+            let signed = builder.sign_userid_binding(&mut primary, None, name.userid());
+            fresh.push(signed.doing("sign a user id's binding")?);
+        }
+    }
+    Ok(cert.insert_packets(fresh).doing("put in the new self-signatures")?.0)
 }
 
 /// The words of the `state@<fleet>` notations in force, by subkey: what `gpg` users see.
@@ -154,7 +193,8 @@ fn back_signature(cert: &Cert, key: &Key<PublicParts, SubordinateRole>, at: Time
 }
 
 /// Puts `fresh` bindings into `cert` in place of the older bindings of the same subkeys, so that a certificate does not
-/// grow with every rotation. Revocations stay.
+/// grow with every rotation. Revocations stay, and so do older bindings for signing, of which a subkey has one: sq accepts
+/// a signature only if the subkey was bound for signing when it was made.
 fn without_superseded(cert: Cert, fresh: Vec<(Fingerprint, Signature)>) -> Result<Cert, OpenpgpError> {
     let mut out: Vec<Packet> = Vec::new();
     let mut rebound: Option<Signature> = None;
@@ -166,7 +206,13 @@ fn without_superseded(cert: Cert, fresh: Vec<(Fingerprint, Signature)>) -> Resul
                 rebound = None;
                 None
             }
-            Packet::Signature(s) if rebound.is_some() && s.typ() == SignatureType::SubkeyBinding => continue,
+            Packet::Signature(s)
+                if rebound.is_some()
+                    && s.typ() == SignatureType::SubkeyBinding
+                    && !s.key_flags().is_some_and(|f| f.for_signing()) =>
+            {
+                continue;
+            }
             _ => None,
         };
         out.push(packet);

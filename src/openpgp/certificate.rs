@@ -243,10 +243,16 @@ impl Certificate {
         matches!(self.cert.revocation_status(&policy_at(at), at.to_system()), RevocationStatus::Revoked(_))
     }
 
-    /// The date of the newest binding of a subkey.
-    pub fn newest_binding(&self) -> Time {
-        let bindings = self.cert.keys().subkeys().flat_map(|k| k.self_signatures());
-        bindings.filter_map(|s| s.signature_creation_time()).map(Time::from_system).max().unwrap_or_default()
+    /// The date of the newest signature that the certificate's owner made in it.
+    pub fn newest_self_signature(&self) -> Time {
+        let of_keys = self.cert.keys().flat_map(|k| k.self_signatures());
+        let of_names = self.cert.userids().flat_map(|u| u.self_signatures());
+        of_keys
+            .chain(of_names)
+            .filter_map(|s| s.signature_creation_time())
+            .map(Time::from_system)
+            .max()
+            .unwrap_or_default()
     }
 
     /// When `issuer` last vouched for this certificate; none if it does not, or has taken it back since.

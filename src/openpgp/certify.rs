@@ -35,12 +35,13 @@ pub enum Grant {
 }
 
 impl Grant {
-    /// Depth, amount and the scope's regular expression over user ids.
+    /// Depth, amount and the scope's regular expression over user ids: in the one form that gpg takes for an expression
+    /// (`<[^>]+[@.]DOMAIN>$`, as it writes it itself). Any other it escapes, and then no user id matches.
     fn trust(&self) -> Option<(u8, u8, String)> {
         let quoted = |domain: &FleetName| domain.as_str().replace('.', "\\.");
         match self {
             Self::Authority { fleet, amount } => Some((2, *amount, format!("<[^>]+[@.]{}>$", quoted(fleet)))),
-            Self::Pop { fleet, pop } => Some((1, 120, format!("<[^>]+@{pop}\\.{}>$", quoted(fleet)))),
+            Self::Pop { fleet, pop } => Some((1, 120, format!("<[^>]+[@.]{pop}\\.{}>$", quoted(fleet)))),
             Self::Service => None,
         }
     }
@@ -70,7 +71,8 @@ pub fn certify(
     sign_user_id(subject, builder, certifier, now)
 }
 
-/// Takes a certification back (RFC 9580, section 5.2.1.12): from `now` on `certifier` does not vouch for `subject`.
+/// Takes a certification back (RFC 9580, section 5.2.1.12): from `now` on `certifier` does not vouch for `subject`, or from
+/// one second after its newest certification: of two signatures of the same second neither is the later one.
 ///
 /// # Errors
 /// [`OpenpgpError`].
@@ -82,7 +84,8 @@ pub fn withdraw(
     let builder = SignatureBuilder::new(SignatureType::CertificationRevocation)
         .set_reason_for_revocation(ReasonForRevocation::UIDRetired, b"withdrawn")
         .doing("describe a withdrawal")?;
-    sign_user_id(subject, builder, certifier, now)
+    let last = subject.certified_since(&certifier.public().fingerprint());
+    sign_user_id(subject, builder, certifier, last.map_or(now, |last| now.max(last.plus(Span(1)))))
 }
 
 fn sign_user_id(

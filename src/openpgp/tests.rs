@@ -72,6 +72,28 @@ fn only_the_active_subkey_is_flagged_and_promotion_moves_the_flag() {
 }
 
 #[test]
+fn a_replaced_signing_key_was_one_when_it_signed() {
+    let (made, certificate, _) = member(Kind::Operator, "alice");
+    let (first, second) = (find(&made, Slot::Sign, Use::Sign), find(&made, Slot::Sign, Use::Standby));
+    let later = NOW.plus(Span::days(30));
+    let wanted = [(second.clone(), Use::Sign), (first.clone(), Use::Verify)];
+    let rotated = Certificate::of(&rebind(made.cert, &wanted, &fleet(), later).unwrap()).unwrap();
+    rotated.succeeds(&certificate).unwrap();
+    let signing = |certificate: &Certificate, at: Time| -> Vec<Fingerprint> {
+        let policy = StandardPolicy::at(at.to_system());
+        let keys = certificate.cert().keys().with_policy(&policy, at.to_system()).for_signing();
+        keys.map(|k| k.key().fingerprint()).collect()
+    };
+    assert_eq!(signing(&certificate, NOW), std::slice::from_ref(&first));
+    assert_eq!(signing(&rotated, NOW), std::slice::from_ref(&first), "as of then");
+    assert!(signing(&rotated, later).contains(&second));
+    let bindings = |f: &Fingerprint| {
+        rotated.cert().keys().find(|k| k.key().fingerprint() == *f).unwrap().self_signatures().count()
+    };
+    assert_eq!((bindings(&first), bindings(&second)), (2, 1), "superseded bindings of a standby are dropped");
+}
+
+#[test]
 fn certificates_from_outside_are_bounded() {
     let (made, certificate, _) = member(Kind::Service, "nginx@fra1");
     assert_eq!(Certificate::parse(certificate.bytes()).unwrap(), certificate);
@@ -80,7 +102,10 @@ fn certificates_from_outside_are_bounded() {
     assert_eq!(Certificate::parse(&secret).unwrap_err(), CertificateError::Secret);
     let two = [certificate.bytes(), certificate.bytes()].concat();
     assert!(matches!(Certificate::parse(&two), Err(CertificateError::Several(2) | CertificateError::Parse(_))));
-    assert!(matches!(Certificate::parse(&vec![0; 70_000]), Err(CertificateError::TooMany { what: "bytes", .. })));
+    assert!(matches!(
+        Certificate::parse(&vec![0; crate::limits::CERT_BYTES_MAX + 1]),
+        Err(CertificateError::TooMany { what: "bytes", .. })
+    ));
     assert!(Certificate::parse(b"").is_err());
     for end in 0..certificate.bytes().len() {
         // A prefix may still be a certificate (cut between packets), but never this one.
@@ -217,8 +242,11 @@ fn out_of_scope_withdrawn_and_expired_links_do_not_count() {
     );
 
     let later = NOW.plus(Span(5));
-    let withdrawn = withdraw(&pop_certificate, &mut primary(&casc), later).unwrap();
-    assert_eq!(verdict(&[&alice.1, &casc_certificate, &withdrawn], &pop_id, &withdrawn, later), 0, "withdrawn");
+    for at in [NOW, later] {
+        let withdrawn = withdraw(&pop_certificate, &mut primary(&casc), at).unwrap();
+        assert_eq!(withdrawn.certified_since(&casc.cert.fingerprint()), None, "also within the second");
+        assert_eq!(verdict(&[&alice.1, &casc_certificate, &withdrawn], &pop_id, &withdrawn, later), 0, "withdrawn");
+    }
     let revoked = merge_revocation(&casc_certificate, &casc.revocation).unwrap();
     assert_eq!(
         verdict(&[&alice.1, &revoked, &pop_certificate], &pop_id, &pop_certificate, NOW),

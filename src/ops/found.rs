@@ -90,6 +90,12 @@ pub fn found(
             return Err(OpsError::InTheWay(disk.root()));
         }
     }
+    super::join::refuse_pinned(home)?;
+    let here = founding.founders.iter().filter_map(|f| match f {
+        Founder::Here { name, .. } | Founder::Agent { name, .. } => Some(name),
+        Founder::Elsewhere(_) => None,
+    });
+    here.chain([&founding.authority]).try_for_each(|name| super::join::refuse_present(home, name))?;
     let log = format!("{}/keys/1", founding.fleet);
     let setting = Setting { fleet: &founding.fleet, log: &log, profile: founding.profile, now };
     let mut operators = Vec::new();

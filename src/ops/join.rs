@@ -1,9 +1,12 @@
 //! Joining: a machine, or a person, makes its keys where they will be used and asks to be admitted.
 
+use std::collections::BTreeSet;
+
 use rand::CryptoRng;
 
 use super::OpsError;
 use super::act::signing_key;
+use crate::digest::Digest;
 use crate::enrolment::{Fresh, Setting, sign_request};
 use crate::fleet::Fleet;
 use crate::home::{Home, HomeError};
@@ -13,7 +16,7 @@ use crate::statement::{Facts, Request, RequestedKey, RequestedMember};
 use crate::time::{Span, Time};
 
 /// The lifetime of an operator's certificate that is made before there is a policy to say so.
-const OPERATOR_VALIDITY: Span = Span::days(1095);
+pub(super) const OPERATOR_VALIDITY: Span = Span::days(1095);
 
 /// Who wants to join.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +58,8 @@ pub fn ask(joining: &Joining, home: &Home, fleet: &mut Fleet, rng: &mut impl Cry
     if member_already && services.is_empty() {
         return Err(OpsError::Present(owner.clone()));
     }
-    let key = if member_already { services.first().unwrap_or(owner) } else { owner };
-    if let Some(request) = saved_request(home, key)? {
+    let wanted: BTreeSet<&MemberName> = (!member_already).then_some(owner).into_iter().chain(&services).collect();
+    if let Some(request) = waiting_request(&wanted, home, fleet)? {
         return Ok(request);
     }
     let certificates = fleet.state().policy.policy.fleet.certificates;
@@ -104,9 +107,36 @@ pub fn ask(joining: &Joining, home: &Home, fleet: &mut Fleet, rng: &mut impl Cry
     let mut signer = signing_key(home, owner, &owner_certificate, &signing)?.ok_or_else(elsewhere)?;
     let request = Request::new(setting.now, setting.log.clone(), requested);
     let bytes = sign_request(&request, owner, signer.as_mut(), &setting.fleet, setting.now)?;
-    home.disk().replace(&request_path(key), &bytes).map_err(HomeError::from)?;
+    for name in wanted {
+        home.disk().replace(&request_path(name), &bytes).map_err(HomeError::from)?;
+    }
     home.set_pin(&fleet.pin())?;
     Ok(bytes)
+}
+
+/// The request that waits for the admission of exactly these members; `None` if their keys are yet to be made.
+///
+/// # Errors
+/// [`OpsError::Waiting`], if some of them wait with another request: its keys must not be replaced by others.
+fn waiting_request(wanted: &BTreeSet<&MemberName>, home: &Home, fleet: &Fleet) -> Result<Option<Vec<u8>>, OpsError> {
+    for name in wanted {
+        let Some(request) = saved_request(home, name)? else { continue };
+        // Of an earlier life: the member was admitted with it, and has left.
+        if fleet.state().members.get(*name).is_some_and(|m| m.request == Digest::of(&request)) {
+            continue;
+        }
+        let (parsed, ..) = Request::parse(&request).map_err(|e| OpsError::Request(e.to_string()))?;
+        if parsed.log != fleet.log() {
+            return Err(OpsError::KeysThere { member: (*name).clone(), fleet: parsed.log });
+        }
+        let asked: BTreeSet<&MemberName> = parsed.members.iter().map(|m| &m.member).collect();
+        if asked != *wanted {
+            let with = asked.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Err(OpsError::Waiting { member: (*name).clone(), with });
+        }
+        return Ok(Some(request));
+    }
+    Ok(None)
 }
 
 /// Makes an operator's keys and request for a fleet that is yet to be founded.
@@ -121,11 +151,16 @@ pub fn ask_to_found(
     home: &Home,
     now: Time,
 ) -> Result<Vec<u8>, OpsError> {
+    let shared = Shared { fleet: fleet.clone(), log: format!("{fleet}/keys/1"), profile, now };
+    refuse_pinned(home)?;
     if let Some(request) = saved_request(home, name)? {
+        let (parsed, ..) = Request::parse(&request).map_err(|e| OpsError::Request(e.to_string()))?;
+        if parsed.log != shared.log {
+            return Err(OpsError::KeysThere { member: name.clone(), fleet: parsed.log });
+        }
         return Ok(request);
     }
-    home.forget(name)?;
-    let shared = Shared { fleet: fleet.clone(), log: format!("{fleet}/keys/1"), profile, now };
+    refuse_present(home, name)?;
     let fresh = make_operator(name, user_id, home, &shared.setting())?;
     let own =
         Certificate::of(&fresh.cert).map_err(|problem| OpsError::Certificate { member: name.clone(), problem })?;
@@ -136,6 +171,24 @@ pub fn ask_to_found(
     let bytes = sign_request(&request, name, signer.as_mut(), fleet, now)?;
     home.disk().replace(&request_path(name), &bytes).map_err(HomeError::from)?;
     Ok(bytes)
+}
+
+/// Refuses a home that belongs to a fleet: what is made for another would take the place of its keys.
+pub(super) fn refuse_pinned(home: &Home) -> Result<(), OpsError> {
+    match home.pin()? {
+        Some(pin) => Err(OpsError::HomeTaken(pin.fleet)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses to make keys where there are some: nobody knows what they are for.
+pub(super) fn refuse_present(home: &Home, name: &MemberName) -> Result<(), OpsError> {
+    let there = home.secret_certificate(name)?.is_some() || home.agent(name)?.is_some();
+    if there {
+        Err(OpsError::KeysThere { member: name.clone(), fleet: "nobody knows what".to_owned() })
+    } else {
+        Ok(())
+    }
 }
 
 /// The values that [`Setting`] borrows.

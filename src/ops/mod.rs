@@ -85,7 +85,7 @@ mod sync;
 
 use crate::fleet::FleetError;
 use crate::home::HomeError;
-use crate::name::{Address, MemberName, NameError, Slot};
+use crate::name::{Address, FleetName, MemberName, NameError, Slot};
 use crate::openpgp::{CertificateError, OpenpgpError, SealError};
 use crate::policy::PolicyError;
 use crate::state::{ReadersError, Void};
@@ -96,7 +96,7 @@ pub use found::{Founded, Founder, Founding, found};
 pub use join::{Joining, ask, ask_to_found};
 pub use open::{Opened, open};
 pub use render::{mesh, node_files, wireguard_files};
-pub use reseal::{ResealPlan, plan_reseal};
+pub use reseal::{ResealPlan, Stuck, plan_reseal};
 pub use revoke::{RevokePlan, plan_revoke};
 pub use ring::{Ring, export_ring};
 pub use rotate::{RotatePlan, Rotation, Selection, Skipped, plan_rotate};
@@ -186,6 +186,25 @@ pub enum OpsError {
     /// A file or directory is in the way.
     #[error("{0} is not empty; a new fleet needs a place of its own")]
     InTheWay(String),
+    /// The home belongs to a fleet already.
+    #[error("this home belongs to the fleet {0}")]
+    HomeTaken(FleetName),
+    /// There are keys that would be overwritten.
+    #[error("this home has keys of {member} already, for {fleet}; nothing is overwritten")]
+    KeysThere {
+        /// Whose.
+        member: MemberName,
+        /// For which log, as far as that is known.
+        fleet: String,
+    },
+    /// Keys were made and wait for admission with another request.
+    #[error("{member} waits for admission already, with a request for {with}")]
+    Waiting {
+        /// Who.
+        member: MemberName,
+        /// For whom the request is.
+        with: String,
+    },
     /// A member of that name is in this home already.
     #[error("{0} is in this home already")]
     Present(MemberName),

@@ -58,8 +58,9 @@ pub fn open(address: &Address, only: Option<&MemberName>, home: &Home, fleet: &m
         return Err(failed(SealError::NotForUs));
     }
     let author_key = Fingerprint::from_hex(&live.author_key).map_err(|_| failed(SealError::Signature))?;
-    let certificate = fleet.certificate(&live.author)?;
-    let key = certificate.key(&author_key).ok_or_else(|| failed(SealError::Signature))?;
+    let unknown = || failed(SealError::Signature);
+    let certificate = fleet.signing_certificate(&live.author_key)?.ok_or_else(unknown)?;
+    let key = certificate.key(&author_key).ok_or_else(unknown)?;
     let opened = crate::openpgp::open(&file, &envelope, &mut own, key).map_err(failed)?;
     Ok(Opened {
         value: opened.value,

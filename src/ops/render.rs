@@ -82,13 +82,14 @@ pub fn wireguard_files(
     Ok(files)
 }
 
-/// The SSH files of one PoP, in the order in which they have to be written.
+/// The SSH files of one PoP, in the order in which they have to be written. The host's private key is taken to lie beside
+/// them, unless `host_key_path` says otherwise.
 ///
 /// # Errors
 /// [`OpsError`].
 pub fn node_files(
     pop: &MemberName,
-    host_key_path: &ConfigPath,
+    host_key_path: Option<&ConfigPath>,
     directory: &ConfigPath,
     fleet: &Fleet,
 ) -> Result<Vec<NodeFile>, OpsError> {
@@ -102,7 +103,8 @@ pub fn node_files(
         .ok_or_else(|| ssh(format!("{pop} has no active host key")))?;
     let places = Places { pop: pop.host_label(), domain: &state.fleet, member: pop };
     let cas = |slot| {
-        state.authority_keys(slot).iter().filter_map(|(_, k)| k.key.parse::<CaLine>().ok()).collect::<BTreeSet<_>>()
+        let trusted = state.trusted_cas(slot, fleet.now());
+        trusted.into_iter().filter_map(|key| key.parse::<CaLine>().ok()).collect::<BTreeSet<_>>()
     };
     let input = NodeInput {
         user_cas: cas(Slot::SshUserCa),
@@ -111,7 +113,12 @@ pub fn node_files(
         revoked_users: krl(state, CertificateKind::User)?,
         revoked_hosts: krl(state, CertificateKind::Host)?,
         host_patterns: host_patterns(state)?,
-        host_key_path: host_key_path.clone(),
+        host_key_path: match host_key_path {
+            Some(path) => path.clone(),
+            None => format!("{directory}/{}", NodeInput::host_key_file(&host_key))
+                .parse()
+                .map_err(|e: crate::ssh::WordError| ssh(e.to_string()))?,
+        },
         host_certificate: host_certificate(pop, &host_key, fleet)?,
         host_key,
         directory: directory.clone(),

@@ -1,16 +1,19 @@
 //! Resealing: other recipients around the same encrypted body. Needs one key that opens it now; the body is not opened.
 
+use std::collections::BTreeSet;
+
 use super::OpsError;
 use super::open::decryptors;
 use super::seal::recipient_keys;
 use crate::digest::Digest;
-use crate::fleet::{Draft, Fleet};
+use crate::fleet::{Draft, Fleet, FleetError};
 use crate::home::Home;
 use crate::limits::CHANGES_MAX;
-use crate::name::{Address, Glob};
+use crate::name::{Address, Glob, MemberName};
 use crate::openpgp::Sealed;
-use crate::state::Drift;
+use crate::state::{Drift, LiveSecret};
 use crate::statement::{Act, Reseal};
+use crate::store::StoreError;
 
 /// Secrets whose recipients are not those of policy and log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +22,18 @@ pub struct ResealPlan {
     pub drifted: Vec<Drift>,
     /// Those that none does.
     pub elsewhere: Vec<Drift>,
+    /// Those that a key of this home opens, and that stay as they are nevertheless, each for its own reason: one of them
+    /// does not keep the others from being resealed.
+    pub stuck: Vec<Stuck>,
+}
+
+/// A secret that cannot be resealed at present.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stuck {
+    /// How its recipients differ from those of policy and log.
+    pub drift: Drift,
+    /// Why.
+    pub why: String,
 }
 
 /// Finds what has drifted among the secrets that match.
@@ -26,7 +41,7 @@ pub struct ResealPlan {
 /// # Errors
 /// [`OpsError`].
 pub fn plan_reseal(pattern: Option<&Glob>, home: &Home, fleet: &mut Fleet) -> Result<ResealPlan, OpsError> {
-    let mut plan = ResealPlan { drifted: Vec::new(), elsewhere: Vec::new() };
+    let mut plan = ResealPlan { drifted: Vec::new(), elsewhere: Vec::new(), stuck: Vec::new() };
     let state = fleet.state();
     let matches = |a: &Address| pattern.is_none_or(|p| p.matches(&a.to_string()));
     let drifts: Vec<(Drift, _)> = state
@@ -36,13 +51,36 @@ pub fn plan_reseal(pattern: Option<&Glob>, home: &Home, fleet: &mut Fleet) -> Re
         .collect();
     for (drift, secret) in drifts {
         // A secret whose owner has left has nobody to be sealed to but those who could read it to replace it.
-        if fleet.state().readers(&drift.address).is_err() {
-            continue;
+        let Ok(readers) = fleet.state().readers(&drift.address) else { continue };
+        if decryptors(&secret, None, home, fleet)?.is_empty() {
+            plan.elsewhere.push(drift);
+        } else if let Some(why) = obstacle(&drift.address, &secret, &readers, fleet)? {
+            plan.stuck.push(Stuck { drift, why });
+        } else {
+            plan.drifted.push(drift);
         }
-        let here = !decryptors(&secret, None, home, fleet)?.is_empty();
-        if here { plan.drifted.push(drift) } else { plan.elsewhere.push(drift) }
     }
     Ok(plan)
+}
+
+/// What keeps a secret from being resealed: its file is not what the log says, or a reader is not to be trusted now.
+fn obstacle(
+    address: &Address,
+    secret: &LiveSecret,
+    readers: &BTreeSet<MemberName>,
+    fleet: &mut Fleet,
+) -> Result<Option<String>, OpsError> {
+    match fleet.store().sealed(address, &secret.file) {
+        Ok(_) => {}
+        Err(e @ (StoreError::Missing(_) | StoreError::Damaged { .. })) => return Ok(Some(e.to_string())),
+        Err(e) => return Err(FleetError::from(e).into()),
+    }
+    for reader in readers {
+        if let Err(problem) = fleet.check_vouched(reader) {
+            return Ok(Some(format!("it cannot be sealed to {reader}: {problem}")));
+        }
+    }
+    Ok(None)
 }
 
 impl ResealPlan {
@@ -82,7 +120,7 @@ fn resealed(address: &Address, home: &Home, fleet: &mut Fleet) -> Result<(Reseal
     let keys = recipient_keys(address, &set, fleet)?;
     let keys: Vec<_> = keys.iter().filter_map(|(certificate, f)| certificate.key(f)).collect();
     let mut own = decryptors(&live, None, home, fleet)?;
-    let old = fleet.store().sealed(address, &live.file).map_err(crate::fleet::FleetError::from)?;
+    let old = fleet.store().sealed(address, &live.file).map_err(FleetError::from)?;
     let failed = |source| OpsError::Seal { address: address.clone(), source };
     let file = crate::openpgp::reseal(&old, &mut own, &keys).map_err(failed)?;
     let body = Sealed::parse(&file).map_err(|e| failed(e.into()))?.body_digest();

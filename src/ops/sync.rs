@@ -11,18 +11,22 @@ use rand::CryptoRng;
 use super::OpsError;
 use super::act::signing_key;
 use super::admit::certifiers;
-use super::reseal::plan_reseal;
+use super::join::OPERATOR_VALIDITY;
+use super::reseal::{Stuck, plan_reseal};
 use crate::enrolment::private_key;
-use crate::fleet::{Draft, Fleet};
+use crate::fleet::{Draft, Fleet, Standing};
 use crate::home::Home;
 use crate::limits::CHANGES_MAX;
 use crate::log::note::SignerKey;
 use crate::name::{Address, Kind, MemberName, Slot};
 use crate::openpgp::{self, Certificate, Fingerprint, Grant, Use, certify};
 use crate::ssh::SshPrivateKey;
-use crate::state::{KeyState, SlotKeys};
-use crate::statement::{Act, Certify, Destroy, Publish, PublishedKey};
+use crate::state::{Drift, KeyState, SlotKeys};
+use crate::statement::{Act, Certify, Destroy, Publish, PublishedKey, principal};
 use crate::wireguard::{Lane, WgPrivateKey};
+
+/// How many destroyed signing subkeys a certificate goes on showing.
+const PAST_SIGNING_KEYS: usize = 4;
 
 /// What catching up has prepared.
 #[derive(Debug, Default)]
@@ -31,6 +35,8 @@ pub struct SyncPlan {
     pub drafts: Vec<Draft>,
     /// What was done, for people.
     pub done: Vec<String>,
+    /// Secrets that it would reseal, and cannot.
+    pub stuck: Vec<Stuck>,
     /// Members and secrets with a statement on the way.
     busy: Busy,
 }
@@ -71,7 +77,12 @@ impl Busy {
 pub fn plan_sync(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Result<SyncPlan, OpsError> {
     let mut plan = SyncPlan::default();
     for proposal in fleet.proposals()? {
-        plan.busy.note(&proposal.signed.statement.act);
+        // What its author has not signed, or what will never have an effect, stands in nobody's way.
+        let author = principal(&fleet.state().fleet, &proposal.signed.statement.by);
+        let signed = proposal.signatures.iter().any(|line| line.name == author);
+        if signed && !matches!(fleet.standing(&proposal)?, Standing::Dead(_)) {
+            plan.busy.note(&proposal.signed.statement.act);
+        }
     }
     for member in home.members()? {
         let known = fleet.state().members.get(&member).filter(|m| m.is_active()).map(|m| m.kind);
@@ -96,9 +107,12 @@ pub fn plan_sync(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Re
 /// not change by it.
 fn reseal_own(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<(), OpsError> {
     let mut reseal = plan_reseal(None, home, fleet)?;
-    reseal.drifted.retain(|d| d.missing.is_empty() && !plan.busy.addresses.contains(&d.address));
+    let ours = |d: &Drift| d.missing.is_empty() && !plan.busy.addresses.contains(&d.address);
     // Members whose keys are about to change would make it drift again at once.
-    reseal.drifted.retain(|d| d.outdated.iter().all(|m| !plan.busy.members.contains(m)));
+    let at_rest = |d: &Drift| d.outdated.iter().all(|m| !plan.busy.members.contains(m));
+    reseal.drifted.retain(|d| ours(d) && at_rest(d));
+    reseal.stuck.retain(|s| ours(&s.drift) && at_rest(&s.drift));
+    plan.stuck.append(&mut reseal.stuck);
     for drift in &reseal.drifted {
         plan.done.push(format!("{}: resealed to the keys of today", drift.address));
     }
@@ -254,7 +268,13 @@ fn publish(
     let states = openpgp::subkey_states(public.cert(), &fleet.state().fleet);
     // Only what is not as the log says is bound anew.
     wanted.retain(|(f, usage)| !states.iter().any(|(s, word)| s == f && word == usage.word()));
-    let in_line = wanted.is_empty();
+    let validity = match kind {
+        Kind::Operator => OPERATOR_VALIDITY,
+        _ => fleet.state().policy.policy.fleet.certificates.of(kind),
+    };
+    let expires = fleet.state().members.get(member).and_then(|m| m.cert_expires);
+    let ageing = expires.is_some_and(|e| e.since(now).0 < validity.0 / 2);
+    let in_line = wanted.is_empty() && !ageing;
     if keys.is_empty() && in_line {
         return Ok(());
     }
@@ -265,21 +285,24 @@ fn publish(
         // The public certificate has others' certifications, the home's has the secrets: both are wanted.
         let whole =
             public.cert().clone().merge_public_and_secret(secret).map_err(|e| OpsError::Impossible(e.to_string()))?;
-        // Destroyed encryption keys leave the certificate; signing keys stay, for what they signed is still to be verified.
-        let slot_keys = fleet.state().members.get(member).and_then(|m| m.slot(Slot::Openpgp));
-        let gone: BTreeSet<String> = slot_keys
-            .into_iter()
-            .flat_map(|s| &s.keys)
-            .filter(|k| k.state == KeyState::Destroyed)
-            .map(|k| k.key.clone())
-            .collect();
+        // Destroyed keys leave the certificate, or it would grow for ever. The newest signing keys stay a while longer, so
+        // that gpg can verify what they signed; we find them in the versions of the certificate that the log has.
+        let slot_keys = |slot| {
+            let keys = fleet.state().members.get(member).and_then(|m| m.slot(slot)).into_iter().flat_map(|s| &s.keys);
+            keys.filter(|k| k.state == KeyState::Destroyed).map(|k| k.key.clone()).collect::<Vec<_>>()
+        };
+        let signing = slot_keys(Slot::Sign);
+        let past = signing.len().saturating_sub(PAST_SIGNING_KEYS);
+        let gone: BTreeSet<String> =
+            slot_keys(Slot::Openpgp).into_iter().chain(signing.into_iter().take(past)).collect();
         let whole = whole.retain_subkeys(|k| !gone.contains(&k.key().fingerprint().to_hex()));
-        let rebound = openpgp::rebind(whole, &wanted, &fleet.state().fleet, now)?;
+        let bound = openpgp::rebind(whole, &wanted, &fleet.state().fleet, now)?;
+        let rebound = if ageing { openpgp::extend(bound, validity, now)? } else { bound };
         let new =
             Certificate::of(&rebound).map_err(|problem| OpsError::Certificate { member: member.clone(), problem })?;
         home.set_secret_certificate(member, &rebound)?;
         // Bindings are dated after those they replace, which may be a second ahead: the statement must not be older.
-        not_before = now.max(new.newest_binding());
+        not_before = now.max(new.newest_self_signature());
         cert = Some(new.digest());
         objects.push(new.bytes().to_vec());
     }
@@ -287,7 +310,9 @@ fn publish(
     for key in &keys {
         plan.done.push(format!("{member}: new {} standby", key.slot));
     }
-    if cert.is_some() {
+    if ageing {
+        plan.done.push(format!("{member}: certificate renewed for {validity}"));
+    } else if cert.is_some() {
         plan.done.push(format!("{member}: certificate brought into line with the log"));
     }
     let change = Publish { cert, generation: found.generation + 1, keys, member: member.clone(), prev: found.prev };

@@ -4,14 +4,16 @@
 //! revoked.krl              users' revoked SSH certificates and keys      read by sshd at each login
 //! user_ca.pub              the CAs that sign users, active and standby    read by sshd at each login
 //! principals/deploy        who may log in as deploy                       read by sshd at each login
-//! host-cert.pub            the host's SSH certificate                     read by sshd at start and reload
+//! host-1f0c…-cert.pub      the host's SSH certificate                     read by sshd at each login
 //! known_hosts              the CAs that sign hosts                        read by ssh
 //! revoked_hosts.krl        hosts' revoked SSH certificates and keys       read by ssh
 //! sshd_config.d/10-keys.conf   for /etc/ssh/sshd_config.d/                read by sshd at start and reload
 //! ```
 //! The order is the order in which they have to reach the disk, each whole (temporary file, sync, rename, sync of the
 //! directory) before the next. A crash in between leaves files that nothing refers to yet; the drop-in comes last, since
-//! from then on a missing or broken KRL would refuse every login. `sshd` says nothing about most mistakes here, so each
+//! from then on a missing or broken KRL would refuse every login. The SSH certificate's name follows from its key: a running
+//! `sshd` reads the files that it was started with again for each login, and one for another key in their place would
+//! leave the host without any until the reload. `sshd` says nothing about most mistakes here, so each
 //! file is read back before it is handed out.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +26,7 @@ use super::key::{KeyAlgorithm, KeyError, SshPublicKey};
 use super::krl::{Krl, KrlError};
 use super::names::{ConfigPath, HostPattern, Login, Principal};
 use super::wire::Line;
+use crate::digest::Digest;
 
 /// Algorithms that a CA's signature may have: known to every OpenSSH since 8.2. One unknown name would stop `sshd`.
 const CA_SIGNATURE_ALGORITHMS: &str =
@@ -142,6 +145,20 @@ impl NodeInput {
     pub const DIRECTORY: &'static str = "/etc/keys/ssh";
     /// The drop-in's path below the directory; its place is `/etc/ssh/sshd_config.d/10-keys.conf`.
     pub const DROP_IN: &'static str = "sshd_config.d/10-keys.conf";
+
+    /// The name of the file, below the directory, of the SSH certificate for a host key.
+    pub fn host_certificate_file(key: &SshPublicKey) -> String {
+        format!("host-{}-cert.pub", Self::host_key_name(key))
+    }
+
+    /// The name of the file, below the directory, of a host's private key, unless told otherwise.
+    pub fn host_key_file(key: &SshPublicKey) -> String {
+        format!("host-{}.key", Self::host_key_name(key))
+    }
+
+    fn host_key_name(key: &SshPublicKey) -> String {
+        Digest::of(key.to_string().as_bytes()).short()
+    }
 }
 
 /// A file to write.
@@ -165,7 +182,7 @@ pub fn render(input: &NodeInput) -> Result<Vec<NodeFile>, RenderError> {
     for (login, principals) in &input.accounts {
         files.push(text(&format!("principals/{login}"), principals_file(login, principals)?));
     }
-    files.push(text("host-cert.pub", host_certificate(input)?));
+    files.push(text(&NodeInput::host_certificate_file(&input.host_key), host_certificate(input)?));
     files.push(text("known_hosts", known_hosts(&input.host_patterns, &input.host_cas)?));
     files.push(krl("revoked_hosts.krl", &input.revoked_hosts)?);
     files.push(text(NodeInput::DROP_IN, drop_in(input)));
@@ -252,7 +269,7 @@ fn drop_in(input: &NodeInput) -> String {
     format!(
         "# Written by keys. Other words belong into another file of this directory.
 HostKey {host_key}
-HostCertificate {directory}/host-cert.pub
+HostCertificate {directory}/{certificate}
 TrustedUserCAKeys {directory}/user_ca.pub
 RevokedKeys {directory}/revoked.krl
 AuthorizedPrincipalsFile {directory}/principals/%u
@@ -264,7 +281,8 @@ AuthenticationMethods publickey
 ExposeAuthInfo yes
 LogLevel VERBOSE
 ",
-        host_key = input.host_key_path
+        host_key = input.host_key_path,
+        certificate = NodeInput::host_certificate_file(&input.host_key),
     )
 }
 
@@ -307,11 +325,13 @@ mod tests {
     fn files_come_in_the_safe_order() {
         let files = render(&input()).expect("a good node");
         let paths: Vec<&str> = files.iter().map(|f| f.path.as_str()).collect();
+        let certificate = NodeInput::host_certificate_file(sample::key(3).public());
+        assert_ne!(certificate, NodeInput::host_certificate_file(sample::key(1).public()), "each key has its own");
         let expected = [
             "revoked.krl",
             "user_ca.pub",
             "principals/deploy",
-            "host-cert.pub",
+            &certificate,
             "known_hosts",
             "revoked_hosts.krl",
             "sshd_config.d/10-keys.conf",
@@ -321,7 +341,7 @@ mod tests {
         assert_eq!(file(&files, "principals/deploy"), "deploy:fra1\nops\n");
         assert_eq!(file(&files, "known_hosts").lines().count(), 2);
         let conf = file(&files, NodeInput::DROP_IN);
-        for path in ["host-cert.pub", "user_ca.pub", "revoked.krl", "principals/%u"] {
+        for path in [certificate.as_str(), "user_ca.pub", "revoked.krl", "principals/%u"] {
             assert!(conf.contains(&format!(" /etc/keys/ssh/{path}\n")), "{conf}");
         }
     }

@@ -7,7 +7,7 @@ use super::fold::{Context, Objects, Replay, Stop};
 use super::{KeyState, Member, PublicKey, SlotKey, SlotKeys, State, Void};
 use crate::digest::Digest;
 use crate::name::{ActName, Kind, MemberName, Slot};
-use crate::openpgp::{Certificate, StatementSignature, material};
+use crate::openpgp::{Certificate, CertificateError, StatementSignature, material};
 use crate::policy::{Case, Role};
 use crate::statement::{Enroll, Request, RequestedKey, RequestedMember, Retire, RetireReason, key_hash, principal};
 use crate::time::Time;
@@ -65,6 +65,7 @@ impl<O: Objects> Replay<O> {
             kind,
             enrolled: context.time,
             retired: None,
+            left_by: None,
             fingerprint: certificate.fingerprint(),
             cert: change.cert,
             cert_expires,
@@ -88,7 +89,12 @@ impl<O: Objects> Replay<O> {
         if let Some(index) = index {
             state.mesh.used.insert(name.clone(), index);
         }
-        state.members.insert(name, member);
+        let (keys, cert) = (member.slot(Slot::Sign), member.cert);
+        let signing = keys.into_iter().flat_map(|s| s.usable()).map(|k| (k.key.clone(), cert));
+        state.signing.extend(signing.collect::<Vec<_>>());
+        if let Some(before) = state.members.insert(name.clone(), member) {
+            state.former.insert(before.fingerprint, (name, before.cert));
+        }
         Ok(())
     }
 
@@ -136,19 +142,27 @@ impl<O: Objects> Replay<O> {
     pub(super) fn retire(&mut self, change: &Retire, context: &Context<'_>) -> Result<(), Stop> {
         let (name, why) = (&change.member, change.why);
         let state = self.state_ref()?;
-        let member = state.members.get(name).filter(|m| m.is_active()).ok_or_else(|| Void::NoMember(name.clone()))?;
-        let (kind, old) = (member.kind, member.cert);
-        state.check_departure(name, kind)?;
+        // Whoever left in order may turn out to have been robbed later.
+        let leaves = |m: &Member| m.retired.is_none_or(|(_, before)| why.burns() && !before.burns());
+        let member = state.members.get(name).filter(|m| leaves(m)).ok_or_else(|| Void::NoMember(name.clone()))?;
+        let (kind, fingerprint) = (member.kind, member.fingerprint.clone());
+        if member.is_active() {
+            state.check_departure(name, kind)?;
+        }
         self.quorum(ActName::Retire, Some(Case::of_kind(kind)), Some((name, false)), context)?;
-        if let Some(digest) = change.cert {
-            let (new, old) = (self.certificate(name, &digest)?, self.certificate(name, &old)?);
-            new.succeeds(&old).map_err(|problem| Void::Certificate { member: name.clone(), problem })?;
+        // Certifications that came in meanwhile may be missing from it: of one that leaves only the leaving counts, and a
+        // stolen key must not be able to put it off.
+        if let Some(digest) = change.cert
+            && self.certificate(name, &digest)?.fingerprint() != fingerprint
+        {
+            let problem = CertificateError::Lost("another primary key than before");
+            return Err(Void::Certificate { member: name.clone(), problem }.into());
         }
         let state = self.state_mut()?;
         let services: Vec<MemberName> = state
             .members
             .iter()
-            .filter(|(n, m)| m.is_active() && *n != name && n.is_service() && n.owner() == *name)
+            .filter(|(n, m)| leaves(m) && *n != name && n.is_service() && n.owner() == *name)
             .map(|(n, _)| n.clone())
             .collect();
         state.leave(name, why, context);
@@ -372,7 +386,9 @@ impl State {
     fn leave(&mut self, name: &MemberName, why: RetireReason, context: &Context<'_>) {
         let quarantine = self.policy.policy.wireguard.quarantine();
         let Some(member) = self.members.get_mut(name) else { return };
-        member.retired = Some((context.time, why));
+        let since = member.retired.map_or(context.time, |(since, _)| since);
+        member.retired = Some((since, why));
+        member.left_by.get_or_insert(context.index);
         let end = if why.burns() { KeyState::Compromised } else { KeyState::Deactivated };
         for keys in member.slots.values_mut() {
             keys.end_all(end, context.time);

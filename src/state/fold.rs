@@ -111,9 +111,20 @@ impl Verdict {
     }
 }
 
+/// A signature line that was made by a member with its active signing key.
+struct Verified {
+    member: MemberName,
+    made: Time,
+    material: Digest,
+    /// When the member's certificate expires.
+    expires: Option<Time>,
+}
+
 /// What the signatures of an entry came to.
 pub(super) struct Counted {
     pub members: BTreeSet<MemberName>,
+    /// Those whose certificate has expired. They can still renew it, and nothing else.
+    pub lapsed: BTreeSet<MemberName>,
     /// The newest time that a counted signature, or the statement, claims.
     pub time: Time,
 }
@@ -125,6 +136,7 @@ pub(super) struct Context<'a> {
     pub time: Time,
     pub by: &'a MemberName,
     pub signers: &'a BTreeSet<MemberName>,
+    pub lapsed: &'a BTreeSet<MemberName>,
 }
 
 /// The fold: state, and certificates parsed once.
@@ -232,16 +244,27 @@ impl<O: Objects> Replay<O> {
         if statement.policy != state.policy.version {
             return Err(Void::Policy { proposed: statement.policy, in_force: state.policy.version }.into());
         }
-        let counted = self.count(statement.at, statement.expires, body, &entry.signatures)?;
+        if state.done.contains_key(id) {
+            return Err(Void::Done.into());
+        }
+        let allowed = state.policy.policy.fleet.proposal_lifetime;
+        if statement.expires > statement.at.plus(allowed) {
+            return Err(Void::Patient { expires: statement.expires, allowed }.into());
+        }
+        let mut counted = self.count(statement.at, statement.expires, body, &entry.signatures)?;
         let state = self.state.as_ref().ok_or(Void::Genesis)?;
         let time = state.time.max(counted.time);
         if statement.expires < time {
             return Err(Void::Expired(statement.expires).into());
         }
-        if !counted.members.contains(&statement.by) {
+        if !matches!(statement.act, Act::Publish(_)) {
+            counted.lapsed.clear();
+        }
+        if !counted.members.contains(&statement.by) && !counted.lapsed.contains(&statement.by) {
             return Err(Void::Author(statement.by.clone()).into());
         }
-        let context = Context { id: *id, index, time, by: &statement.by, signers: &counted.members };
+        let context =
+            Context { id: *id, index, time, by: &statement.by, signers: &counted.members, lapsed: &counted.lapsed };
         let outcomes = self.act(&statement.act, &context)?;
         let applied = outcomes.iter().filter(|o| o.is_none()).count();
         let void: Vec<(usize, Void)> =
@@ -250,9 +273,12 @@ impl<O: Objects> Replay<O> {
             && let Some(state) = &mut self.state
         {
             state.time = time;
+            state.done.retain(|_, expires| *expires >= time);
+            state.done.insert(*id, statement.expires);
         }
         let time = self.state.as_ref().map_or(time, |s| s.time);
-        Ok(Verdict { index, id: Some(*id), signers: counted.members, time, applied, void })
+        let signers = counted.members.into_iter().chain(counted.lapsed).collect();
+        Ok(Verdict { index, id: Some(*id), signers, time, applied, void })
     }
 
     /// Does the changes in order; `None` for one that took effect.
@@ -300,11 +326,14 @@ impl<O: Objects> Replay<O> {
             time: statement.at,
             policy: PolicyInForce { version: 1, prev: *id, files: genesis.policy.clone(), policy: Arc::new(policy) },
             members: BTreeMap::new(),
+            former: BTreeMap::new(),
             secrets: BTreeMap::new(),
             material: BTreeMap::new(),
             mesh: super::MeshIndexes::default(),
             issued: BTreeMap::new(),
             revoked_serials: BTreeSet::new(),
+            done: BTreeMap::new(),
+            signing: BTreeMap::new(),
         });
         let founded = self.found(entry, genesis, *id, body);
         if founded.is_err() {
@@ -317,7 +346,8 @@ impl<O: Objects> Replay<O> {
     fn found(&mut self, entry: &Entry, genesis: &Genesis, id: Digest, body: &[u8]) -> Result<Verdict, Stop> {
         let statement = &entry.signed.statement;
         let nobody = BTreeSet::new();
-        let context = Context { id, index: 0, time: statement.at, by: &statement.by, signers: &nobody };
+        let context =
+            Context { id, index: 0, time: statement.at, by: &statement.by, signers: &nobody, lapsed: &nobody };
         for founder in &genesis.members {
             if !matches!(founder.kind, Kind::Operator | Kind::Authority) {
                 return Err(Void::KindMismatch {
@@ -381,30 +411,76 @@ impl<O: Objects> Replay<O> {
     /// Verifies the signature lines. A line counts if it names an active member, was made by that member's active signing
     /// key, and verifies; members count once, and so does key material that two members would share.
     fn count(&mut self, at: Time, expires: Time, body: &[u8], lines: &[SignatureLine]) -> Result<Counted, Stop> {
-        let mut counted = Counted { members: BTreeSet::new(), time: at };
-        let mut materials = BTreeSet::new();
+        let mut verified: Vec<Verified> = Vec::new();
         for line in lines {
-            let Some(state) = &self.state else { break };
-            let Some((member, signature)) = state.claimed(line) else { continue };
-            // Made after the statement and before it expires: a signature cannot move the fleet's time beyond that.
-            if signature.created().plus(Span(FUTURE_SECONDS_MAX)) < at || signature.created() > expires {
-                continue;
-            }
-            let digest = member.1.cert;
-            let (name, expires) = (member.0.clone(), member.1.cert_expires);
-            let certificate = self.certificate(&name, &digest)?;
-            let Some(key) = certificate.key(signature.issuer()) else { continue };
-            let time = counted.time.max(signature.created());
-            let time = time.max(self.state.as_ref().map_or(time, |s| s.time));
-            if expires.is_some_and(|e| e <= time) || signature.verify(key, body).is_err() {
-                continue;
-            }
-            if materials.insert(material(key)) {
-                counted.time = counted.time.max(signature.created());
-                counted.members.insert(name);
-            }
+            let found = self.verified(at, expires, body, line)?;
+            verified
+                .extend(found.filter(|f| verified.iter().all(|v| v.member != f.member && v.material != f.material)));
         }
-        Ok(counted)
+        let time = verified.iter().map(|v| v.made).fold(at, Time::max);
+        let now = self.state.as_ref().map_or(time, |s| s.time.max(time));
+        let (lapsed, alive): (Vec<_>, Vec<_>) = verified.into_iter().partition(|v| v.expires.is_some_and(|e| e <= now));
+        let names = |list: Vec<Verified>| list.into_iter().map(|v| v.member).collect();
+        Ok(Counted { members: names(alive), lapsed: names(lapsed), time })
+    }
+
+    /// Verifies one signature line; none if it does not count.
+    fn verified(
+        &mut self,
+        at: Time,
+        expires: Time,
+        body: &[u8],
+        line: &SignatureLine,
+    ) -> Result<Option<Verified>, Stop> {
+        let Some(((name, member), signature)) = self.state.as_ref().and_then(|s| s.claimed(line)) else {
+            return Ok(None);
+        };
+        let made = signature.created();
+        // Made after the statement and before it expires: a signature cannot move the fleet's time beyond that.
+        if made.plus(Span(FUTURE_SECONDS_MAX)) < at || made > expires {
+            return Ok(None);
+        }
+        let (name, digest, cert_expires) = (name.clone(), member.cert, member.cert_expires);
+        let certificate = self.certificate(&name, &digest)?;
+        let key = certificate.key(signature.issuer()).filter(|key| signature.verify(key, body).is_ok());
+        Ok(key.map(|key| Verified { member: name, made, material: material(key), expires: cert_expires }))
+    }
+
+    /// Those of `lines` that would count as signatures of `signed` now, one a member: what others have put beside them
+    /// stands in nobody's way. Before the founding: lines in the founders' names.
+    pub fn countable(&mut self, signed: &Signed, lines: &[SignatureLine], now: Time) -> Vec<SignatureLine> {
+        let statement = &signed.statement;
+        let mut names = BTreeSet::new();
+        let latest = now.plus(Span(FUTURE_SECONDS_MAX));
+        let good = |line: &&SignatureLine| {
+            let name = match (&self.state, &statement.act) {
+                (None, Act::Genesis(genesis)) => principal_member(&genesis.fleet, &line.name)
+                    .filter(|name| genesis.members.iter().any(|m| m.member == *name)),
+                (None, _) => None,
+                (Some(_), _) => self
+                    .verified(statement.at, statement.expires, &signed.body, line)
+                    .ok()
+                    .flatten()
+                    .filter(|v| v.made <= latest)
+                    .map(|v| v.member),
+            };
+            name.is_some_and(|name| names.insert(name))
+        };
+        lines.iter().filter(good).cloned().collect()
+    }
+
+    /// A version of a certificate, for what it signed.
+    ///
+    /// # Errors
+    /// In words, why it cannot be had.
+    pub fn signing_certificate(&mut self, key: &str) -> Result<Option<Arc<Certificate>>, ObjectError> {
+        let Some(digest) = self.state.as_ref().and_then(|s| s.signing.get(key)).copied() else { return Ok(None) };
+        if let Some(found) = self.certificates.get(&digest) {
+            return Ok(Some(Arc::clone(found)));
+        }
+        let bytes = self.objects.object(&digest)?;
+        let parsed = Certificate::parse(&bytes).map_err(|e| ObjectError::Unreadable(digest, e.to_string()))?;
+        Ok(Some(Arc::new(parsed)))
     }
 
     /// The certificate with this digest, parsed once.
@@ -461,6 +537,10 @@ impl<O: Objects> Replay<O> {
         };
         if let Some((member, true)) = own {
             add(Role::Own, &member.owner());
+        }
+        // A member whose certificate has expired has a say about nothing but that.
+        if let Some(name) = own.map(|(m, _)| m).filter(|m| context.lapsed.contains(m)) {
+            add(Role::Own, name);
         }
         for name in context.signers {
             let Some(kind) = self.state.as_ref().and_then(|s| s.members.get(name)).map(|m| m.kind) else { continue };

@@ -27,7 +27,11 @@ impl<O: Objects> Replay<O> {
         }
         let state = self.state_ref()?;
         let mut fresh = Vec::new();
-        for key in &change.keys {
+        for (i, key) in change.keys.iter().enumerate() {
+            if change.keys.iter().take(i).any(|k| k.slot == key.slot) {
+                let problem = format!("two new {} keys at once; one standby is enough", key.slot);
+                return Err(Void::Slots { member: name.clone(), problem }.into());
+            }
             check_published(name, self.active_member(name)?, key)?;
             check_key(name, key.slot, &key.key, &certificate, context.time)?;
             let digest = PublicKey::parse(key.slot, &key.key).ok().and_then(|k| k.material(&certificate));
@@ -40,6 +44,9 @@ impl<O: Objects> Replay<O> {
         let state = self.state_mut()?;
         for digest in materials {
             state.material.insert(digest, name.clone());
+        }
+        for key in change.keys.iter().filter(|k| k.slot == Slot::Sign) {
+            state.signing.insert(key.key.clone(), change.cert.unwrap_or(old));
         }
         let member = state.members.get_mut(name).ok_or_else(|| Void::NoMember(name.clone()))?;
         for key in &change.keys {

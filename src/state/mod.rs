@@ -49,6 +49,8 @@ pub struct State {
     pub policy: PolicyInForce,
     /// Everybody, retired members included.
     pub members: BTreeMap<MemberName, Member>,
+    /// Certificates of earlier lives of names that were given again: whose, and the last version.
+    pub former: BTreeMap<Fingerprint, (MemberName, Digest)>,
     /// Every secret, removed ones included.
     pub secrets: BTreeMap<Address, Secret>,
     /// Who first used a key, by what the key is made of; no key is ever used twice.
@@ -59,6 +61,11 @@ pub struct State {
     pub issued: BTreeMap<u64, Issued>,
     /// Serials of revoked SSH certificates.
     pub revoked_serials: BTreeSet<u64>,
+    /// Statements that took effect and have not expired, with their expiry: none has effect twice.
+    pub done: BTreeMap<Digest, Time>,
+    /// Every signing subkey there ever was, with the first version of the certificate that has it: what it signed stays
+    /// verifiable, whatever becomes of the certificate and of the member's name.
+    pub signing: BTreeMap<String, Digest>,
 }
 
 /// The policy in force.
@@ -83,6 +90,8 @@ pub struct Member {
     pub enrolled: Time,
     /// When and why it left.
     pub retired: Option<(Time, RetireReason)>,
+    /// The index of the entry by which it left.
+    pub left_by: Option<u64>,
     /// Its certificate's primary fingerprint.
     #[serde(with = "fingerprint")]
     pub fingerprint: Fingerprint,
@@ -130,6 +139,8 @@ pub struct Secret {
     pub live: Option<LiveSecret>,
     /// Its value's version; goes on counting after a removal.
     pub version: u64,
+    /// Who was meant to read it last; a removal does not change that.
+    pub meant_for: BTreeSet<MemberName>,
 }
 
 /// A secret that has not been removed.

@@ -167,6 +167,25 @@ impl State {
             .collect()
     }
 
+    /// The CA keys of a slot that machines have to trust at `at`: those that are active or standby, and those replaced
+    /// since, or of an authority that has retired, as long as a certificate that the log lets them sign is good. Those of
+    /// an authority in wrong hands are never among them.
+    pub fn trusted_cas(&self, slot: Slot, at: Time) -> BTreeSet<&str> {
+        let good = self.issued.iter().filter(|(serial, issued)| {
+            issued.certificate.fields().valid_before > at && !self.revoked_serials.contains(*serial)
+        });
+        let in_use: BTreeSet<String> = good.map(|(_, issued)| issued.certificate.fields().ca.to_string()).collect();
+        let honest = |m: &&Member| m.kind == Kind::Authority && m.retired.is_none_or(|(_, why)| !why.burns());
+        let keys = self.members.values().filter(honest).flat_map(|m| m.slot(slot)).flat_map(|s| &s.keys);
+        keys.filter(|k| match k.state {
+            KeyState::PreActive | KeyState::Active => true,
+            KeyState::Deactivated | KeyState::Destroyed => in_use.contains(&k.key),
+            KeyState::Compromised => false,
+        })
+        .map(|k| k.key.as_str())
+        .collect()
+    }
+
     /// Members with a given key state anywhere, for reports: how many keys of each state there are.
     pub fn key_counts(&self) -> BTreeMap<KeyState, usize> {
         let keys = self.members.values().flat_map(|m| m.slots.values()).flat_map(|s| &s.keys);

@@ -33,11 +33,12 @@ impl<O: Objects> Replay<O> {
             ))
             .into());
         }
-        let previous = before.and_then(|s| s.live.as_ref()).map(|live| live.readers.clone());
+        // A removal in between makes nobody a reader who was none.
+        let previous = before.map(|s| s.meant_for.clone());
         let set = self.recipients(address, &change.recipients)?;
         let case = match &previous {
             None => Case::New,
-            Some(previous) if set.readers.keys().all(|r| previous.contains_key(r)) => Case::Same,
+            Some(previous) if set.readers.keys().all(|r| previous.contains(r)) => Case::Same,
             Some(_) => Case::Wider,
         };
         let owner = owner(address);
@@ -54,8 +55,13 @@ impl<O: Objects> Replay<O> {
             readers: set.readers,
             burned: None,
         };
-        let secret =
-            Secret { generation: change.generation, prev: context.id, live: Some(live), version: change.version };
+        let secret = Secret {
+            generation: change.generation,
+            prev: context.id,
+            meant_for: live.exposed.clone(),
+            live: Some(live),
+            version: change.version,
+        };
         self.state_mut()?.secrets.insert(address.clone(), secret);
         Ok(())
     }
@@ -76,6 +82,7 @@ impl<O: Objects> Replay<O> {
         self.quorum(ActName::Reseal, Some(case), owner.as_ref().map(|o| (o, false)), context)?;
         if let Some(secret) = self.state_mut()?.secrets.get_mut(address) {
             (secret.generation, secret.prev) = (change.generation, context.id);
+            secret.meant_for = set.readers.keys().cloned().collect();
             if let Some(live) = &mut secret.live {
                 (live.file, live.recipients) = (change.file, change.recipients);
                 live.exposed.extend(set.readers.keys().cloned());

@@ -5,7 +5,7 @@ use crate::name::{ActName, Address, Kind, MemberName, Slot};
 use crate::openpgp::CertificateError;
 use crate::policy::PolicyError;
 use crate::state::KeyState;
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// Why an entry or a change is void.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +27,17 @@ pub enum Void {
         proposed: u64,
         /// The version in force.
         in_force: u64,
+    },
+    /// It took effect before.
+    #[error("it is in the log already")]
+    Done,
+    /// It would wait for longer than the policy lets a proposal wait.
+    #[error("it would wait until {expires}; the policy lets a proposal wait {allowed}")]
+    Patient {
+        /// When it expires.
+        expires: Time,
+        /// How long it may wait.
+        allowed: Span,
     },
     /// It came into the log too late.
     #[error("it expired at {0} before it was in the log")]

@@ -14,7 +14,7 @@ use crate::limits::{COMMIT_BYTES_MAX, TILE_BYTES_MAX};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::commit::Commit;
 use crate::log::merkle;
-use crate::log::note::{Note, SignerKey};
+use crate::log::note::{Note, SignerKey, VerifierKey};
 use crate::log::tile::{Edge, Level, TILE_WIDTH, TileId, write_entry, write_hashes};
 
 /// What an append came to.
@@ -44,13 +44,14 @@ pub fn append(
         edge.push(merkle::leaf(entry));
     }
     let commit = Commit { old_size, new_root: edge.root(), entries };
-    match store.disk().create(&format!("log/{}", Commit::path(old_size)), &commit.to_bytes())? {
+    match store.disk().create(&format!("log/{}", Commit::path(old_size)), &commit.to_bytes(signer))? {
         Created::New => publish(store, head, origin, &commit, signer),
         Created::Existed => Err(StoreError::Raced),
     }
 }
 
-/// Publishes a commit that a writer left unpublished, if there is one beyond this head.
+/// Publishes a commit that a writer left unpublished, if there is one beyond this head. `keys` are those that may have
+/// signed it.
 ///
 /// # Errors
 /// [`StoreError`]; a commit that does not fit the log is damage.
@@ -59,21 +60,25 @@ pub fn finish(
     head: Option<&Head>,
     origin: &str,
     signer: &SignerKey,
+    keys: &[VerifierKey],
 ) -> Result<Option<Appended>, StoreError> {
-    let Some(commit) = pending(store, head)? else { return Ok(None) };
+    let Some(commit) = pending(store, head, keys)? else { return Ok(None) };
     publish(store, head, origin, &commit, signer).map(Some)
 }
 
-/// The commit beyond `head` that is not yet published, checked against the tree.
+/// The commit beyond `head` that is not yet published, checked against the tree and the keys that may sign one.
 ///
 /// # Errors
 /// [`StoreError`]; a commit that does not fit the log is damage.
-pub fn pending(store: &Store, head: Option<&Head>) -> Result<Option<Commit>, StoreError> {
+pub fn pending(store: &Store, head: Option<&Head>, keys: &[VerifierKey]) -> Result<Option<Commit>, StoreError> {
     let mut edge = head.map(|h| h.edge.clone()).unwrap_or_default();
     let path = format!("log/{}", Commit::path(edge.size()));
     let Some(bytes) = store.disk().read(&path, COMMIT_BYTES_MAX)? else { return Ok(None) };
     let damaged = |problem: &str| StoreError::Damaged { path: path.clone(), problem: problem.to_owned() };
-    let commit = Commit::parse(&bytes).ok_or_else(|| damaged("it is not a commit"))?;
+    let (commit, note) = Commit::parse(&bytes).ok_or_else(|| damaged("it is not a commit; remove it"))?;
+    if !keys.iter().any(|key| note.is_signed_by(key)) {
+        return Err(damaged("it is not signed by the log's key; somebody else put it there, remove it"));
+    }
     for entry in &commit.entries {
         edge.push(merkle::leaf(entry));
     }

@@ -5,13 +5,15 @@
 //!   log/checkpoint  log/tile/…  log/commit/…     the log, see `crate::log`
 //!   objects/ab/cdef…                             attachments by SHA-256
 //!   objects/ssh/00000000000000000042             an SSH certificate by serial: its entry determines it
+//!   objects/sealed/<64 digits>                   a sealed file on its way to its address
 //!   certs/ab/cdef…                               certificates by fingerprint (openpgp-cert-d), as of the newest entry
 //!   sealed/…                                     secrets by address, as of the newest entry
 //!   proposals/<id>/body  proposals/<id>/<sha256>.sig
 //! ```
 //! `certs/` and `sealed/` are views: what they hold follows from the log and `objects/`, and is made again from there
 //! if a writer was interrupted. An attachment is durable before the entry that refers to it is committed; a sealed file
-//! is then moved from `objects/` to its address.
+//! is then moved from `objects/sealed/` to its address. It has a directory of its own because it is moved: naming an object of
+//! another kind as one's sealed file must not take that object away.
 
 mod append;
 mod read;
@@ -65,6 +67,16 @@ pub fn object_digest(path: &str) -> Option<Digest> {
     Digest::parse(&format!("{two}{rest}")).filter(|d| object_path(d) == path)
 }
 
+/// The path of a sealed file that is not yet at its address: `objects/sealed/<64 digits>`.
+pub fn staged_path(file: &Digest) -> String {
+    format!("objects/sealed/{file}")
+}
+
+/// The digest that such a path names.
+pub fn staged_digest(path: &str) -> Option<Digest> {
+    Digest::parse(path.strip_prefix("objects/sealed/")?)
+}
+
 /// The path of an issued SSH certificate: `objects/ssh/<20 digits>`.
 pub fn issued_path(serial: u64) -> String {
     format!("objects/ssh/{serial:020}")
@@ -106,8 +118,8 @@ impl Store {
         Ok((digest, self.disk.create(&object_path(&digest), bytes)?))
     }
 
-    /// Reads a secret's file: from its address or, if a writer was interrupted before moving it there, from the objects.
-    /// The digest decides, not the place.
+    /// Reads a secret's file: from its address or, if a writer has not yet moved it there, from where it waits. The digest
+    /// decides, not the place.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -117,13 +129,23 @@ impl Store {
         if let Some(bytes) = at_address.as_ref().filter(|bytes| Digest::of(bytes) == *file) {
             return Ok(bytes.clone());
         }
-        match self.disk.read(&object_path(file), SEALED_BYTES_MAX)? {
-            Some(bytes) if Digest::of(&bytes) == *file => Ok(bytes),
+        match self.staged(file)? {
+            Some(bytes) => Ok(bytes),
             _ if at_address.is_some() => {
                 Err(StoreError::Damaged { path, problem: "it is not the version that the log has".to_owned() })
             }
             _ => Err(StoreError::Missing(path)),
         }
+    }
+}
+
+impl Store {
+    /// The sealed file with this digest that waits to be moved to its address, if it is there and whole.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn staged(&self, file: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.disk.read(&staged_path(file), SEALED_BYTES_MAX)?.filter(|bytes| Digest::of(bytes) == *file))
     }
 }
 

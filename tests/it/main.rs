@@ -4,25 +4,37 @@
 #![allow(clippy::disallowed_methods, reason = "tests drive the program from outside: files, processes, clocks")]
 #![allow(missing_docs, reason = "a test's name says what it shows")]
 
+mod attacks;
 mod documents;
+mod gpg;
 mod gpg_agent;
 mod lifecycle;
 mod replay;
+mod secrecy;
+mod sq;
 mod ssh_keygen;
+mod sshd;
 mod support;
 mod tidy;
 mod wg_tools;
+mod wireguard;
 
 fn main() -> std::process::ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     let tests = [
+        attacks::tests(),
         documents::tests(),
+        gpg::tests(),
         gpg_agent::tests(),
         lifecycle::tests(),
         replay::tests(),
-        tidy::tests(),
+        secrecy::tests(),
+        sq::tests(),
         ssh_keygen::tests(),
+        sshd::tests(),
+        tidy::tests(),
         wg_tools::tests(),
+        wireguard::tests(),
     ]
     .concat();
     support::run(&arguments, tests)

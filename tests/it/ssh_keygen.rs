@@ -487,7 +487,8 @@ fn rendered_files_are_read(sandbox: &Sandbox) {
         assert_eq!(found.matches("@cert-authority").count(), 2, "{host}: {found}");
     }
     assert!(!run(dir, ssh_keygen, &["-F", "cdn.elsewhere", "-f", "known_hosts"]).status.success());
-    assert!(good(dir, ssh_keygen, &["-L", "-f", "host-cert.pub"]).contains("host certificate"));
+    let certificate = NodeInput::host_certificate_file(key(3).public());
+    assert!(good(dir, ssh_keygen, &["-L", "-f", &certificate]).contains("host certificate"));
     for file in ["revoked.krl", "revoked_hosts.krl"] {
         let lines = listing(dir, ssh_keygen, file).into_values().flatten().collect::<Vec<_>>();
         assert_eq!(lines, ["serial: 1-100000"]);

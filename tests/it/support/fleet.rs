@@ -1,5 +1,11 @@
 //! A fleet in a sandbox, driven by the program's own commands.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use sequoia_openpgp::cert::CertParser;
+use sequoia_openpgp::parse::Parse as _;
+
 use super::{Ran, Sandbox};
 
 /// A founded fleet: `fleet/` and a home for each machine or person, named after it.
@@ -75,8 +81,64 @@ impl<'a> TestFleet<'a> {
         self.keys_with("alice", &["seal", address], value.as_bytes()).ok();
     }
 
+    /// Lets these and alice, who takes in what they hand in, catch up until nobody finds anything to do.
+    pub(crate) fn settle(&self, others: &[&str]) {
+        for _ in 0..8 {
+            let mut idle = true;
+            for who in others.iter().chain(&["alice"]) {
+                let ran = self.keys(who, &["sync", "--json"]);
+                ran.ok();
+                idle &= ran.json()["done"].as_array().is_some_and(Vec::is_empty);
+            }
+            if idle {
+                return;
+            }
+        }
+        panic!("the fleet does not come to rest");
+    }
+
+    /// The active and the standby key of a member's slot, as the log has them.
+    pub(crate) fn active_and_standby(&self, member: &str, slot: &str) -> (String, String) {
+        let ran = self.keys("alice", &["rotate", member, "--slot", slot, "--dry-run", "--json"]);
+        ran.exits(9);
+        let rotation = &ran.json()["plan"]["rotations"][0];
+        let key = |field: &str| rotation[field].as_str().unwrap_or_else(|| panic!("{rotation}")).to_owned();
+        (key("from"), key("to"))
+    }
+
+    /// Exports the certificates into the directory `name`; gives the file, and whose binding we take for authenticated.
+    pub(crate) fn export_ring(&self, name: &str, flags: &[&str]) -> (PathBuf, Vec<String>) {
+        let out = self.sandbox.path(name);
+        let ran = self.keys("alice", &[&["ring", "export", "--json", "--out", out.to_str().unwrap()], flags].concat());
+        ran.ok();
+        let names = ran.json()["authenticated"].as_array().unwrap().clone();
+        (out.join("ring.pgp"), names.iter().map(|n| n.as_str().unwrap().to_owned()).collect())
+    }
+
     /// A file of the keyring.
-    pub(crate) fn keyring(&self, path: &str) -> std::path::PathBuf {
+    pub(crate) fn keyring(&self, path: &str) -> PathBuf {
         self.sandbox.path("fleet/keyring").join(path)
     }
+}
+
+/// A member's OpenPGP user id.
+pub(crate) fn user_id(member: &str) -> String {
+    match member {
+        "alice" => "Alice <alice@ops.example>".to_owned(),
+        "bob" => "Bob <bob@ops.example>".to_owned(),
+        _ if member.contains('@') => format!("{member} <{member}.cdn.example>"),
+        _ if member.starts_with("casc") => format!("CasC {member} <{member}@casc.cdn.example>"),
+        _ => format!("PoP {member} <pop@{member}.cdn.example>"),
+    }
+}
+
+/// The fingerprints of a ring's certificates by user id.
+pub(crate) fn fingerprints(ring: &std::path::Path) -> BTreeMap<String, String> {
+    let certs = CertParser::from_file(ring).unwrap().map(Result::unwrap);
+    certs
+        .map(|c| {
+            let user_id = String::from_utf8(c.userids().next().unwrap().userid().value().to_vec()).unwrap();
+            (user_id, c.fingerprint().to_hex())
+        })
+        .collect()
 }

@@ -1,11 +1,15 @@
 //! What every test stands on: a sandbox of its own, the program run in it, other people's programs by absolute path.
 
 mod fleet;
+mod gpg;
+mod private;
 mod sandbox;
 pub(crate) mod stage;
 mod tools;
 
-pub(crate) use fleet::TestFleet;
+pub(crate) use fleet::{TestFleet, fingerprints, user_id};
+pub(crate) use gpg::GpgHome;
+pub(crate) use private::{Needles, files_below, private_numbers};
 pub(crate) use sandbox::{Ran, Sandbox};
 pub(crate) use tools::Tool;
 

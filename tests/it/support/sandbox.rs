@@ -1,5 +1,6 @@
 //! A directory of its own for every test, and the program run in it with an empty environment.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// A test's directory. Its path is short, because sockets lie in it; it is removed when the test passes.
 pub(crate) struct Sandbox {
     root: PathBuf,
+    umask: Cell<Option<&'static str>>,
 }
 
 impl Sandbox {
@@ -14,7 +16,7 @@ impl Sandbox {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let root = PathBuf::from(format!("/tmp/k{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir_all(&root).unwrap_or_else(|e| panic!("{name}: cannot make {}: {e}", root.display()));
-        Self { root }
+        Self { root, umask: Cell::new(None) }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -32,6 +34,7 @@ impl Sandbox {
         path
     }
 
+    #[expect(clippy::print_stderr, reason = "whoever runs the tests wants to know where to look")]
     pub(crate) fn finish(&self, passed: bool) {
         if passed {
             let _ = std::fs::remove_dir_all(&self.root);
@@ -40,9 +43,22 @@ impl Sandbox {
         }
     }
 
+    /// From now on the program runs under this umask instead of the caller's.
+    pub(crate) fn set_umask(&self, umask: &'static str) {
+        self.umask.set(Some(umask));
+    }
+
     /// The program, with nothing of the environment but what it is given.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keys"));
+        let program = env!("CARGO_BIN_EXE_keys");
+        let mut command = match self.umask.get() {
+            None => Command::new(program),
+            Some(umask) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", "umask \"$0\" && exec \"$@\"", umask, program]);
+                shell
+            }
+        };
         command
             .env_clear()
             .env("HOME", &self.root)

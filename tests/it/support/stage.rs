@@ -116,6 +116,9 @@ impl Stage {
         let mut fleet = self.open();
         let sequencer = ops::sequencer(&self.homes[&member(who)], &fleet).unwrap();
         fleet.prepare(sequencer.as_ref()).unwrap();
+        if let Some(key) = &sequencer {
+            fleet.absorb(key).unwrap();
+        }
         fleet
     }
 

@@ -1,0 +1,220 @@
+//! `keys wg render` over a fleet's life: no private key in any file, addresses that stay, lanes that take turns, and no
+//! machine that joins with a key which another one has.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keys::enrolment::{Fresh, Setting, sign_request};
+use keys::name::{Kind, MemberName, Slot};
+use keys::openpgp::{Certificate, Profile};
+use keys::statement::{Facts, Request};
+use keys::time::{Span, Time};
+use rand::SeedableRng as _;
+use serde_json::Value;
+
+use crate::support::{Needles, Ran, Sandbox, TestFleet, Tool, files_below, private_numbers, tests};
+
+tests!["wireguard":
+    wg_quick_takes_every_file_and_none_holds_a_private_key needs [WgQuick, Wg],
+    addresses_stay_while_others_come_and_go,
+    a_rotation_turns_to_the_other_lane,
+    a_copied_key_cannot_join,
+    a_machine_that_left_cannot_return_with_its_keys,
+];
+
+const POPS: [&str; 3] = ["ams1", "fra1", "sin1"];
+
+fn three_pops(sandbox: &Sandbox) -> TestFleet<'_> {
+    let fleet = TestFleet::of_one(sandbox);
+    POPS.iter().for_each(|pop| fleet.join(pop, ""));
+    fleet
+}
+
+/// Renders every node into a fresh directory, and reads what each says about itself and its peers.
+fn render(fleet: &TestFleet<'_>, name: &str) -> BTreeMap<String, Value> {
+    fleet.keys("alice", &["wg", "render", "--out", name]).ok();
+    let nodes = std::fs::read_dir(fleet.sandbox.path(name)).unwrap().map(|e| e.unwrap().path());
+    let read = nodes.map(|node| {
+        let mesh = std::fs::read(node.join("mesh.json")).unwrap();
+        (node.file_name().unwrap().to_str().unwrap().to_owned(), serde_json::from_slice(&mesh).unwrap())
+    });
+    read.collect()
+}
+
+/// The public key that a node's own description gives for a lane.
+fn key_of(mesh: &BTreeMap<String, Value>, node: &str, lane: &str) -> String {
+    let lanes = mesh[node]["lanes"].as_array().unwrap();
+    let own = lanes.iter().find(|l| l["lane"] == lane).unwrap_or_else(|| panic!("{node} has no lane {lane}"));
+    own["public_key"].as_str().unwrap().to_owned()
+}
+
+fn wg_quick_takes_every_file_and_none_holds_a_private_key(sandbox: &Sandbox) {
+    let fleet = three_pops(sandbox);
+    let mut needles = Needles::default();
+    let mut private = BTreeSet::new();
+    for round in 0..2 {
+        for home in POPS.iter().chain(&["alice"]) {
+            for (file, number) in private_numbers(&sandbox.path(home)) {
+                needles.add(&file.display().to_string(), &number);
+                private.insert(number);
+            }
+        }
+        let mesh = render(&fleet, &format!("wg{round}"));
+        assert_eq!(mesh.keys().collect::<Vec<_>>(), POPS.iter().collect::<Vec<_>>());
+        for file in files_below(&sandbox.path(&format!("wg{round}"))) {
+            let bytes = std::fs::read(&file).unwrap();
+            assert!(!bytes.is_empty(), "{}", file.display());
+            assert_eq!(needles.found_in(&bytes), None, "{}", file.display());
+        }
+        for pop in POPS {
+            for lane in ["a", "b"] {
+                let file = sandbox.path(&format!("wg{round}/{pop}/wg-quick/wg-{lane}.conf"));
+                let stripped = Ran::of(Tool::WgQuick.command().arg("strip").arg(&file)).ok();
+                let peers: BTreeSet<String> =
+                    stripped.lines().filter_map(|l| l.strip_prefix("PublicKey = ")).map(str::to_owned).collect();
+                let others = POPS.iter().filter(|other| **other != pop);
+                assert_eq!(peers, others.map(|other| key_of(&mesh, other, lane)).collect(), "{}", file.display());
+                assert!(!stripped.contains("PrivateKey"), "{stripped}");
+            }
+        }
+        if round == 0 {
+            fleet.keys("alice", &["rotate", "--slot", "wireguard", "--yes"]).ok();
+            fleet.settle(&POPS);
+        }
+    }
+    // The measure itself: at home they are found.
+    assert!(private.len() > 3 * 8, "{} private numbers", private.len());
+    for file in files_below(&sandbox.path("fra1/members/fra1/wireguard")) {
+        assert!(needles.found_in(&std::fs::read(&file).unwrap()).is_some(), "{}", file.display());
+    }
+}
+
+/// Addresses by node, as that node and all its peers have them.
+fn addresses(mesh: &BTreeMap<String, Value>) -> BTreeMap<String, (String, String)> {
+    let pair = |v: &Value| (v["ipv4"].as_str().unwrap().to_owned(), v["ipv6"].as_str().unwrap().to_owned());
+    let own: BTreeMap<_, _> = mesh.iter().map(|(name, m)| (name.clone(), pair(&m["node"]))).collect();
+    for (name, node) in mesh {
+        for peer in node["peers"].as_array().unwrap() {
+            assert_eq!(own[peer["name"].as_str().unwrap()], pair(peer), "as {name} has it");
+        }
+    }
+    own
+}
+
+fn addresses_stay_while_others_come_and_go(sandbox: &Sandbox) {
+    let fleet = three_pops(sandbox);
+    let first = addresses(&render(&fleet, "wg1"));
+    assert_eq!(first.values().collect::<BTreeSet<_>>().len(), 3);
+    // One whose name sorts before all others.
+    fleet.join("aaa1", "");
+    let mut second = addresses(&render(&fleet, "wg2"));
+    let newcomer = second.remove("aaa1").unwrap();
+    assert_eq!(second, first);
+    fleet.keys("alice", &["revoke", "fra1", "--reason", "retired", "--yes"]).ok();
+    let third = addresses(&render(&fleet, "wg3"));
+    assert!(!third.contains_key("fra1"));
+    assert!(["ams1", "sin1"].iter().all(|pop| third[*pop] == first[*pop]) && third["aaa1"] == newcomer);
+    // The address that was given back rests: whoever still has the leaver's routes must not reach somebody else.
+    fleet.join("waw1", "");
+    let fourth = addresses(&render(&fleet, "wg4"));
+    assert!(fourth["waw1"] != first["fra1"] && fourth["waw1"] != newcomer);
+}
+
+fn a_rotation_turns_to_the_other_lane(sandbox: &Sandbox) {
+    let fleet = three_pops(sandbox);
+    let lanes = |mesh: &BTreeMap<String, Value>| (key_of(mesh, "fra1", "a"), key_of(mesh, "fra1", "b"));
+    let preferred = |mesh: &BTreeMap<String, Value>| mesh["fra1"]["node"]["preferred"].as_str().unwrap().to_owned();
+    let routes = |name: &str, lane: &str| {
+        std::fs::read_to_string(sandbox.path(&format!("{name}/fra1/wg/wg-{lane}.routes"))).unwrap()
+    };
+    let zero = render(&fleet, "wg0");
+    assert_eq!(preferred(&zero), "a");
+    assert!(routes("wg0", "a").contains("metric 100") && routes("wg0", "b").contains("metric 200"));
+
+    fleet.keys("alice", &["rotate", "fra1", "--slot", "wireguard", "--yes"]).ok();
+    let one = render(&fleet, "wg1");
+    assert_eq!((preferred(&one).as_str(), lanes(&one)), ("b", lanes(&zero)), "no key changes, only the preference");
+    assert!(routes("wg1", "a").contains("metric 200") && routes("wg1", "b").contains("metric 100"));
+
+    // The owner replaces the lane that nobody prefers any more, and that one only.
+    fleet.settle(&["fra1"]);
+    let two = render(&fleet, "wg2");
+    assert_eq!(preferred(&two), "b");
+    assert!(lanes(&two).0 != lanes(&zero).0 && lanes(&two).1 == lanes(&zero).1);
+    for peer in ["ams1", "sin1"] {
+        let listed = two[peer]["peers"].as_array().unwrap().iter().find(|p| p["name"] == "fra1").unwrap().to_string();
+        assert!(
+            listed.contains(&lanes(&two).0) && listed.contains(&lanes(&two).1) && !listed.contains(&lanes(&zero).0)
+        );
+        assert_eq!(key_of(&two, peer, "a"), key_of(&zero, peer, "a"));
+    }
+    // Its home has the private halves of the two lanes, and no third.
+    assert_eq!(files_below(&sandbox.path("fra1/members/fra1/wireguard")).len(), 2);
+
+    fleet.keys("alice", &["rotate", "fra1", "--slot", "wireguard", "--yes"]).ok();
+    fleet.settle(&["fra1"]);
+    let three = render(&fleet, "wg3");
+    assert_eq!(preferred(&three), "a");
+    assert!(lanes(&three).0 == lanes(&two).0 && lanes(&three).1 != lanes(&two).1);
+}
+
+/// A request of `fra2`, made on a machine that has the WireGuard key of another one, as after a copied image.
+fn with_copied_key(key: &str) -> Vec<u8> {
+    let (name, member): (_, MemberName) = ("cdn.example".parse().unwrap(), "fra2".parse().unwrap());
+    let now = Time::from_system(std::time::SystemTime::now());
+    let log = "cdn.example/keys/1";
+    let setting = Setting { fleet: &name, log, profile: Profile::Compat, now };
+    let mut rng = rand::rngs::StdRng::from_seed(*b"a public seed, for tests alone!!");
+    let mut fresh = Fresh::generate(&member, Kind::Pop, Span::days(30), &setting, &mut rng).unwrap();
+    let slot = fresh.keys.iter_mut().find(|k| k.slot == Slot::Wireguard && k.active).unwrap();
+    slot.key = key.to_owned();
+    let own = Certificate::of(&fresh.cert).unwrap();
+    let facts =
+        Facts { endpoint: Some("198.51.100.250".parse::<keys::wireguard::Host>().unwrap().into()), region: None };
+    let request = Request::new(now, log.to_owned(), vec![fresh.requested(&own, facts, Vec::new())]);
+    let signing = fresh.signing_key().unwrap();
+    let secret = fresh.cert.keys().secret().map(|k| k.key().clone()).find(|k| k.fingerprint() == signing);
+    let mut signer = secret.unwrap().into_keypair().unwrap();
+    sign_request(&request, &member, &mut signer, &name, now).unwrap()
+}
+
+fn a_copied_key_cannot_join(sandbox: &Sandbox) {
+    let fleet = three_pops(sandbox);
+    let mesh = render(&fleet, "wg");
+    let (on_a, on_b) = (key_of(&mesh, "fra1", "a"), key_of(&mesh, "fra1", "b"));
+    fleet.keys("alice", &["rotate", "fra1", "--slot", "wireguard", "--yes"]).ok();
+    fleet.settle(&["fra1"]);
+    let now = key_of(&render(&fleet, "wg2"), "fra1", "a");
+    let before = fleet.keys("alice", &["status", "--json"]).ok();
+    // In use, standing by, or gone for good: a key belongs to whoever had it first.
+    for key in [&on_b, &now, &on_a] {
+        let request = sandbox.write("copied.request", with_copied_key(key)).display().to_string();
+        fleet.keys("alice", &["approve", &request, "--yes"]).refuses(1, "is used by fra1 already");
+    }
+    assert_eq!(fleet.keys("alice", &["status", "--json"]).ok(), before);
+    // The measure itself: with a key of its own it would have been admitted.
+    let own = keys::wireguard::WgPrivateKey::generate(&mut rand::rngs::StdRng::from_seed([7; 32])).public().to_string();
+    let request = sandbox.write("own.request", with_copied_key(&own)).display().to_string();
+    fleet.keys("alice", &["approve", &request, "--yes"]).ok();
+}
+
+fn a_machine_that_left_cannot_return_with_its_keys(sandbox: &Sandbox) {
+    let fleet = three_pops(sandbox);
+    let copy = |from: &str, to: &str| {
+        let mut command = std::process::Command::new("/bin/cp");
+        Ran::of(command.arg("-a").arg(sandbox.path(from)).arg(sandbox.path(to))).ok();
+    };
+    // An image of fra1, started a second time.
+    copy("fra1", "image");
+    fleet.keys("image", &["enroll", "fra1"]).refuses(1, "fra1 is in this home already");
+    fleet.keys("alice", &["revoke", "fra1", "--reason", "compromised", "--yes"]).ok();
+    // What it asks for is what it asked for before, with the keys that are in wrong hands now.
+    let ask = |home: &str| {
+        let request = sandbox.path(&format!("{home}.request")).display().to_string();
+        fleet.keys(home, &["enroll", "fra1", "--endpoint", "198.51.100.1", "--out", &request]).ok();
+        fleet.keys("alice", &["approve", &request, "--yes"])
+    };
+    ask("image").refuses(1, "is used by fra1 already; a copied image or key cannot join");
+    assert!(!render(&fleet, "wg").contains_key("fra1"));
+    ask("fresh").ok();
+    assert!(render(&fleet, "wg2").contains_key("fra1"), "made anew it may return");
+}
