@@ -227,8 +227,10 @@ impl From<OpsError> for CliError {
                 Self::failed(&e).hint("policy/secrets.toml says who reads what; 'keys policy propose' changes it")
             }
             OpsError::Reader { ref reader, .. } => {
-                let hint =
-                    format!("renew it ('keys sync' where its certifier is) or take it out ('keys revoke {reader}')");
+                let hint = format!(
+                    "renew it ('keys sync' where its certifier is), leave it out for now (--without {reader}) or take \
+                         it out for good ('keys revoke {reader}')"
+                );
                 Self::failed(&e).hint(hint)
             }
             OpsError::NoSecret(_) | OpsError::NoMember(_) | OpsError::NoMatch(_) => {

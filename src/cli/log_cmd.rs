@@ -31,9 +31,16 @@ fn verify(context: &Context) -> Result<Exit, CliError> {
     let home = context.maybe_home()?;
     let known = context.known(home.as_ref())?;
     let store = Store::new(context.keyring(false)?);
-    let mut progress = Progress::new("verifying", context.quiet);
-    let (report, fleet) = Fleet::verify(&store, &known, context.now(), &mut |done, of| progress.step(done, of))?;
-    drop(progress);
+    let look = || {
+        let mut progress = Progress::new("verifying", context.quiet);
+        Fleet::verify(&store, &known, context.now(), &mut |done, of| progress.step(done, of))
+    };
+    let (mut report, mut fleet) = look()?;
+    if !report.is_sound() {
+        // Files that somebody is writing look damaged for a moment: what is still so while nobody can write, is.
+        let _lock = context.lock(store.disk())?;
+        (report, fleet) = look()?;
+    }
     let exit = if report.is_sound() { Exit::Ok } else { Exit::No };
     if context.json {
         let problems: Vec<Value> = report

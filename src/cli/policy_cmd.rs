@@ -23,7 +23,7 @@ pub(super) fn policy(context: &Context, args: &PolicyArgs) -> Result<Exit, CliEr
         PolicyVerb::Diff => diff(context),
         PolicyVerb::Propose { change, reason: why } => {
             let draft = draft(&context.policy(false)?)?;
-            Policy::parse(&draft)?;
+            let parsed = Policy::parse(&draft)?;
             let why = reason(why, "the policy changes");
             context.planned(
                 change,
@@ -42,7 +42,10 @@ pub(super) fn policy(context: &Context, args: &PolicyArgs) -> Result<Exit, CliEr
                             },
                         }
                     },
-                    drafts: &|_, fleet, _| Ok(vec![update(&draft, fleet, &why)]),
+                    drafts: &|_, fleet, _| {
+                        crate::ops::check_policy(&parsed, fleet.state())?;
+                        Ok(vec![update(&draft, fleet, &why)])
+                    },
                     after: &|_, _| Ok(()),
                 },
             )

@@ -71,21 +71,24 @@ pub(super) fn sync(context: &Context, args: &Sync) -> Result<Exit, CliError> {
     if args.change.dry_run {
         return sync_dry(context);
     }
-    let CaughtUp { done, placed, issued, stuck } =
+    let CaughtUp { done, placed, issued, stuck, troubles } =
         context.change(|fleet, home| catch_up(context, fleet, home, &args.change))?;
     complain_of(&stuck);
+    troubles.iter().for_each(|t| complain(t));
     // A machine without the log's key has done its part when it has handed in what is complete.
     let lacking = placed.iter().any(|p| matches!(p, Placed::Proposed { .. }));
     let exit = match lacking {
-        _ if !stuck.is_empty() => Exit::No,
+        _ if !stuck.is_empty() || !troubles.is_empty() => Exit::No,
         true => Exit::Unauthorised,
         false => Exit::Ok,
     };
     if context.json {
         let placed: Vec<Value> = placed.iter().map(placed_json).collect();
         let stuck: Vec<Value> = stuck.iter().map(stuck_json).collect();
-        return context
-            .answer(json!({ "done": done, "placed": placed, "ssh_certificates": issued, "stuck": stuck }), exit);
+        return context.answer(
+            json!({ "done": done, "placed": placed, "ssh_certificates": issued, "stuck": stuck, "troubles": troubles }),
+            exit,
+        );
     }
     for line in &done {
         context.out.line(line)?;
@@ -106,14 +109,8 @@ pub(super) fn sync(context: &Context, args: &Sync) -> Result<Exit, CliError> {
 /// What a sync would do, told from the log alone: making keys to show them would be a change.
 fn sync_dry(context: &Context) -> Result<Exit, CliError> {
     let home = context.home()?;
-    let fleet = context.open()?;
-    let here = home.members()?;
-    let missing: Vec<String> = fleet
-        .state()
-        .missing_standbys()
-        .filter(|(m, _)| here.contains(m))
-        .map(|(m, s)| format!("{m}: a new {s} standby"))
-        .collect();
+    let mut fleet = context.open()?;
+    let missing = ops::sync_todo(&home, &mut fleet, &mut context.rng()?)?;
     if context.json {
         return context.answer(json!({ "todo": missing }), if missing.is_empty() { Exit::Ok } else { Exit::Pending });
     }
@@ -129,8 +126,10 @@ pub(super) struct CaughtUp {
     placed: Vec<Placed>,
     /// How many SSH certificates were signed.
     issued: usize,
-    /// What could not be done.
+    /// What could not be resealed.
     stuck: Vec<Stuck>,
+    /// What else could not be done.
+    troubles: Vec<String>,
 }
 
 /// Catches up until there is nothing more to do here, or what there is waits for somebody else.
@@ -140,10 +139,10 @@ pub(super) fn catch_up(
     home: &Home,
     change: &super::args::Change,
 ) -> Result<CaughtUp, CliError> {
-    let (mut done, mut placed, mut stuck) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut done, mut placed, mut stuck, mut troubles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS_MAX {
         let plan = ops::plan_sync(home, fleet, &mut context.rng()?)?;
-        stuck = plan.stuck;
+        (stuck, troubles) = (plan.stuck, plan.troubles);
         if plan.drafts.is_empty() {
             break;
         }
@@ -153,7 +152,7 @@ pub(super) fn catch_up(
     }
     ops::destroy_private(home, fleet)?;
     let issued = ops::issue_pending(home, fleet)?.len();
-    Ok(CaughtUp { done, placed, issued, stuck })
+    Ok(CaughtUp { done, placed, issued, stuck, troubles })
 }
 
 fn complain_of(stuck: &[Stuck]) {
@@ -179,7 +178,7 @@ fn place_each(
     for draft in drafts {
         let mut signers = ops::signers(home, fleet, change.signer.as_ref())?;
         let owners = owners(&draft.act);
-        signers.sort_by_key(|s| !owners.contains(&s.member));
+        signers.sort_by_key(|s| (draft.author.as_ref() != Some(&s.member), !owners.contains(&s.member)));
         let sequencer = ops::sequencer(home, fleet)?;
         placed.extend(fleet.change(vec![draft], &mut signers, sequencer.as_ref())?);
     }

@@ -10,23 +10,29 @@ use super::context::{Context, Planned, Shown, placed_exit, placed_json, placed_t
 use super::describe::{self, names_json};
 use super::exit::{CliError, Exit};
 use super::output::Table;
+use crate::fleet::FleetError;
+use crate::home::Home;
 use crate::limits::SECRET_BYTES_MAX;
 use crate::name::MemberName;
-use crate::ops;
+use crate::ops::{self, OpsError};
 use crate::state::State;
+
+/// How often opening begins anew because somebody is writing.
+const OPEN_ROUNDS_MAX: usize = 20;
 
 /// `keys seal`.
 pub(super) fn seal(context: &Context, args: &Seal) -> Result<Exit, CliError> {
+    let without = args.without.iter().cloned().collect();
     if args.change.dry_run {
         let mut fleet = context.open()?;
-        let plan = ops::plan_seal(&args.address, &mut fleet)?;
+        let plan = ops::plan_seal_without(&args.address, &without, &mut fleet)?;
         show_plan(context, &plan)?;
         return if context.json { context.answer(plan_json(&plan), Exit::Pending) } else { Ok(Exit::Pending) };
     }
     // The value before the lock: it may come slowly, and nobody should wait for it.
     let value = value(args)?;
     let (plan, placed) = context.change(|fleet, home| {
-        let plan = ops::plan_seal(&args.address, fleet)?;
+        let plan = ops::plan_seal_without(&args.address, &without, fleet)?;
         let usual = if plan.version == 1 { "sealed" } else { "new value" };
         let draft = ops::seal(&plan, &value, &reason(&args.reason, usual), args.change.signer.as_ref(), home, fleet)?;
         let placed = context.place(fleet, home, vec![draft], &args.change)?;
@@ -89,8 +95,7 @@ fn value(args: &Seal) -> Result<Zeroizing<Vec<u8>>, CliError> {
 /// `keys open`.
 pub(super) fn open(context: &Context, args: &Open) -> Result<Exit, CliError> {
     let home = context.home()?;
-    let mut fleet = context.open()?;
-    let opened = ops::open(&args.address, args.reader.as_ref(), &home, &mut fleet)?;
+    let opened = open_current(context, args, &home)?;
     if let Some(by) = &opened.burned {
         context.say(&format!(
             "warning: this value is burned: {by} could read it, and was compromised or lost; replace it"
@@ -104,6 +109,21 @@ pub(super) fn open(context: &Context, args: &Open) -> Result<Exit, CliError> {
     }
     context.out.bytes(&opened.value)?;
     Ok(Exit::Ok)
+}
+
+/// Opens the secret as of now. A writer may replace the file between our reading the log and reading it; then the log has
+/// moved on as well, and we look again.
+fn open_current(context: &Context, args: &Open, home: &Home) -> Result<ops::Opened, CliError> {
+    let mut rounds = 0;
+    loop {
+        let mut fleet = context.open()?;
+        let result = ops::open(&args.address, args.reader.as_ref(), home, &mut fleet);
+        let gone = |e: &OpsError| matches!(e, OpsError::Fleet(FleetError::Store(_)));
+        match result {
+            Err(e) if gone(&e) && rounds < OPEN_ROUNDS_MAX && fleet.has_moved_on() => rounds += 1,
+            other => return Ok(other?),
+        }
+    }
 }
 
 /// `keys ls`.

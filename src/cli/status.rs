@@ -188,6 +188,13 @@ fn from_state(state: &State, now: Time, items: &mut Vec<Item>) {
             });
         }
     }
+    for name in crate::ops::uncertified_hosts(state, now) {
+        items.push(Item {
+            topic: "ssh",
+            text: format!("the host key of {name} has no SSH certificate"),
+            fix: "keys sync, where the authority is",
+        });
+    }
     for (name, member) in state.members.iter().filter(|(_, m)| m.is_active()) {
         if let Some(expires) = member.cert_expires.filter(|e| *e <= now.plus(EXPIRY_NOTICE)) {
             items.push(Item {

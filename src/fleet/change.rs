@@ -38,6 +38,8 @@ pub struct Draft {
     pub objects: Vec<Vec<u8>>,
     /// The statement is dated at the present, but not before this: what it refers to may be dated a little ahead.
     pub not_before: Time,
+    /// Who has to be among those who sign, and so signs first.
+    pub author: Option<MemberName>,
 }
 
 impl Draft {
@@ -48,7 +50,7 @@ impl Draft {
 
     /// A change with attachments.
     pub fn with(act: Act, reason: &str, objects: Vec<Vec<u8>>) -> Self {
-        Self { act, reason: reason.to_owned(), objects, not_before: Time::default() }
+        Self { act, reason: reason.to_owned(), objects, not_before: Time::default(), author: None }
     }
 }
 

@@ -258,6 +258,12 @@ impl Fleet {
         self.replay.state().map_or(self.now, |s| s.time.max(self.now))
     }
 
+    /// Whether the keyring shows another log by now than the one that was read.
+    pub fn has_moved_on(&self) -> bool {
+        let read = self.head.as_ref().map(|h| h.checkpoint.size);
+        read_checkpoint(&self.store).ok().map(|(_, checkpoint)| checkpoint.size) != read
+    }
+
     /// The keyring.
     pub fn store(&self) -> &Store {
         &self.store

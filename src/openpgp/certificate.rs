@@ -1,5 +1,7 @@
 //! A certificate from outside: bounded, single, public, and identified by its bytes.
 
+use std::collections::BTreeSet;
+
 use sequoia_openpgp as pgp;
 
 use pgp::cert::amalgamation::ValidAmalgamation as _;
@@ -270,11 +272,12 @@ impl Certificate {
     }
 
     /// Checks that `self` is a later version of `earlier`: same primary key, same user ids, no revocation lost, and no
-    /// certification but by a newer one of the same issuer.
+    /// certification but those of `replaced_by`, for whom something newer has to be there. That this is what it says
+    /// nobody has verified here, so only those may replace theirs who stand for the new version themselves.
     ///
     /// # Errors
     /// [`CertificateError::Lost`].
-    pub fn succeeds(&self, earlier: &Self) -> Result<(), CertificateError> {
+    pub fn succeeds(&self, earlier: &Self, replaced_by: &BTreeSet<Fingerprint>) -> Result<(), CertificateError> {
         if self.fingerprint() != earlier.fingerprint() {
             return Err(CertificateError::Lost("another primary key than before"));
         }
@@ -286,15 +289,18 @@ impl Certificate {
         if !revocations(&earlier.cert).all(kept) {
             return Err(CertificateError::Lost("a revocation that was there before is missing"));
         }
-        // Whoever vouched before still does, or has said otherwise since: nobody can be made to fall silent.
+        // Whoever vouched before still does, or has said otherwise herself: nobody can be made to fall silent.
         let vouched = |c: &Self| {
             c.cert.userids().flat_map(|u| u.certifications().chain(u.other_revocations())).cloned().collect::<Vec<_>>()
         };
         let later = vouched(self);
         let answered = |old: &pgp::packet::Signature| {
+            let issuers = old.get_issuers();
+            let own = replaced_by.iter().any(|f| issuers.iter().any(|i| i.aliases(KeyHandle::from(f))));
             later.iter().any(|new| {
-                let same_issuer = new.get_issuers().iter().any(|i| old.get_issuers().iter().any(|o| o.aliases(i)));
-                same_issuer && new.signature_creation_time() >= old.signature_creation_time()
+                let same_issuer = new.get_issuers().iter().any(|i| issuers.iter().any(|o| o.aliases(i)));
+                let newer = same_issuer && new.signature_creation_time() >= old.signature_creation_time();
+                new.normalized_eq(old) || (own && newer)
             })
         };
         if !vouched(earlier).iter().all(answered) {

@@ -1,5 +1,7 @@
 //! The laws of this module, on keys made here. What gpg and sq think of them is tested in `tests/it`.
 
+use std::collections::BTreeSet;
+
 use sequoia_openpgp as pgp;
 
 use pgp::crypto::{Decryptor, KeyPair};
@@ -61,7 +63,7 @@ fn only_the_active_subkey_is_flagged_and_promotion_moves_the_flag() {
         let wanted = [(standby.clone(), Use::Encrypt), (active.clone(), Use::Retiring), (next.clone(), Use::Standby)];
         let promoted = Certificate::of(&rebind(cert, &wanted, &fleet(), NOW).unwrap()).unwrap();
         assert_eq!(flagged(&promoted, NOW), std::slice::from_ref(&standby));
-        promoted.succeeds(&certificate).unwrap();
+        promoted.succeeds(&certificate, &BTreeSet::new()).unwrap();
         let states = subkey_states(promoted.cert(), &fleet());
         for (key, word) in [(&active, "retiring"), (&standby, "active"), (&next, "standby")] {
             assert!(states.contains(&(key.clone(), word.to_owned())), "{states:?}");
@@ -78,7 +80,7 @@ fn a_replaced_signing_key_was_one_when_it_signed() {
     let later = NOW.plus(Span::days(30));
     let wanted = [(second.clone(), Use::Sign), (first.clone(), Use::Verify)];
     let rotated = Certificate::of(&rebind(made.cert, &wanted, &fleet(), later).unwrap()).unwrap();
-    rotated.succeeds(&certificate).unwrap();
+    rotated.succeeds(&certificate, &BTreeSet::new()).unwrap();
     let signing = |certificate: &Certificate, at: Time| -> Vec<Fingerprint> {
         let policy = StandardPolicy::at(at.to_system());
         let keys = certificate.cert().keys().with_policy(&policy, at.to_system()).for_signing();
@@ -119,9 +121,9 @@ fn a_revocation_takes_effect_and_cannot_be_stripped() {
     let revoked = merge_revocation(&certificate, &made.revocation).unwrap();
     assert!(revoked.is_revoked(NOW) && !certificate.is_revoked(NOW));
     assert!(revoked.check(&user_id, NOW).is_err());
-    revoked.succeeds(&certificate).unwrap();
+    revoked.succeeds(&certificate, &BTreeSet::new()).unwrap();
     assert_eq!(
-        certificate.succeeds(&revoked),
+        certificate.succeeds(&revoked, &BTreeSet::new()),
         Err(CertificateError::Lost("a revocation that was there before is missing"))
     );
     let (other, _, _) = member(Kind::Pop, "ams1");

@@ -23,6 +23,17 @@ pub fn admit(request: &[u8], reason: &str, home: &Home, fleet: &mut Fleet) -> Re
             fleet.log()
         )));
     }
+    for requested in &parsed.members {
+        let Some(endpoint) = &requested.facts.endpoint else { continue };
+        let taken =
+            fleet.state().members.iter().find(|(_, m)| m.is_active() && m.facts.endpoint.as_ref() == Some(endpoint));
+        if let Some((by, _)) = taken {
+            return Err(OpsError::Request(format!(
+                "says that {} is to be reached at {}, and that is where {by} is",
+                requested.member, endpoint.host
+            )));
+        }
+    }
     let mut changes = Vec::new();
     let mut objects = vec![request.to_vec()];
     for requested in &parsed.members {

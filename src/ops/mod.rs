@@ -95,14 +95,14 @@ pub use admit::admit;
 pub use found::{Founded, Founder, Founding, found};
 pub use join::{Joining, ask, ask_to_found};
 pub use open::{Opened, open};
-pub use render::{mesh, node_files, wireguard_files};
+pub use render::{check_policy, mesh, node_files, wireguard_files};
 pub use reseal::{ResealPlan, Stuck, plan_reseal};
 pub use revoke::{RevokePlan, plan_revoke};
 pub use ring::{Ring, export_ring};
 pub use rotate::{RotatePlan, Rotation, Selection, Skipped, plan_rotate};
-pub use seal::{SealPlan, plan_remove, plan_seal, seal};
-pub use ssh::{IssuePlan, issue_pending, issued_certificate, plan_host, plan_user};
-pub use sync::{SyncPlan, destroy_private, plan_sync};
+pub use seal::{SealPlan, plan_remove, plan_seal, plan_seal_without, seal};
+pub use ssh::{IssuePlan, issue_pending, issued_certificate, plan_host, plan_user, uncertified_hosts};
+pub use sync::{SyncPlan, destroy_private, plan_sync, sync_todo};
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::OpsError;
 use crate::fleet::Fleet;
 use crate::name::{Kind, MemberName, Slot};
+use crate::policy::Policy;
 use crate::policy::ssh::Places;
 use crate::ssh::{
     CaLine, CertificateKind, ConfigPath, HostPattern, Krl, KrlScope, NodeFile, NodeInput, Serial, SshPublicKey, render,
@@ -45,6 +46,17 @@ pub fn mesh(state: &State) -> Result<CheckedMesh, OpsError> {
     }
     let past = past_keys(state);
     CheckedMesh::new(Mesh { policy: policy.clone(), nodes }, &past).map_err(|e| fault(e.to_string()))
+}
+
+/// Checks that a new policy leaves the mesh whole: addresses that were given out do not move or vanish.
+///
+/// # Errors
+/// [`OpsError::Mesh`], with what it would break.
+pub fn check_policy(policy: &Policy, state: &State) -> Result<(), OpsError> {
+    let mut after = state.clone();
+    after.policy.policy = std::sync::Arc::new(policy.clone());
+    // A mesh that is broken already must be mendable, step by step.
+    if mesh(state).is_ok() { mesh(&after).map(|_| ()) } else { Ok(()) }
 }
 
 fn past_keys(state: &State) -> PastKeys {

@@ -12,7 +12,7 @@ use crate::limits::CHANGES_MAX;
 use crate::name::{Address, Glob, MemberName};
 use crate::openpgp::Sealed;
 use crate::state::{Drift, LiveSecret};
-use crate::statement::{Act, Reseal};
+use crate::statement::{Act, RecipientSet, Reseal};
 use crate::store::StoreError;
 
 /// Secrets whose recipients are not those of policy and log.
@@ -54,7 +54,7 @@ pub fn plan_reseal(pattern: Option<&Glob>, home: &Home, fleet: &mut Fleet) -> Re
         let Ok(readers) = fleet.state().readers(&drift.address) else { continue };
         if decryptors(&secret, None, home, fleet)?.is_empty() {
             plan.elsewhere.push(drift);
-        } else if let Some(why) = obstacle(&drift.address, &secret, &readers, fleet)? {
+        } else if let Some(why) = obstacle(&drift.address, &secret, readers, fleet)? {
             plan.stuck.push(Stuck { drift, why });
         } else {
             plan.drifted.push(drift);
@@ -63,11 +63,35 @@ pub fn plan_reseal(pattern: Option<&Glob>, home: &Home, fleet: &mut Fleet) -> Re
     Ok(plan)
 }
 
-/// What keeps a secret from being resealed: its file is not what the log says, or a reader is not to be trusted now.
+/// What a secret can be resealed to now.
+struct Target {
+    set: RecipientSet,
+    /// Readers that should be there and are left out, because nobody vouches for them.
+    left_out: Vec<String>,
+}
+
+/// The recipients as of now. A reader that nobody vouches for any more keeps what it can read already: the value is no
+/// other. It becomes none anew.
+fn target(secret: &LiveSecret, readers: BTreeSet<MemberName>, fleet: &mut Fleet) -> Target {
+    let mut wanted = Vec::new();
+    let mut left_out = Vec::new();
+    for reader in readers {
+        match fleet.check_vouched(&reader) {
+            Err(problem) if !secret.readers.contains_key(&reader) => {
+                left_out.push(format!("it cannot be sealed to {reader}: {problem}"));
+            }
+            _ => wanted.push(reader),
+        }
+    }
+    Target { set: fleet.state().recipient_set(wanted), left_out }
+}
+
+/// What keeps a secret from being resealed: its file is not what the log says, or a reader is not to be trusted now and
+/// nothing else is to change.
 fn obstacle(
     address: &Address,
     secret: &LiveSecret,
-    readers: &BTreeSet<MemberName>,
+    readers: BTreeSet<MemberName>,
     fleet: &mut Fleet,
 ) -> Result<Option<String>, OpsError> {
     match fleet.store().sealed(address, &secret.file) {
@@ -75,12 +99,8 @@ fn obstacle(
         Err(e @ (StoreError::Missing(_) | StoreError::Damaged { .. })) => return Ok(Some(e.to_string())),
         Err(e) => return Err(FleetError::from(e).into()),
     }
-    for reader in readers {
-        if let Err(problem) = fleet.check_vouched(reader) {
-            return Ok(Some(format!("it cannot be sealed to {reader}: {problem}")));
-        }
-    }
-    Ok(None)
+    let target = target(secret, readers, fleet);
+    Ok((target.set.readers == secret.readers).then(|| target.left_out.join("; ")))
 }
 
 impl ResealPlan {
@@ -109,14 +129,7 @@ fn resealed(address: &Address, home: &Home, fleet: &mut Fleet) -> Result<(Reseal
     let live = secret.live.ok_or_else(|| OpsError::NoSecret(address.clone()))?;
     let readers =
         fleet.state().readers(address).map_err(|source| OpsError::Readers { address: address.clone(), source })?;
-    for reader in &readers {
-        fleet.check_vouched(reader).map_err(|problem| OpsError::Reader {
-            address: address.clone(),
-            reader: reader.clone(),
-            problem,
-        })?;
-    }
-    let set = fleet.state().recipient_set(readers);
+    let set = target(&live, readers, fleet).set;
     let keys = recipient_keys(address, &set, fleet)?;
     let keys: Vec<_> = keys.iter().filter_map(|(certificate, f)| certificate.key(f)).collect();
     let mut own = decryptors(&live, None, home, fleet)?;

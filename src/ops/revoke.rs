@@ -14,6 +14,7 @@ use crate::fleet::{Draft, Fleet};
 use crate::home::Home;
 use crate::name::{Address, Kind, MemberName, Slot};
 use crate::openpgp::{Certificate, Sealed, merge_revocation, open_raw, withdraw};
+use crate::state::Member;
 use crate::statement::{Act, Request, Retire, RetireReason};
 
 /// What a revocation will do.
@@ -49,11 +50,13 @@ pub fn plan_revoke(
     fleet: &mut Fleet,
 ) -> Result<RevokePlan, OpsError> {
     let state = fleet.state();
-    if !state.members.get(member).is_some_and(|m| m.is_active()) {
+    // Whoever left in order, and is found to have been robbed, leaves once more: the keys count as stolen from then on.
+    let leaves = |m: &Member| m.retired.is_none_or(|(_, before)| why.burns() && !before.burns());
+    if !state.members.get(member).is_some_and(leaves) {
         return Err(OpsError::NoMember(member.clone()));
     }
-    let leaving: Vec<MemberName> =
-        std::iter::once(member.clone()).chain(state.services(member).map(|(n, _)| n.clone())).collect();
+    let own = state.members.iter().filter(|(n, m)| n.is_service() && n.owner() == *member && *n != member && leaves(m));
+    let leaving: Vec<MemberName> = std::iter::once(member.clone()).chain(own.map(|(n, _)| n.clone())).collect();
     let mut losing: BTreeSet<Address> = BTreeSet::new();
     let mut exposed: BTreeSet<Address> = BTreeSet::new();
     let mut keys = 0;

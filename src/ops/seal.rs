@@ -1,5 +1,7 @@
 //! Sealing a value, and removing a secret.
 
+use std::collections::BTreeSet;
+
 use sequoia_openpgp as pgp;
 
 use super::OpsError;
@@ -9,6 +11,7 @@ use crate::fleet::{Draft, Fleet};
 use crate::home::Home;
 use crate::name::{Address, Kind, MemberName, Slot};
 use crate::openpgp::{Certificate, Envelope, Fingerprint, Sealed};
+use crate::state::ReadersError;
 use crate::statement::{Act, RecipientSet, Remove, Seal};
 
 /// What sealing a secret will do: all of it but the value, which is read last.
@@ -32,8 +35,30 @@ pub struct SealPlan {
 /// # Errors
 /// [`OpsError`].
 pub fn plan_seal(address: &Address, fleet: &mut Fleet) -> Result<SealPlan, OpsError> {
-    let readers =
+    plan_seal_without(address, &BTreeSet::new(), fleet)
+}
+
+/// The same, but leaves out readers that the caller names: one that is away must not keep the others from a new value. It
+/// gets the value by a reseal when it is back.
+///
+/// # Errors
+/// [`OpsError`]; also if one of them is no reader, or nobody else is.
+pub fn plan_seal_without(
+    address: &Address,
+    without: &BTreeSet<MemberName>,
+    fleet: &mut Fleet,
+) -> Result<SealPlan, OpsError> {
+    let allowed =
         fleet.state().readers(address).map_err(|source| OpsError::Readers { address: address.clone(), source })?;
+    if let Some(stranger) = without.iter().find(|m| !allowed.contains(*m)) {
+        return Err(OpsError::Impossible(format!(
+            "{stranger} is no reader of {address}; there is nothing to leave out"
+        )));
+    }
+    let readers: BTreeSet<MemberName> = allowed.difference(without).cloned().collect();
+    if readers.is_empty() {
+        return Err(OpsError::Readers { address: address.clone(), source: ReadersError::Nobody });
+    }
     for reader in &readers {
         let bad = |problem| OpsError::Reader { address: address.clone(), reader: reader.clone(), problem };
         fleet.check_vouched(reader).map_err(bad)?;

@@ -61,6 +61,10 @@ pub fn plan_host(
         return Err(OpsError::NoMatch(pattern.to_string()));
     }
     for (name, member) in pops {
+        // Asked for a certain PoP we say that the policy gives it none; among all of them it is just not meant.
+        if pattern.is_none() && state.policy.policy.ssh.host_rule(name).is_none() {
+            continue;
+        }
         let terms = state.ssh_terms(name, CertificateKind::Host).map_err(OpsError::Ssh)?;
         let ca = active_ca(state, Slot::SshHostCa)?;
         let renew_after = state.policy.policy.ssh.host_rule(name).map_or(Span(0), |r| r.renew_after);
@@ -142,6 +146,20 @@ pub fn plan_user(
     };
     let certificate = CertificateBody::new(fields).map_err(|e| OpsError::Ssh(e.to_string()))?;
     Ok(IssuePlan { issues: vec![Issue { certificate, member: member.clone() }], good: None })
+}
+
+/// PoPs whose active host key has no SSH certificate that is good at `now`, though the policy gives it one.
+pub fn uncertified_hosts(state: &State, now: Time) -> Vec<MemberName> {
+    let pops = state
+        .members
+        .iter()
+        .filter(|(n, m)| m.is_active() && m.kind == Kind::Pop && state.policy.policy.ssh.host_rule(n).is_some());
+    let lacks = |name: &MemberName, member: &Member| {
+        let active = member.active(Slot::SshHost)?.key.parse::<SshPublicKey>().ok()?;
+        let ca = active_ca(state, Slot::SshHostCa).ok()?;
+        Some(current_host_certificate(state, name, &active, &ca, now).is_none())
+    };
+    pops.filter(|(n, m)| lacks(n, m).unwrap_or(false)).map(|(n, _)| n.clone()).collect()
 }
 
 /// When the newest certificate for a host key by the CA that is active now began, if it is still good.

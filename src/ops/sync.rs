@@ -13,6 +13,7 @@ use super::act::signing_key;
 use super::admit::certifiers;
 use super::join::OPERATOR_VALIDITY;
 use super::reseal::{Stuck, plan_reseal};
+use super::ssh::plan_host;
 use crate::enrolment::private_key;
 use crate::fleet::{Draft, Fleet, Standing};
 use crate::home::Home;
@@ -21,8 +22,9 @@ use crate::log::note::SignerKey;
 use crate::name::{Address, Kind, MemberName, Slot};
 use crate::openpgp::{self, Certificate, Fingerprint, Grant, Use, certify};
 use crate::ssh::SshPrivateKey;
-use crate::state::{Drift, KeyState, SlotKeys};
+use crate::state::{Drift, KeyState, Member, SlotKeys};
 use crate::statement::{Act, Certify, Destroy, Publish, PublishedKey, principal};
+use crate::time::{Span, Time};
 use crate::wireguard::{Lane, WgPrivateKey};
 
 /// How many destroyed signing subkeys a certificate goes on showing.
@@ -37,6 +39,8 @@ pub struct SyncPlan {
     pub done: Vec<String>,
     /// Secrets that it would reseal, and cannot.
     pub stuck: Vec<Stuck>,
+    /// What else failed, and kept nothing else from being done.
+    pub troubles: Vec<String>,
     /// Members and secrets with a statement on the way.
     busy: Busy,
 }
@@ -52,6 +56,7 @@ struct Busy {
 impl Busy {
     fn note(&mut self, act: &Act) {
         match act {
+            Act::SshIssue(issue) => drop(self.keys.insert(issue.certificate.fields().subject.to_string())),
             Act::Publish(list) => self.members.extend(list.iter().map(|c| c.member.clone())),
             Act::Certify(list) => self.members.extend(list.iter().map(|c| c.member.clone())),
             Act::Reseal(list) => self.addresses.extend(list.iter().map(|c| c.address.clone())),
@@ -63,7 +68,6 @@ impl Busy {
             | Act::Retire(_)
             | Act::Activate(_)
             | Act::Remove(_)
-            | Act::SshIssue(_)
             | Act::SshRevoke(_) => {}
         }
     }
@@ -100,7 +104,62 @@ pub fn plan_sync(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Re
     renew_certifications(home, fleet, &mut plan)?;
     reseal_own(home, fleet, &mut plan)?;
     destroy_unneeded(home, fleet, &mut plan)?;
+    certify_hosts(home, fleet, &mut plan, rng)?;
     Ok(plan)
+}
+
+/// What catching up would do, told without doing it: making keys to show them would be a change.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn sync_todo(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Result<Vec<String>, OpsError> {
+    let here = home.members()?;
+    let mut todo: Vec<String> = Vec::new();
+    for member in &here {
+        let Some(found) = fleet.state().members.get(member).filter(|m| m.is_active()).cloned() else { continue };
+        if home.secret_certificate(member)?.is_none() {
+            continue;
+        }
+        let lacking = found.slots.iter().filter(|(_, keys)| keys.standbys().next().is_none());
+        todo.extend(lacking.map(|(slot, _)| format!("{member}: a new {slot} standby")));
+        let public = fleet.certificate(member)?;
+        let states = openpgp::subkey_states(public.cert(), &fleet.state().fleet);
+        if bindings(&found).any(|(f, usage)| !states.iter().any(|(s, word)| *s == f && word == usage.word())) {
+            todo.push(format!("{member}: bring the certificate into line with the log"));
+        }
+        if is_ageing(found.kind, found.cert_expires, fleet) {
+            todo.push(format!("{member}: renew the certificate"));
+        }
+    }
+    for (certifier, subject, _) in certifications(home, fleet)? {
+        if needs_renewal(&certifier, &subject, fleet)? {
+            todo.push(format!("{certifier}: vouch for {subject} anew"));
+        }
+    }
+    let mut plan = SyncPlan::default();
+    reseal_own(home, fleet, &mut plan)?;
+    destroy_unneeded(home, fleet, &mut plan)?;
+    certify_hosts(home, fleet, &mut plan, rng)?;
+    todo.append(&mut plan.done);
+    Ok(todo)
+}
+
+/// Has an authority of this home issue the SSH certificates of hosts that lack one or whose is past its renewal.
+fn certify_hosts(
+    home: &Home,
+    fleet: &mut Fleet,
+    plan: &mut SyncPlan,
+    rng: &mut impl CryptoRng,
+) -> Result<(), OpsError> {
+    let Some(authority) = certifiers(home, fleet, Kind::Authority)?.into_iter().next() else { return Ok(()) };
+    for issue in plan_host(None, false, fleet, rng)?.issues {
+        if plan.busy.keys.insert(issue.certificate.fields().subject.to_string()) {
+            plan.done.push(format!("{}: SSH certificate for its host key", issue.member));
+            let draft = Draft::bare(Act::SshIssue(issue), "host certificate");
+            plan.drafts.push(Draft { author: Some(authority.clone()), ..draft });
+        }
+    }
+    Ok(())
 }
 
 /// Reseals, to the keys that the log has now, the secrets that a member of this home reads. Which readers there are does
@@ -238,12 +297,10 @@ fn publish(
     let (profile, now) = (fleet.state().policy.policy.fleet.profile, fleet.now());
     let mut secret =
         home.secret_certificate(member)?.ok_or(OpsError::KeyElsewhere { member: member.clone(), slot: Slot::Sign })?;
-    let mut wanted: Vec<(Fingerprint, Use)> = Vec::new();
+    let found = fleet.state().members.get(member).cloned().ok_or_else(|| OpsError::NoMember(member.clone()))?;
+    let mut wanted: Vec<(Fingerprint, Use)> = bindings(&found).collect();
     for &slot in Slot::of(kind).iter().filter(|s| s.is_openpgp()) {
-        let Some(slot_keys) = fleet.state().members.get(member).and_then(|m| m.slot(slot)).cloned() else { continue };
-        wanted.extend(
-            slot_keys.keys.iter().filter_map(|k| Some((Fingerprint::from_hex(&k.key).ok()?, use_of(slot, k.state)?))),
-        );
+        let Some(slot_keys) = found.slot(slot) else { continue };
         if slot_keys.standbys().next().is_none() {
             let known: Vec<Fingerprint> = secret_subkeys(&public);
             let spare = secret
@@ -268,12 +325,8 @@ fn publish(
     let states = openpgp::subkey_states(public.cert(), &fleet.state().fleet);
     // Only what is not as the log says is bound anew.
     wanted.retain(|(f, usage)| !states.iter().any(|(s, word)| s == f && word == usage.word()));
-    let validity = match kind {
-        Kind::Operator => OPERATOR_VALIDITY,
-        _ => fleet.state().policy.policy.fleet.certificates.of(kind),
-    };
-    let expires = fleet.state().members.get(member).and_then(|m| m.cert_expires);
-    let ageing = expires.is_some_and(|e| e.since(now).0 < validity.0 / 2);
+    let validity = validity(kind, fleet);
+    let ageing = is_ageing(kind, found.cert_expires, fleet);
     let in_line = wanted.is_empty() && !ageing;
     if keys.is_empty() && in_line {
         return Ok(());
@@ -306,7 +359,6 @@ fn publish(
         cert = Some(new.digest());
         objects.push(new.bytes().to_vec());
     }
-    let found = fleet.state().members.get(member).ok_or_else(|| OpsError::NoMember(member.clone()))?;
     for key in &keys {
         plan.done.push(format!("{member}: new {} standby", key.slot));
     }
@@ -319,6 +371,26 @@ fn publish(
     plan.busy.members.insert(member.clone());
     plan.drafts.push(Draft { not_before, ..Draft::with(Act::Publish(vec![change]), "catching up", objects) });
     Ok(())
+}
+
+/// The use that the log has for each subkey of a member.
+fn bindings(member: &Member) -> impl Iterator<Item = (Fingerprint, Use)> {
+    let openpgp = member.slots.iter().filter(|(slot, _)| slot.is_openpgp());
+    let keys = openpgp.flat_map(|(slot, keys)| keys.keys.iter().map(move |k| (*slot, k)));
+    keys.filter_map(|(slot, k)| Some((Fingerprint::from_hex(&k.key).ok()?, use_of(slot, k.state)?)))
+}
+
+/// How long a certificate of this kind lives.
+fn validity(kind: Kind, fleet: &Fleet) -> Span {
+    match kind {
+        Kind::Operator => OPERATOR_VALIDITY,
+        Kind::Authority | Kind::Pop | Kind::Service => fleet.state().policy.policy.fleet.certificates.of(kind),
+    }
+}
+
+/// Whether a certificate is past half its life.
+fn is_ageing(kind: Kind, expires: Option<Time>, fleet: &Fleet) -> bool {
+    expires.is_some_and(|e| e.since(fleet.now()).0 < validity(kind, fleet).0 / 2)
 }
 
 fn secret_subkeys(public: &Certificate) -> Vec<Fingerprint> {
@@ -338,21 +410,45 @@ fn use_of(slot: Slot, state: KeyState) -> Option<Use> {
 /// Renews certifications that are past half their life: an authority's of PoPs, a PoP's of its services, an operator's of
 /// authorities. Also makes those that are missing.
 fn renew_certifications(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<(), OpsError> {
-    for (by, of) in [(Kind::Operator, Kind::Authority), (Kind::Authority, Kind::Pop), (Kind::Pop, Kind::Service)] {
-        for certifier in certifiers(home, fleet, by)? {
-            let subjects: Vec<MemberName> = fleet
-                .state()
-                .members
-                .iter()
-                .filter(|(n, m)| m.is_active() && m.kind == of && (of != Kind::Service || n.owner() == certifier))
-                .map(|(n, _)| n.clone())
-                .collect();
-            for subject in subjects {
-                renew(&certifier, &subject, of, home, fleet, plan)?;
+    for (certifier, subject, of) in certifications(home, fleet)? {
+        // A member that has a statement on the way is renewed in a later round: both would change its certificate.
+        if plan.busy.members.contains(&subject) || !needs_renewal(&certifier, &subject, fleet)? {
+            continue;
+        }
+        match renew(&certifier, &subject, of, home, fleet) {
+            Ok(Some(draft)) => {
+                plan.done.push(format!("{certifier} vouches for {subject} anew"));
+                plan.drafts.push(draft);
+                plan.busy.members.insert(subject);
             }
+            Ok(None) => {}
+            // A card that is not plugged in, say.
+            Err(e) => plan.troubles.push(format!("{certifier} does not vouch for {subject} anew: {e}")),
         }
     }
     Ok(())
+}
+
+/// Who of this home vouches for whom, and what the latter is.
+fn certifications(home: &Home, fleet: &Fleet) -> Result<Vec<(MemberName, MemberName, Kind)>, OpsError> {
+    let mut all = Vec::new();
+    for (by, of) in [(Kind::Operator, Kind::Authority), (Kind::Authority, Kind::Pop), (Kind::Pop, Kind::Service)] {
+        for certifier in certifiers(home, fleet, by)? {
+            let members = fleet.state().members.iter().filter(|(_, m)| m.is_active() && m.kind == of);
+            let subjects = members.map(|(n, _)| n).filter(|n| of != Kind::Service || n.owner() == certifier);
+            all.extend(subjects.map(|n| (certifier.clone(), n.clone(), of)));
+        }
+    }
+    Ok(all)
+}
+
+fn needs_renewal(certifier: &MemberName, subject: &MemberName, fleet: &mut Fleet) -> Result<bool, OpsError> {
+    let (public, certificate) = (fleet.certificate(certifier)?, fleet.certificate(subject)?);
+    let state = fleet.state();
+    let kind = state.members.get(subject).map_or(Kind::Service, |m| m.kind);
+    let validity = state.policy.policy.fleet.certifications.of(kind);
+    let since = certificate.certified_since(&public.fingerprint());
+    Ok(since.is_none_or(|since| fleet.now().since(since).0 >= validity.0 / 2))
 }
 
 fn renew(
@@ -361,35 +457,23 @@ fn renew(
     of: Kind,
     home: &Home,
     fleet: &mut Fleet,
-    plan: &mut SyncPlan,
-) -> Result<(), OpsError> {
-    // A member that has a statement on the way is renewed in a later round: both would change its certificate.
-    let busy = plan.busy.members.contains(subject);
+) -> Result<Option<Draft>, OpsError> {
     let (public, certificate) = (fleet.certificate(certifier)?, fleet.certificate(subject)?);
-    let policy = std::sync::Arc::clone(&fleet.state().policy.policy);
-    let validity = policy.fleet.certifications.of(of);
-    let now = fleet.now();
-    let fresh =
-        certificate.certified_since(&public.fingerprint()).is_some_and(|since| now.since(since).0 < validity.0 / 2);
-    if fresh || busy {
-        return Ok(());
-    }
-    let Some(mut signer) = signing_key(home, certifier, &public, &public.fingerprint())? else { return Ok(()) };
-    let state = fleet.state();
+    let Some(mut signer) = signing_key(home, certifier, &public, &public.fingerprint())? else { return Ok(None) };
+    let (state, now) = (fleet.state(), fleet.now());
+    let policy = &state.policy.policy.fleet;
     let grant = match of {
-        Kind::Authority => Grant::Authority {
-            fleet: state.fleet.clone(),
-            amount: openpgp::amount_for(policy.fleet.vouching_operators),
-        },
+        Kind::Authority => {
+            Grant::Authority { fleet: state.fleet.clone(), amount: openpgp::amount_for(policy.vouching_operators) }
+        }
         Kind::Pop => Grant::Pop { fleet: state.fleet.clone(), pop: subject.host_label().clone() },
         Kind::Service | Kind::Operator => Grant::Service,
     };
-    let new = certify(&certificate, &grant, signer.as_mut(), validity, now)?;
+    let new = certify(&certificate, &grant, signer.as_mut(), policy.certifications.of(of), now)?;
     let found = state.members.get(subject).ok_or_else(|| OpsError::NoMember(subject.clone()))?;
     let change =
         Certify { cert: new.digest(), generation: found.generation + 1, member: subject.clone(), prev: found.prev };
-    plan.busy.members.insert(subject.clone());
-    plan.done.push(format!("{certifier} vouches for {subject} anew"));
-    plan.drafts.push(Draft::with(Act::Certify(vec![change]), "renewed at half its life", vec![new.bytes().to_vec()]));
-    Ok(())
+    let draft = Draft::with(Act::Certify(vec![change]), "renewed at half its life", vec![new.bytes().to_vec()]);
+    // Only who signs may replace her own word by a newer one.
+    Ok(Some(Draft { author: Some(certifier.clone()), ..draft }))
 }

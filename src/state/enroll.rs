@@ -51,7 +51,7 @@ impl<O: Objects> Replay<O> {
         let certificate = self.certificate(name, &change.cert)?;
         let bad_certificate = |problem| Void::Certificate { member: name.clone(), problem };
         let cert_expires = self.state_ref()?.check_certificate(name, kind, &certificate, context.time)?;
-        certificate.succeeds(&uncertified).map_err(bad_certificate)?;
+        certificate.succeeds(&uncertified, &BTreeSet::new()).map_err(bad_certificate)?;
         let slots = self.state_ref()?.with_history(name, slots(name, &requested, &certificate, context)?);
         let materials = self.state_ref()?.new_materials(name, &requested.keys, &certificate)?;
         if matches!(kind, Kind::Pop | Kind::Service) {

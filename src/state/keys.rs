@@ -1,10 +1,12 @@
 //! Keys of members: published, vouched for, activated, destroyed.
 
+use std::collections::BTreeSet;
+
 use super::enroll::check_key;
 use super::fold::{Context, Objects, Replay, Stop};
 use super::{KeyState, Member, PublicKey, SlotKey, State, Void};
 use crate::name::{ActName, MemberName, Slot};
-use crate::openpgp::{Certificate, material};
+use crate::openpgp::{Certificate, Fingerprint, material};
 use crate::policy::Case;
 use crate::statement::{Activate, Certify, Destroy, Publish, PublishedKey};
 use crate::time::Time;
@@ -22,7 +24,7 @@ impl<O: Objects> Replay<O> {
         if change.cert.is_some() {
             expires = self.state_ref()?.check_certificate(name, kind, &certificate, context.time)?;
             let old = self.certificate(name, &old)?;
-            certificate.succeeds(&old).map_err(bad_certificate)?;
+            certificate.succeeds(&old, &BTreeSet::new()).map_err(bad_certificate)?;
             check_keys_kept(name, self.active_member(name)?, &certificate)?;
         }
         let state = self.state_ref()?;
@@ -66,7 +68,12 @@ impl<O: Objects> Replay<O> {
         let (new, old) = (self.certificate(name, &change.cert)?, self.certificate(name, &old)?);
         let bad_certificate = |problem| Void::Certificate { member: name.clone(), problem };
         let expires = self.state_ref()?.check_certificate(name, kind, &new, context.time)?;
-        new.succeeds(&old).map_err(bad_certificate)?;
+        let signers: BTreeSet<Fingerprint> = context
+            .signers
+            .iter()
+            .filter_map(|s| Some(self.state_ref().ok()?.members.get(s)?.fingerprint.clone()))
+            .collect();
+        new.succeeds(&old, &signers).map_err(bad_certificate)?;
         check_keys_kept(name, self.active_member(name)?, &new)?;
         let member = self.state_mut()?.members.get_mut(name).ok_or_else(|| Void::NoMember(name.clone()))?;
         (member.cert, member.cert_expires) = (change.cert, expires);

@@ -131,10 +131,14 @@ impl Store {
         }
         match self.staged(file)? {
             Some(bytes) => Ok(bytes),
-            _ if at_address.is_some() => {
-                Err(StoreError::Damaged { path, problem: "it is not the version that the log has".to_owned() })
-            }
-            _ => Err(StoreError::Missing(path)),
+            // Between our two looks a writer may have moved it.
+            None => match self.disk.read(&path, SEALED_BYTES_MAX)? {
+                Some(bytes) if Digest::of(&bytes) == *file => Ok(bytes),
+                _ if at_address.is_some() => {
+                    Err(StoreError::Damaged { path, problem: "it is not the version that the log has".to_owned() })
+                }
+                _ => Err(StoreError::Missing(path)),
+            },
         }
     }
 }
