@@ -144,7 +144,8 @@ fn fits(shown: &str, line: &str) -> bool {
 
 fn the_walk_through_does_what_it_shows(sandbox: &Sandbox) {
     let steps = session("README.md", "## Walk-through");
-    for verb in ["init", "enroll", "approve", "seal", "open", "rotate", "revoke", "wg render", "ssh sign", "log verify"]
+    for verb in
+        ["init", "enroll", "approve", "seal", "open", "rotate", "revoke", "wg render", "ssh render", "log verify"]
     {
         assert!(steps.iter().any(|s| s.line.contains(verb)), "the walk-through shows {verb}");
     }
