@@ -9,6 +9,7 @@ mod documents;
 mod gpg;
 mod gpg_agent;
 mod lifecycle;
+mod recipients;
 mod replay;
 mod secrecy;
 mod sq;
@@ -27,6 +28,7 @@ fn main() -> std::process::ExitCode {
         gpg::tests(),
         gpg_agent::tests(),
         lifecycle::tests(),
+        recipients::tests(),
         replay::tests(),
         secrecy::tests(),
         sq::tests(),
