@@ -79,7 +79,7 @@ fn summary(context: &Context, report: &Report, fleet: Option<&Fleet>) -> Result<
     match fleet {
         Some(fleet) if report.is_sound() => {
             let state = fleet.state();
-            let pinned = context.maybe_home()?.and_then(|h| h.pin().ok().flatten()).is_some();
+            let pinned = context.known(context.maybe_home()?.as_ref())?.pin.is_some();
             let pin = if pinned { "as pinned" } else { "not pinned here; compare it with --pin ID" };
             context.out.line(&format!(
                 "verified: {} entries, {} files, fleet {} ({pin})",

@@ -5,6 +5,7 @@ use crate::support::{Sandbox, TestFleet, tests};
 tests!["lifecycle":
     a_founding_leaves_a_verified_fleet,
     a_founding_in_a_place_that_is_not_empty_is_refused,
+    a_pin_given_on_the_command_line_is_one,
 ];
 
 fn a_founding_leaves_a_verified_fleet(sandbox: &Sandbox) {
@@ -32,4 +33,14 @@ fn a_founding_in_a_place_that_is_not_empty_is_refused(sandbox: &Sandbox) {
         .refuses(1, "holds a fleet already");
     assert!(!sandbox.path("mallory").exists(), "no home was made for a founding that was refused");
     fleet.keys("alice", &["log", "verify"]).ok();
+}
+
+/// An auditor has no home: `log verify --pin ID` said "not pinned here" all the same.
+fn a_pin_given_on_the_command_line_is_one(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_one(sandbox);
+    let id = fleet.keys("alice", &["status", "--json"]).json()["id"].as_str().unwrap().to_owned();
+    let verify = |pin: &[&str]| fleet.keys("nobody", &[pin, &["log", "verify"]].concat());
+    assert!(verify(&["--pin", &id]).ok().contains("(as pinned)"));
+    assert!(verify(&[]).ok().contains("(not pinned here"));
+    verify(&["--pin", &"0".repeat(64)]).exits(3);
 }

@@ -6,9 +6,11 @@
 
 mod admission;
 mod attacks;
+mod documents;
 mod gpg;
 mod gpg_agent;
 mod lifecycle;
+mod recipients;
 mod replay;
 mod secrecy;
 mod sq;
@@ -25,9 +27,11 @@ fn main() -> std::process::ExitCode {
     let tests = [
         admission::tests(),
         attacks::tests(),
+        documents::tests(),
         gpg::tests(),
         gpg_agent::tests(),
         lifecycle::tests(),
+        recipients::tests(),
         replay::tests(),
         secrecy::tests(),
         sq::tests(),
