@@ -26,11 +26,14 @@ pub fn mesh(state: &State) -> Result<CheckedMesh, OpsError> {
 }
 
 /// Checks that a PoP that asks to join can have its place in the mesh: an address of the mesh, or one that another PoP is
-/// reached at already, would spoil the configurations of all. Its keys are the log's business.
+/// reached at already, would spoil the configurations of all. Its name and keys are the log's business.
 ///
 /// # Errors
 /// [`OpsError::Mesh`].
 pub(super) fn check_newcomer(name: &MemberName, facts: &Facts, state: &State, now: Time) -> Result<(), OpsError> {
+    if state.active_member(name).is_ok() {
+        return Ok(());
+    }
     // Without a free address the log will not have it, and where the mesh has faults already they are not its own.
     let (Ok((region, index)), Ok(_)) = (state.free_index(name, facts, now), mesh(state)) else { return Ok(()) };
     let policy = &state.policy.policy.wireguard;
