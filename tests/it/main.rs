@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr, reason = "a test says what it measured, and the seed with which it can be repeated")]
 #![allow(missing_docs, reason = "a test's name says what it shows")]
 
+mod bad_input;
 mod faults;
 mod gpg_agent;
 mod lifecycle;
@@ -17,6 +18,7 @@ mod wg_tools;
 fn main() -> std::process::ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     let tests = [
+        bad_input::tests(),
         faults::tests(),
         gpg_agent::tests(),
         lifecycle::tests(),
