@@ -192,6 +192,7 @@ impl Fleet {
         if result.is_err() {
             for path in staged {
                 let _ = self.store.disk().remove(&path);
+                self.store.disk().prune(path.rsplit_once('/').map_or("", |(directory, _)| directory));
             }
         }
         result

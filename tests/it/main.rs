@@ -2,11 +2,14 @@
 //! of its name, when that program is not there; `tests/setup` installs all of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 #![allow(clippy::disallowed_methods, reason = "tests drive the program from outside: files, processes, clocks")]
+#![allow(clippy::print_stderr, reason = "a test says what it measured, and the seed with which it can be repeated")]
 #![allow(missing_docs, reason = "a test's name says what it shows")]
 
 mod admission;
 mod attacks;
+mod bad_input;
 mod documents;
+mod faults;
 mod gpg;
 mod gpg_agent;
 mod lifecycle;
@@ -27,7 +30,9 @@ fn main() -> std::process::ExitCode {
     let tests = [
         admission::tests(),
         attacks::tests(),
+        bad_input::tests(),
         documents::tests(),
+        faults::tests(),
         gpg::tests(),
         gpg_agent::tests(),
         lifecycle::tests(),

@@ -1,8 +1,8 @@
 //! A directory of its own for every test, and the program run in it with an empty environment.
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Tool;
@@ -10,8 +10,8 @@ use super::Tool;
 /// A test's directory. Its path is short, because sockets lie in it; it is removed when the test passes.
 pub(crate) struct Sandbox {
     root: PathBuf,
-    umask: Cell<Option<&'static str>>,
-    days_later: Cell<u32>,
+    umask: Mutex<Option<&'static str>>,
+    days_later: AtomicU32,
 }
 
 impl Sandbox {
@@ -19,7 +19,7 @@ impl Sandbox {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let root = PathBuf::from(format!("/tmp/k{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir_all(&root).unwrap_or_else(|e| panic!("{name}: cannot make {}: {e}", root.display()));
-        Self { root, umask: Cell::new(None), days_later: Cell::new(0) }
+        Self { root, umask: Mutex::new(None), days_later: AtomicU32::new(0) }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -48,17 +48,17 @@ impl Sandbox {
 
     /// From now on the program runs under this umask instead of the caller's.
     pub(crate) fn set_umask(&self, umask: &'static str) {
-        self.umask.set(Some(umask));
+        *self.umask.lock().unwrap() = Some(umask);
     }
 
     /// From now on the program, and what [`Sandbox::dated`] makes, run so many days after the present.
     pub(crate) fn set_days_later(&self, days: u32) {
-        self.days_later.set(days);
+        self.days_later.store(days, Ordering::Relaxed);
     }
 
     /// A command for a program under the clock that is set.
     pub(crate) fn dated(&self, program: &Path) -> Command {
-        match self.days_later.get() {
+        match self.days_later.load(Ordering::Relaxed) {
             0 => Command::new(program),
             days => {
                 let mut faketime = Command::new(Tool::Faketime.path().expect("the test needs it"));
@@ -71,7 +71,7 @@ impl Sandbox {
     /// The program, with nothing of the environment but what it is given.
     pub(crate) fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_keys");
-        let mut command = match self.umask.get() {
+        let mut command = match *self.umask.lock().unwrap() {
             None => self.dated(Path::new(program)),
             Some(umask) => {
                 let mut shell = Command::new("/bin/sh");
