@@ -178,8 +178,9 @@ impl Fleet {
         let mut staged = Vec::new();
         let result = self.place(drafts, signers, sequencer, &mut staged);
         if result.is_err() {
-            for digest in staged {
-                let _ = self.store.disk().remove(&object_path(&digest));
+            for path in staged.iter().map(object_path) {
+                let _ = self.store.disk().remove(&path);
+                self.store.disk().prune(path.rsplit_once('/').map_or("", |(directory, _)| directory));
             }
         }
         result
