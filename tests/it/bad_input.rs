@@ -264,7 +264,11 @@ fn a_request_that_is_damaged_is_refused(sandbox: &Sandbox) {
     }
     sandbox.write("large.request", vec![b'a'; (4 << 20) + 1]);
     for (name, _) in &cases {
-        refused(sandbox, "alice", &["approve", name, "--yes"], 1, &["request"]);
+        let before = files(sandbox);
+        says(&fleet.keys("alice", &["approve", name, "--yes"]), 1, &["request"]);
+        // A change that failed leaves the writers' mark, which the next one takes away.
+        fleet.keys("alice", &["sync"]).ok();
+        assert!(before == files(sandbox), "{name} left something");
     }
     refused(
         sandbox,
@@ -326,7 +330,6 @@ fn an_endpoint_that_is_none_is_refused(sandbox: &Sandbox) {
         "fra1.example:51820",
         "fra1\u{1b}[2J.example",
         "fra1\u{202e}.example",
-        "[2001:db8::1]",
         "256.1.1.1",
         "-fra1.example",
         &format!("{}.example", "a".repeat(64)),
