@@ -206,6 +206,7 @@ impl Context {
         let _lock = self.lock(store.disk())?;
         home.settle()?;
         let mut fleet = self.open_with(Some(&home))?;
+        fleet.check_clock()?;
         let sequencer = ops::sequencer(&home, &fleet)?;
         if sequencer.is_some() && home.pin()?.is_none() {
             // A founding was interrupted before the pin. That the log's own key is here says that this is our fleet.

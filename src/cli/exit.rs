@@ -247,8 +247,7 @@ impl From<OpsError> for CliError {
             OpsError::HomeTaken(_) => Self::failed(&e).hint("a fleet has a home of its own; give one with --home"),
             OpsError::KeysThere { ref member, .. } => {
                 let hint = format!(
-                    "give another home with --home; if an interrupted run left them and nobody needs them, remove \
-                     members/{member} from this one"
+                    "give another home with --home; if nobody needs them any more, remove members/{member} from this one"
                 );
                 Self::failed(&e).hint(hint)
             }

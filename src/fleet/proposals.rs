@@ -10,7 +10,7 @@ use crate::limits::{ENTRY_BYTES_MAX, FUTURE_SECONDS_MAX};
 use crate::log::note::SignatureLine;
 use crate::state::{ReplayError, Verdict, Void};
 use crate::statement::{Entry, ObjectKind, Signed};
-use crate::store::{object_path, staged_path};
+use crate::store::{StoreError, object_path, staged_path};
 use crate::time::Span;
 
 /// A statement with the signatures it has so far.
@@ -75,9 +75,17 @@ impl Fleet {
         Ok(directories.filter_map(|(name, _)| Digest::parse(name)).collect())
     }
 
+    /// Reads a file of a proposal. What is no file, or far too large, is as good as none; a verification names it.
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, FleetError> {
+        match self.store.read(path, ENTRY_BYTES_MAX) {
+            Err(StoreError::Damaged { .. }) => Ok(None),
+            other => Ok(other?),
+        }
+    }
+
     /// What a body says; `None` if it is not there, is another than its name says, or is no statement.
     fn statement(&self, id: &Digest) -> Result<Option<Signed>, FleetError> {
-        let body = self.store.disk().read(&format!("{}/body", directory(id)), ENTRY_BYTES_MAX)?;
+        let body = self.read(&format!("{}/body", directory(id)))?;
         Ok(body.filter(|body| Digest::of(body) == *id).and_then(|body| Signed::parse(&body).ok()))
     }
 
@@ -93,7 +101,7 @@ impl Fleet {
         for (name, kind) in disk.list(&directory(id))? {
             let digest = name.strip_suffix(".sig").and_then(Digest::parse).filter(|_| kind == EntryKind::File);
             let Some(digest) = digest else { continue };
-            let bytes = disk.read(&format!("{}/{name}", directory(id)), ENTRY_BYTES_MAX)?.unwrap_or_default();
+            let bytes = self.read(&format!("{}/{name}", directory(id)))?.unwrap_or_default();
             let text = std::str::from_utf8(&bytes).ok().filter(|_| Digest::of(&bytes) == digest);
             lines.extend(text.and_then(|t| t.strip_suffix('\n')).and_then(|t| SignatureLine::parse(t).ok()));
         }
@@ -103,7 +111,7 @@ impl Fleet {
     /// Removes proposals whose body is what its name says, and no statement: nobody will ever be able to read them.
     pub(super) fn drop_unreadable_proposals(&self) -> Result<(), FleetError> {
         for id in self.proposal_ids()? {
-            let body = self.store.disk().read(&format!("{}/body", directory(&id)), ENTRY_BYTES_MAX)?;
+            let body = self.read(&format!("{}/body", directory(&id)))?;
             if body.is_some_and(|body| Digest::of(&body) == id && Signed::parse(&body).is_err()) {
                 self.remove_proposal(&id)?;
             }
@@ -114,7 +122,8 @@ impl Fleet {
     /// Removes signatures whose body a writer did not come to write.
     pub(super) fn remove_headless_proposals(&self) -> Result<(), FleetError> {
         for id in self.proposal_ids()? {
-            if self.store.disk().read(&format!("{}/body", directory(&id)), ENTRY_BYTES_MAX)?.is_none() {
+            let there = self.store.disk().list(&directory(&id))?;
+            if there.iter().all(|(name, _)| name != "body") {
                 self.remove_proposal(&id)?;
             }
         }

@@ -170,7 +170,7 @@ pub fn ask_to_found(
         }
         return Ok(request);
     }
-    refuse_present(home, name)?;
+    home.forget(name)?;
     let fresh = make_operator(name, user_id, home, &shared.setting())?;
     let own =
         Certificate::of(&fresh.cert).map_err(|problem| OpsError::Certificate { member: name.clone(), problem })?;
@@ -191,14 +191,12 @@ pub(super) fn refuse_pinned(home: &Home) -> Result<(), OpsError> {
     }
 }
 
-/// Refuses to make keys where there are some: nobody knows what they are for.
+/// Refuses to make keys in the place of some that were asked to be admitted with. Without a request nobody has seen them:
+/// an attempt that was interrupted has left them.
 pub(super) fn refuse_present(home: &Home, name: &MemberName) -> Result<(), OpsError> {
-    let there = home.secret_certificate(name)?.is_some() || home.agent(name)?.is_some();
-    if there {
-        Err(OpsError::KeysThere { member: name.clone(), fleet: "nobody knows what".to_owned() })
-    } else {
-        Ok(())
-    }
+    let Some(request) = saved_request(home, name)? else { return Ok(()) };
+    let log = Request::parse(&request).map(|(parsed, ..)| parsed.log);
+    Err(OpsError::KeysThere { member: name.clone(), fleet: log.unwrap_or_else(|_| "nobody knows what".to_owned()) })
 }
 
 /// The values that [`Setting`] borrows.
