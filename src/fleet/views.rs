@@ -1,6 +1,6 @@
 //! `certs/` and `sealed/`: what the log says they hold, made so. Also tidying up after a writer that died.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, VecDeque};
 
 use super::{Fleet, FleetError};
 use crate::digest::Digest;
@@ -15,24 +15,41 @@ use crate::store::{certificate_path, object_digest, pending, staged_digest, stag
 /// Left by a writer for as long as it writes.
 pub(super) const MARK: &str = ".writing";
 
-/// The subjects of the newest entries: a writer that was interrupted can only have left their views behind.
+/// The newest entries: a writer that was interrupted can only have left the views of their subjects behind. They are
+/// parsed when somebody writes; most who open a fleet do not.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
-    members: BTreeMap<MemberName, u64>,
-    addresses: BTreeMap<Address, u64>,
-    sealed: BTreeMap<Digest, u64>,
+pub(super) struct Recent(VecDeque<(u64, Vec<u8>)>);
+
+/// What the views of the newest entries are about.
+#[derive(Debug, Default)]
+struct Subjects {
+    members: BTreeSet<MemberName>,
+    addresses: BTreeSet<Address>,
+    sealed: BTreeSet<Digest>,
 }
 
 impl Recent {
-    /// Notes what an entry is about.
+    /// Notes an entry, and forgets those too old to matter.
     pub(super) fn note(&mut self, index: u64, entry: &[u8]) {
-        let Ok(entry) = Entry::parse(entry) else { return };
-        let act = &entry.signed.statement.act;
-        let (members, addresses) = subjects(act);
-        self.members.extend(members.into_iter().map(|m| (m, index)));
-        self.addresses.extend(addresses.into_iter().map(|a| (a, index)));
-        self.sealed
-            .extend(act.objects().into_iter().filter(|(_, kind)| *kind == ObjectKind::Sealed).map(|(d, _)| (d, index)));
+        let oldest = index.saturating_sub(COMMIT_ENTRIES_MAX as u64);
+        while self.0.front().is_some_and(|(i, _)| *i < oldest) {
+            self.0.pop_front();
+        }
+        self.0.push_back((index, entry.to_vec()));
+    }
+
+    /// What the entries from `oldest` on are about.
+    fn subjects(&self, oldest: u64) -> Subjects {
+        let mut all = Subjects::default();
+        for entry in self.0.iter().filter(|(i, _)| *i >= oldest).filter_map(|(_, bytes)| Entry::parse(bytes).ok()) {
+            let act = &entry.signed.statement.act;
+            let (members, addresses) = subjects(act);
+            all.members.extend(members);
+            all.addresses.extend(addresses);
+            let sealed = act.objects().into_iter().filter(|(_, kind)| *kind == ObjectKind::Sealed);
+            all.sealed.extend(sealed.map(|(digest, _)| digest));
+        }
+        all
     }
 }
 
@@ -86,15 +103,12 @@ impl Fleet {
     /// Makes the views of the newest entries' subjects what the log says. Idempotent; the caller holds the lock.
     pub(super) fn refresh_views(&self) -> Result<(), FleetError> {
         let oldest = self.replay.size().saturating_sub(COMMIT_ENTRIES_MAX as u64);
-        for member in self.recent.members.iter().filter(|(_, i)| **i >= oldest).map(|(m, _)| m) {
-            self.refresh_certificate(member)?;
-        }
-        for address in self.recent.addresses.iter().filter(|(_, i)| **i >= oldest).map(|(a, _)| a) {
-            self.refresh_sealed(address)?;
-        }
+        let Subjects { members, addresses, sealed } = self.recent.subjects(oldest);
+        members.iter().try_for_each(|member| self.refresh_certificate(member))?;
+        addresses.iter().try_for_each(|address| self.refresh_sealed(address))?;
         // A sealed file that was superseded in the very commit that brought it has no address to be moved to.
         let live: BTreeSet<Digest> = self.state().live_secrets().map(|(_, s)| s.file).collect();
-        for digest in self.recent.sealed.iter().filter(|(d, i)| **i >= oldest && !live.contains(*d)).map(|(d, _)| d) {
+        for digest in sealed.difference(&live) {
             self.store.disk().remove(&staged_path(digest))?;
         }
         Ok(())

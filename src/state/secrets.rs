@@ -109,9 +109,16 @@ impl<O: Objects> Replay<O> {
     /// for it now. Nothing is ever sealed to a key that is not active or standby, and nobody loses a key unnoticed.
     fn recipients(&self, address: &Address, digest: &Digest) -> Result<RecipientSet, Stop> {
         let bad = |problem: String| Void::Secret { address: address.clone(), problem };
-        let bytes = self.objects().object(digest)?;
-        let set = RecipientSet::parse(&bytes).map_err(|e| Void::Object { object: *digest, problem: e.to_string() })?;
         let state = self.state_ref()?;
+        // A new value mostly goes to the readers of the one before, whose set has been read.
+        let before = state.secrets.get(address).and_then(|s| s.live.as_ref()).filter(|l| l.recipients == *digest);
+        let set = match before {
+            Some(live) => RecipientSet::new(live.readers.clone()),
+            None => {
+                let bytes = self.objects().object(digest)?;
+                RecipientSet::parse(&bytes).map_err(|e| Void::Object { object: *digest, problem: e.to_string() })?
+            }
+        };
         let allowed = state.readers(address).map_err(|e| bad(e.to_string()))?;
         for (reader, keys) in &set.readers {
             if !allowed.contains(reader) {

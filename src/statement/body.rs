@@ -57,6 +57,9 @@ pub enum StatementError {
     /// Too long.
     #[error("the statement has {0} bytes; at most {ENTRY_BYTES_MAX} fit into the log")]
     TooLong(usize),
+    /// The right values in a spelling that is never written, for example `null` for a field that is left out.
+    #[error("the statement spells its changes in another way than this program does")]
+    Spelling,
     /// A reason that is too long or holds invisible characters.
     #[error("the reason is longer than {REASON_BYTES_MAX} bytes or has invisible characters")]
     Reason,
@@ -125,7 +128,12 @@ impl Statement {
         check(&envelope)?;
         let Envelope { act, at, by, changes, exp, log, policy, reason, v: _ } = envelope;
         let name: ActName = act.parse().map_err(StatementError::Act)?;
-        Ok(Self { act: parse_act(name, changes)?, at, by, expires: exp, log, policy, reason })
+        let act = parse_act(name, changes.clone())?;
+        // A field that may be left out could also be there and say nothing; a list that is a set could be in any order.
+        if self::changes(&act) != changes {
+            return Err(StatementError::Spelling);
+        }
+        Ok(Self { act, at, by, expires: exp, log, policy, reason })
     }
 
     /// The statement's id: SHA-256 of its bytes.
@@ -195,4 +203,31 @@ fn parse_act(name: ActName, changes: Vec<Value>) -> Result<Act, StatementError> 
         ActName::Remove => Act::Remove(list(changes)?),
         ActName::SshRevoke => Act::SshRevoke(list(changes)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn retire(change: &str) -> String {
+        format!(
+            r#"{{"act":"member.retire","at":"2026-11-21T07:00:00Z","by":"alice","changes":[{change}],"exp":"2026-11-28T07:00:00Z","log":"cdn.example/keys/1","policy":1,"reason":"lost","v":1}}"#
+        ) + "\n"
+    }
+
+    #[test]
+    fn a_field_that_says_nothing_is_left_out() {
+        let text = retire(r#"{"member":"fra1","why":"lost"}"#);
+        let statement = Statement::parse(text.as_bytes()).unwrap();
+        assert_eq!(statement.to_bytes().unwrap(), text.as_bytes());
+        let other = retire(r#"{"cert":null,"member":"fra1","why":"lost"}"#);
+        assert!(matches!(Statement::parse(other.as_bytes()), Err(StatementError::Spelling)));
+    }
+
+    #[test]
+    fn fields_for_others_are_kept_out_of_the_way() {
+        let text = retire(r#"{"member":"fra1","why":"lost"}"#);
+        let more = text.replace("\"v\":1}", "\"v\":1,\"x-ticket\":null}");
+        assert_eq!(Statement::parse(more.as_bytes()).unwrap(), Statement::parse(text.as_bytes()).unwrap());
+    }
 }

@@ -24,6 +24,7 @@ fn fleet(sandbox: &Sandbox) -> TestFleet<'_> {
     let fleet = TestFleet::of_one(sandbox);
     fleet.join("fra1", "nginx");
     fleet.seal("fra1/token", "value");
+    fleet.keys("alice", &["sync"]).ok();
     fleet
 }
 

@@ -1,0 +1,4 @@
+//! `assuan` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keys_fuzz::agent::assuan(data));

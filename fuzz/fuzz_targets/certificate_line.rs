@@ -1,0 +1,4 @@
+//! `certificate_line` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keys_fuzz::ssh::certificate_line(data));

@@ -1,0 +1,4 @@
+//! `fleet_toml` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keys_fuzz::policy::fleet_toml(data));

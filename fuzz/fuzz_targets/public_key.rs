@@ -1,0 +1,4 @@
+//! `public_key` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keys_fuzz::ssh::public_key(data));

@@ -1,0 +1,4 @@
+//! `shown` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keys_fuzz::name::shown(data));

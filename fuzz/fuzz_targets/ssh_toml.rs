@@ -1,0 +1,4 @@
+//! `ssh_toml` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keys_fuzz::policy::ssh_toml(data));

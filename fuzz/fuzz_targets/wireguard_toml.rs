@@ -1,0 +1,4 @@
+//! `wireguard_toml` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keys_fuzz::policy::wireguard_toml(data));

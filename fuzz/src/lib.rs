@@ -1,0 +1,182 @@
+//! Fuzz targets: one function for each parser that meets other people's bytes, and one for the fold of the log.
+//!
+//! A target takes any bytes and returns; it panics where a promise of the library is broken: a panic inside, a text that
+//! is accepted in two spellings of which the format allows one, a value that does not read back as it was written.
+//! Two programs run them: libFuzzer, guided by coverage (`fuzz/run long`), and `short`, which replays the committed
+//! corpus and changes it at random, and needs nothing but cargo (`fuzz/run short`).
+
+pub mod agent;
+pub mod example;
+pub mod fold;
+pub mod log;
+pub mod mutate;
+pub mod name;
+pub mod openpgp;
+pub mod policy;
+pub mod ssh;
+pub mod statement;
+
+/// One target.
+pub struct Target {
+    /// Its name: that of its function, of its folder under `corpus/`, and of its libFuzzer program.
+    pub name: &'static str,
+    /// Takes any bytes.
+    pub run: fn(&[u8]),
+    /// Well-formed inputs to begin with; `fuzz/run seeds` writes them into the corpus.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// Words of the format, which chance would not find.
+    pub words: &'static [&'static str],
+}
+
+macro_rules! targets {
+    ($($module:ident :: $name:ident, $words:expr;)*) => {
+        /// Every target.
+        pub const TARGETS: &[Target] = &[$(Target {
+            name: stringify!($name),
+            run: $module::$name,
+            seeds: $module::seeds::$name,
+            words: $words,
+        }),*];
+    };
+}
+
+const NOTE: &[&str] = &["\u{2014} ", "\n\n", "\n", " ", "+", "cdn.example/keys/1", "=", "AAAA"];
+const JSON: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    "\"",
+    "null",
+    "true",
+    "-1",
+    "0",
+    "9007199254740992",
+    "\\u0000",
+    "\\ud800",
+    "x-",
+    "e1",
+];
+const STATEMENT: &[&str] = &[
+    "\u{2014} ",
+    "\n\n",
+    "\"act\"",
+    "genesis",
+    "policy.update",
+    "member.enroll",
+    "member.retire",
+    "key.publish",
+    "key.certify",
+    "key.activate",
+    "key.destroy",
+    "secret.seal",
+    "secret.reseal",
+    "secret.remove",
+    "ssh.issue",
+    "ssh.revoke",
+    "\"changes\":[",
+    "nginx@fra1",
+    "casc1",
+    "alice",
+    "\"x-",
+    "2026-11-21T07:00:00Z",
+    "null",
+    "{}",
+    "[]",
+];
+const TOML: &[&str] = &[
+    "[",
+    "]",
+    "[[",
+    "]]",
+    " = ",
+    "\"",
+    "{ ",
+    " }",
+    "\n",
+    "#",
+    "true",
+    "0",
+    "-1",
+    "9223372036854775807",
+    "1979-05-27",
+    "''",
+    "\"\"\"",
+    "inf",
+    "30d",
+    "0s",
+];
+const NAMES: &[&str] =
+    &["@", "*", "/", ".", "..", "-", ":", "::", "sealed/", "_shared", ".pgp", "/0", "/32", "/128", "[", "]"];
+const PACKETS: &[&str] = &["\u{1}\u{0}", "log@cdn.example", "address@cdn.example", "alice <alice@ops.cdn.example>"];
+const SSH: &[&str] = &[
+    "ssh-ed25519",
+    "ssh-ed25519-cert-v01@openssh.com",
+    "ssh-rsa",
+    "sk-ssh-ed25519@openssh.com",
+    "ecdsa-sha2-nistp256",
+    "nistp256",
+    "force-command",
+    "source-address",
+    "\0\0\0\0",
+    "\0\0\0\u{1}",
+];
+
+targets! {
+    log::note, NOTE;
+    log::vkey, NOTE;
+    log::checkpoint, NOTE;
+    log::commit, NOTE;
+    log::tile, &["tile/", "entries/", "x", "/", ".p/", "000", "255"];
+    log::proof, &[];
+    statement::json, JSON;
+    statement::body, STATEMENT;
+    statement::entry, STATEMENT;
+    statement::request, STATEMENT;
+    statement::recipients, STATEMENT;
+    fold::replay, STATEMENT;
+    openpgp::certificate, PACKETS;
+    openpgp::signature, PACKETS;
+    openpgp::sealed, PACKETS;
+    openpgp::inside, PACKETS;
+    ssh::public_key, SSH;
+    ssh::certificate_line, SSH;
+    ssh::certificate_blob, SSH;
+    ssh::krl, SSH;
+    ssh::words, NAMES;
+    policy::fleet_toml, TOML;
+    policy::secrets_toml, TOML;
+    policy::ssh_toml, TOML;
+    policy::wireguard_toml, TOML;
+    name::names, NAMES;
+    name::ranges, NAMES;
+    name::paths, NAMES;
+    name::shown, &["\u{1b}[2J", "\u{202e}", "\u{200b}", "\n[GNUPG:] GOODSIG"];
+    agent::sexp, &["(", ")", "7:sig-val", "5:eddsa", "1:r", "0:", "99999999999999999999:"];
+    agent::assuan, &["OK", "ERR ", "D ", "S ", "INQUIRE ", "#", "%", "%25", " ", "67108881"];
+}
+
+/// Reads `text` by `FromStr`; what is accepted must be written back as it was read.
+///
+/// # Panics
+/// If it is not.
+fn one_spelling<T: std::str::FromStr + std::fmt::Display>(text: &str) -> Option<T> {
+    let value = text.parse::<T>().ok()?;
+    assert_eq!(value.to_string(), text, "two spellings of one {}", std::any::type_name::<T>());
+    Some(value)
+}
+
+/// Reads `text` by `FromStr`; what is accepted must read back as the same value from its own spelling.
+///
+/// # Panics
+/// If it does not.
+fn reads_back<T>(text: &str) -> Option<T>
+where
+    T: std::str::FromStr + std::fmt::Display + PartialEq + std::fmt::Debug,
+{
+    let value = text.parse::<T>().ok()?;
+    assert_eq!(value.to_string().parse::<T>().ok().as_ref(), Some(&value), "not read back from {text:?}");
+    Some(value)
+}

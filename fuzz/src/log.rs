@@ -1,0 +1,139 @@
+//! Targets for the log's formats.
+
+use keys::digest::Digest;
+use keys::log::checkpoint::Checkpoint;
+use keys::log::commit::Commit;
+use keys::log::merkle::{verify_consistency, verify_inclusion};
+use keys::log::note::{Note, SignerKey, VerifierKey};
+use keys::log::tile::{TileId, parse_entries, parse_hashes, tiles_of, write_entry, write_hashes};
+
+/// A signed note has one spelling.
+pub fn note(data: &[u8]) {
+    let Ok(note) = Note::parse(data) else { return };
+    assert_eq!(note.to_bytes(), data);
+    for line in &note.signatures {
+        assert!(!line.name.is_empty());
+    }
+}
+
+/// A verifier key has one spelling; a signer key reads back.
+pub fn vkey(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(key) = VerifierKey::parse(text) {
+        assert_eq!(key.to_string(), text);
+    }
+    if let Ok(key) = SignerKey::from_private_text(text) {
+        assert_eq!(key.to_private_text().as_str(), text.trim_end());
+        let line = key.sign("text\n");
+        assert!(key.verifier().verify(b"text\n", &line.signature));
+    }
+}
+
+/// A checkpoint has one spelling.
+pub fn checkpoint(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Some(checkpoint) = Checkpoint::parse(text) {
+        assert_eq!(checkpoint.to_text(), text);
+    }
+}
+
+/// A commit has one spelling, and its sizes fit its entries.
+pub fn commit(data: &[u8]) {
+    if let Some(commit) = Commit::parse(data) {
+        assert_eq!(commit.to_bytes(), data);
+        assert!(commit.new_size() > commit.old_size || commit.old_size == u64::MAX);
+    }
+}
+
+/// Tiles and their names. The first byte is the width, the rest a bundle, hashes, or a path.
+pub fn tile(data: &[u8]) {
+    let Some((&width, rest)) = data.split_first() else { return };
+    let width = u64::from(width);
+    if let Some(entries) = parse_entries(rest, width) {
+        let mut written = Vec::new();
+        entries.iter().for_each(|entry| write_entry(&mut written, entry));
+        assert_eq!(written, rest);
+    }
+    if let Some(hashes) = parse_hashes(rest, width) {
+        assert_eq!((hashes.len() as u64, write_hashes(&hashes).as_slice()), (width, rest));
+    }
+    if let Some(id) = std::str::from_utf8(rest).ok().and_then(TileId::parse) {
+        assert_eq!(id.to_string().as_bytes(), rest);
+    }
+    let size = width << 8 | u64::from(rest.first().copied().unwrap_or_default());
+    assert!(tiles_of(size).iter().all(|id| TileId::parse(&id.to_string()) == Some(*id)));
+}
+
+/// Proofs by others: two numbers, two roots, and the path.
+pub fn proof(data: &[u8]) {
+    let Some((old, rest)) = data.split_first_chunk::<8>() else { return };
+    let Some((new, rest)) = rest.split_first_chunk::<8>() else { return };
+    let (old, new) = (u64::from_be_bytes(*old), u64::from_be_bytes(*new));
+    let hashes = parse_hashes(&rest[..rest.len() / 32 * 32], rest.len() as u64 / 32).expect("whole hashes");
+    let [first, second, path @ ..] = hashes.as_slice() else { return };
+    let _ = verify_inclusion(first, old, new, path, second);
+    if verify_consistency(old, first, new, second, path) && old == new {
+        assert_eq!(first, second, "two trees of one size");
+    }
+    assert!(!verify_inclusion(first, old, old, path, second), "a leaf beyond its tree");
+    let wrong = Digest::of(&[first.0, second.0].concat());
+    if verify_inclusion(first, old, new, path, second) {
+        assert!(!verify_inclusion(&wrong, old, new, path, second), "two leaves at one place");
+    }
+}
+
+/// What to begin with.
+pub mod seeds {
+    use rand::SeedableRng as _;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::example;
+
+    /// Of [`super::note`].
+    pub fn note() -> Vec<Vec<u8>> {
+        let mut seeds: Vec<_> = example::entries().into_iter().step_by(9).collect();
+        seeds.push(example::file("keyring/log/checkpoint"));
+        seeds
+    }
+
+    /// Of [`super::vkey`].
+    pub fn vkey() -> Vec<Vec<u8>> {
+        let key = SignerKey::generate("cdn.example/keys/1", &mut StdRng::from_seed([7; 32]));
+        vec![key.verifier().to_string().into_bytes()]
+    }
+
+    /// Of [`super::checkpoint`].
+    pub fn checkpoint() -> Vec<Vec<u8>> {
+        vec![example::checkpoint().to_text().into_bytes()]
+    }
+
+    /// Of [`super::commit`].
+    pub fn commit() -> Vec<Vec<u8>> {
+        let small = Commit { old_size: 6, new_root: Digest::of(b"x"), entries: vec![b"one".to_vec(), b"".to_vec()] };
+        vec![small.to_bytes(), example::files("keyring/log/commit").swap_remove(9)]
+    }
+
+    /// Of [`super::tile`].
+    pub fn tile() -> Vec<Vec<u8>> {
+        let mut bundle = vec![3];
+        [b"one".as_slice(), b"", b"three"].iter().for_each(|entry| write_entry(&mut bundle, entry));
+        let hashes = [vec![2], write_hashes(&[Digest::of(b"1"), Digest::of(b"2")])].concat();
+        let paths = ["tile/0/000", "tile/entries/x001/x234/067.p/5", "tile/7/999"];
+        let paths = paths.iter().map(|path| [b"\0".as_slice(), path.as_bytes()].concat());
+        [bundle, hashes].into_iter().chain(paths).collect()
+    }
+
+    /// Of [`super::proof`].
+    pub fn proof() -> Vec<Vec<u8>> {
+        use keys::log::merkle::{leaf, node};
+        let [a, b, c] = [b"a", b"b", b"c"].map(|entry| leaf(entry));
+        let ab = node(&a, &b);
+        let numbers = |old: u64, new: u64| [old.to_be_bytes(), new.to_be_bytes()].concat();
+        vec![
+            [numbers(2, 3), write_hashes(&[c, node(&ab, &c), ab])].concat(),
+            [numbers(2, 3), write_hashes(&[ab, node(&ab, &c), c])].concat(),
+            [numbers(1, 3), write_hashes(&[a, node(&ab, &c), b, c])].concat(),
+        ]
+    }
+}
