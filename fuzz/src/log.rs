@@ -6,6 +6,7 @@ use keys::log::commit::Commit;
 use keys::log::merkle::{verify_consistency, verify_inclusion};
 use keys::log::note::{Note, SignerKey, VerifierKey};
 use keys::log::tile::{TileId, parse_entries, parse_hashes, tiles_of, write_entry, write_hashes};
+use rand::SeedableRng as _;
 
 /// A signed note has one spelling.
 pub fn note(data: &[u8]) {
@@ -39,8 +40,11 @@ pub fn checkpoint(data: &[u8]) {
 
 /// A commit has one spelling, and its sizes fit its entries.
 pub fn commit(data: &[u8]) {
-    if let Some(commit) = Commit::parse(data) {
-        assert_eq!(commit.to_bytes(), data);
+    if let Some((commit, note)) = Commit::parse(data) {
+        assert_eq!(note.to_bytes(), data);
+        let key = SignerKey::generate("cdn.example/keys/1", &mut rand::rngs::StdRng::from_seed([7; 32]));
+        let (again, own) = Commit::parse(&commit.to_bytes(&key)).expect("what is written is read");
+        assert_eq!((&again, &own.text), (&commit, &note.text));
         assert!(commit.new_size() > commit.old_size || commit.old_size == u64::MAX);
     }
 }
@@ -111,7 +115,8 @@ pub mod seeds {
     /// Of [`super::commit`].
     pub fn commit() -> Vec<Vec<u8>> {
         let small = Commit { old_size: 6, new_root: Digest::of(b"x"), entries: vec![b"one".to_vec(), b"".to_vec()] };
-        vec![small.to_bytes(), example::files("keyring/log/commit").swap_remove(9)]
+        let key = SignerKey::generate("cdn.example/keys/1", &mut StdRng::from_seed([7; 32]));
+        vec![small.to_bytes(&key), example::files("keyring/log/commit").swap_remove(9)]
     }
 
     /// Of [`super::tile`].
