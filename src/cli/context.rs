@@ -226,9 +226,9 @@ impl Context {
                 "before this failed {n} log entries were written, and stay; 'keys sync' goes on from there"
             )),
         });
-        // What failed may have left something; only success says there is nothing to look for.
-        if result.is_ok() {
-            fleet.done();
+        match result {
+            Ok(_) => fleet.done(),
+            Err(_) => fleet.give_up(),
         }
         self.remember(Some(&home), &fleet);
         result

@@ -130,6 +130,16 @@ impl Fleet {
         Ok(())
     }
 
+    /// Cleans up after a change that was refused, so that nobody has to look for what it may have left. What this machine
+    /// cannot clean up, or somebody still has to finish, the next writer looks after.
+    pub fn give_up(&self) {
+        let disk = self.store.disk();
+        let finished = matches!(pending(&self.store, self.head.as_ref(), &self.log_keys()), Ok(None));
+        if finished && disk.settle("").is_ok() && self.tidy().is_ok() {
+            self.done();
+        }
+    }
+
     /// Says that writing is over: without this the next writer looks for what this one may have left.
     pub fn done(&self) {
         self.store.disk().unmark(MARK);
