@@ -402,9 +402,6 @@ fn links_lead_somewhere(_: &Sandbox) {
     assert!(count > 40, "{count} links were found");
 }
 
-/// Modules of tests that a tree may lack.
-const ELSEWHERE: [&str; 1] = ["faults"];
-
 /// A test that a document names, as `module::name` in backquotes, is a function of that module, in src/ or in tests/it.
 fn tests_that_are_named_exist(_: &Sandbox) {
     let mut functions: BTreeSet<(String, String)> = BTreeSet::new();
@@ -431,9 +428,7 @@ fn tests_that_are_named_exist(_: &Sandbox) {
                 continue;
             };
             count += 1;
-            let there = ["", ".rs"].iter().any(|end| root().join(format!("tests/it/{module}{end}")).exists());
-            let lacking = !there && ELSEWHERE.contains(&module);
-            if !functions.contains(&(module.to_owned(), name.to_owned())) && !lacking {
+            if !functions.contains(&(module.to_owned(), name.to_owned())) {
                 wrong.push(format!("{document}: {quoted}"));
             }
         }

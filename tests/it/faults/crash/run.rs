@@ -13,7 +13,7 @@ use super::super::estate::{Command, Estate};
 use super::scenario::{SECRET, Scenario, all};
 
 /// Ways in which each power cut is tried: nothing survives, everything, torn files, and some by coin.
-const SEEDS: u64 = 5;
+const SEEDS: u64 = 7;
 /// Of the disks that differ only in temporary files, every so many is recovered, too.
 const SPARES: usize = 48;
 /// Every so many recoveries are interrupted themselves, at every so many operations.
