@@ -109,6 +109,7 @@ impl Fleet {
         // Who hands in a request leaves no mark.
         self.store.disk().remove_temporaries("proposals/requests")?;
         let log = self.log.clone();
+        let mut stale_from = if clean { u64::MAX } else { 0 };
         if let Some(key) = sequencer {
             let store = self.store.clone();
             let own = if self.is_founded() { None } else { Some(key.verifier()) };
@@ -119,13 +120,15 @@ impl Fleet {
                     self.take(entry)?;
                 }
                 self.head = Some(appended.head);
+                // Whoever was interrupted is not always who wrote before us.
+                stale_from = stale_from.min(appended.first);
             }
         }
-        if self.is_founded() {
-            if !clean {
-                self.tidy()?;
-            }
-            self.refresh_views()?;
+        if self.is_founded() && !clean {
+            self.tidy()?;
+        }
+        if self.is_founded() && stale_from < u64::MAX {
+            self.refresh_views(stale_from)?;
         }
         Ok(())
     }
@@ -135,7 +138,7 @@ impl Fleet {
     pub fn give_up(&self) {
         let disk = self.store.disk();
         let finished = matches!(pending(&self.store, self.head.as_ref(), &self.log_keys()), Ok(None));
-        if finished && disk.settle("").is_ok() && self.tidy().is_ok() {
+        if finished && disk.settle("").is_ok() && self.tidy().is_ok() && self.refresh_views(0).is_ok() {
             self.done();
         }
     }
@@ -399,8 +402,9 @@ impl Fleet {
         for part in entries.chunks(COMMIT_ENTRIES_MAX) {
             let appended = append(&self.store, self.head.as_ref(), &log, part.to_vec(), sequencer)?;
             self.head = Some(appended.head);
+            self.refresh_views(appended.first)?;
         }
-        self.refresh_views()
+        Ok(())
     }
 }
 

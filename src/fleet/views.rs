@@ -100,10 +100,10 @@ impl Referenced {
 }
 
 impl Fleet {
-    /// Makes the views of the newest entries' subjects what the log says. Idempotent; the caller holds the lock.
-    pub(super) fn refresh_views(&self) -> Result<(), FleetError> {
-        let oldest = self.replay.size().saturating_sub(COMMIT_ENTRIES_MAX as u64);
-        let Subjects { members, addresses, sealed } = self.recent.subjects(oldest);
+    /// Makes the views of what the newest entries, from number `from` on, are about what the log says. Idempotent; the
+    /// caller holds the lock.
+    pub(super) fn refresh_views(&self, from: u64) -> Result<(), FleetError> {
+        let Subjects { members, addresses, sealed } = self.recent.subjects(from);
         members.iter().try_for_each(|member| self.refresh_certificate(member))?;
         addresses.iter().try_for_each(|address| self.refresh_sealed(address))?;
         // A sealed file that was superseded in the very commit that brought it has no address to be moved to.
