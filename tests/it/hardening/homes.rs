@@ -8,14 +8,16 @@ use keys::fleet::Placed;
 use keys::name::Kind;
 use keys::ops::{self, Joining, OpsError};
 use keys::statement::{Facts, RetireReason};
+use keys::time::Span;
 
 use crate::support::stage::{Stage, member};
 use crate::support::written::operator;
-use crate::support::{Sandbox, TestFleet, files_below, tests};
+use crate::support::{Forged, Sandbox, TestFleet, files_below, now, tests};
 
 tests!["hardening::homes":
     a_home_of_one_fleet_asks_to_found_no_other,
     a_founding_overwrites_no_keys,
+    a_founding_that_was_refused_is_in_nobodys_way,
     a_second_request_keeps_the_keys_of_the_first,
     two_requests_at_once_are_one,
     a_machine_that_comes_back_is_a_new_one,
@@ -63,6 +65,20 @@ fn a_founding_overwrites_no_keys(sandbox: &Sandbox) {
     ask("one.example").ok();
     assert_eq!(std::fs::read(sandbox.path("one.example")).unwrap(), first);
     assert!(kept(sandbox, "alice") == before);
+}
+
+/// Refused late: by the rules of the log, when alice's keys had been made already.
+fn a_founding_that_was_refused_is_in_nobodys_way(sandbox: &Sandbox) {
+    let bob = Forged::new("cdn.example", "bob", Kind::Operator, now(), Span::days(30));
+    let standby = bob.fresh.keys.iter().find(|k| k.slot == keys::name::Slot::Sign && !k.active).unwrap();
+    let standby = keys::openpgp::Fingerprint::from_hex(&standby.key).unwrap();
+    let wrong = sandbox.write("wrong.request", bob.signed_by(&standby)).display().to_string();
+    let good = sandbox.write("good.request", bob.signed()).display().to_string();
+    let fleet = TestFleet { sandbox };
+    let init = ["init", "cdn.example", "--operator", "Alice <alice@ops.example>", "--operator"];
+    fleet.keys("alice", &[&init[..], &[&wrong]].concat()).refuses(1, "it is not signed by bob");
+    assert_eq!(files_below(&sandbox.path("alice")), Vec::<PathBuf>::new());
+    fleet.keys("alice", &[&init[..], &[&good]].concat()).exits(4);
 }
 
 fn services(of: &str, names: &[&str]) -> Joining {
