@@ -22,6 +22,7 @@ tests!["hardening::robbed":
     what_is_dated_ahead_waits_until_then,
     a_signature_dated_ahead_does_not_move_the_fleets_time,
     a_proposal_that_would_wait_longer_than_allowed_is_dead,
+    what_refers_to_nothing_stands_in_nobodys_way,
     a_reseal_takes_no_other_object_away,
     a_slot_has_one_standby,
     a_new_certificate_does_not_put_off_a_revocation,
@@ -100,6 +101,20 @@ fn a_proposal_that_would_wait_longer_than_allowed_is_dead(sandbox: &Sandbox) {
         assert!(stage.open().proposals().unwrap().is_empty(), "either way it is gone");
     }
     stage.settle(&["fra1"]);
+}
+
+fn what_refers_to_nothing_stands_in_nobodys_way(sandbox: &Sandbox) {
+    let mut stage = two(sandbox);
+    let act = publish(&stage, "fra1", Some(Digest::of(b"nobody has this")), Vec::new());
+    let statement = stage.statement(&stage.replay(), "fra1", act);
+    let id = stage.hand_in_as("fra1", &statement);
+    let mut fleet = stage.open();
+    let proposal = fleet.proposal(&id).unwrap().unwrap();
+    let standing = fleet.standing(&proposal).unwrap();
+    assert!(matches!(&standing, Standing::Lacks(why) if why.starts_with("its attachments: ")), "{standing:?}");
+    stage.sync("bob");
+    assert!(matches!(stage.seal("alice", "nginx@fra1/tls.key", "value")[..], [Placed::Logged { .. }]));
+    stage.is_sound();
 }
 
 /// fra1 says that its secret's file is what is in truth the fleet's policy. Sealed files are moved to their address.
