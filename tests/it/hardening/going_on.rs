@@ -21,6 +21,7 @@ tests!["hardening::going_on":
     who_has_a_new_key_signs_anew,
     a_proposal_that_was_not_written_to_its_end_is_none,
     a_clock_behind_goes_on_reading needs [Faketime],
+    a_clock_that_was_ahead_stands_in_nobodys_way_later,
     a_policy_that_would_break_the_mesh_is_refused,
     one_draft_that_is_refused_keeps_no_other_from_being_made,
 ];
@@ -175,6 +176,45 @@ fn a_clock_behind_goes_on_reading(sandbox: &Sandbox) {
         ran.refuses(7, "is the clock right?");
     }
     assert!(files() == before);
+}
+
+/// What fra1 made while its clock was three weeks ahead is dated so; put right again, it starts from what is of today.
+fn a_clock_that_was_ahead_stands_in_nobodys_way_later(sandbox: &Sandbox) {
+    let mut stage = Stage::found(sandbox, &["alice"]);
+    stage.join(sandbox, "fra1", &["nginx"]);
+    stage.settle(&["fra1"]);
+    for slot in [Slot::Openpgp, Slot::Sign] {
+        stage.carry(|fleet, _| Stage::rotation(fleet, "fra1", slot));
+    }
+    let now = stage.now;
+    stage.now = now.plus(Span::days(20));
+    stage.sync("fra1");
+    assert!(!stage.open().proposals().unwrap().is_empty());
+    let kept = |stage: &Stage| {
+        let cert = stage.homes[&member("fra1")].secret_certificate(&member("fra1")).unwrap().unwrap();
+        cert.keys().secret().map(|k| k.key().fingerprint()).collect::<Vec<_>>()
+    };
+    let made = kept(&stage);
+    stage.now = now;
+    stage.sync("fra1");
+    let still = kept(&stage);
+    assert!(made.iter().all(|key| still.contains(key)), "no key is lost: the log may yet have it");
+    stage.settle(&["fra1"]);
+    assert!(stage.has_standbys("fra1"));
+    let waiting = stage.open().proposals().unwrap().len();
+    stage.sync("fra1");
+    assert_eq!(stage.open().proposals().unwrap().len(), waiting, "it has nothing more to say");
+    // The keys that it made then come to no harm, and whatever is sealed to those of now can be read, now and then.
+    stage.seal("alice", "fra1/token", "value");
+    assert_eq!(stage.opens("fra1", "fra1/token"), "value");
+    stage.later(Span::days(21));
+    stage.settle(&["fra1"]);
+    assert!(stage.open().proposals().unwrap().is_empty() && stage.has_standbys("fra1"));
+    stage.carry(|fleet, _| Stage::rotation(fleet, "fra1", Slot::Openpgp));
+    stage.settle(&["fra1"]);
+    stage.seal("alice", "fra1/token", "another");
+    assert_eq!(stage.opens("fra1", "fra1/token"), "another");
+    stage.is_sound();
 }
 
 fn a_policy_that_would_break_the_mesh_is_refused(sandbox: &Sandbox) {
