@@ -96,9 +96,8 @@ impl Fleet {
 
     /// The signature lines beside a body, not yet verified.
     fn lines(&self, id: &Digest) -> Result<Vec<SignatureLine>, FleetError> {
-        let disk = self.store.disk();
         let mut lines = Vec::new();
-        for (name, kind) in disk.list(&directory(id))? {
+        for (name, kind) in self.store.disk().list(&directory(id))? {
             let digest = name.strip_suffix(".sig").and_then(Digest::parse).filter(|_| kind == EntryKind::File);
             let Some(digest) = digest else { continue };
             let bytes = self.read(&format!("{}/{name}", directory(id)))?.unwrap_or_default();
@@ -178,9 +177,15 @@ impl Fleet {
     pub(super) fn remove_proposal(&self, id: &Digest) -> Result<(), FleetError> {
         let disk = self.store.disk();
         let directory = directory(id);
-        disk.remove(&format!("{directory}/body"))?;
-        for (name, _) in disk.list(&directory)? {
-            disk.remove(&format!("{directory}/{name}"))?;
+        let mut parts = disk.list(&directory)?;
+        parts.sort_by_key(|(name, _)| name != "body");
+        for (name, kind) in parts {
+            match kind {
+                // Nobody of ours made one; what lies in it is not for us to remove.
+                EntryKind::Directory => disk.prune(&format!("{directory}/{name}")),
+                EntryKind::File => drop(disk.remove(&format!("{directory}/{name}"))?),
+                EntryKind::Other => drop(disk.remove(&format!("{directory}/{name}"))),
+            }
         }
         disk.prune(&directory);
         Ok(())

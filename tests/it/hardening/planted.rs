@@ -37,10 +37,28 @@ fn junk_proposals_stand_in_nobodys_way(sandbox: &Sandbox) {
     stage.keyring.disk().replace(&format!("proposals/{}/body", Digest::of(b"another")), b"not that").unwrap();
     stage.keyring.disk().replace("proposals/no-digest/body", b"garbage").unwrap();
     stage.keyring.disk().replace(&format!("proposals/{}/junk.sig", ids[0]), b"junk").unwrap();
-    assert!(stage.open().proposals().unwrap().is_empty());
-    for who in ["fra1", "bob", "alice"] {
+    // Larger than anything that is ever written there; and what is no file.
+    let large = vec![b'x'; 70_000];
+    let real = Stage::proposed(&stage.act("alice", |fleet, _| Stage::rotation(fleet, "fra1", Slot::Openpgp)));
+    for directory in [Digest::of(&large), real] {
+        let place = sandbox.path(&format!("keyring/proposals/{directory}"));
+        stage.keyring.disk().replace(&format!("proposals/{directory}/{}.sig", Digest::of(&large)), &large).unwrap();
+        std::fs::create_dir_all(place.join("directory/in-it")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", place.join("a\\b")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", place.join(format!("{}.sig", Digest::of(b"zero")))).unwrap();
+    }
+    stage.keyring.disk().replace(&format!("proposals/{}/body", Digest::of(&large)), &large).unwrap();
+    std::fs::create_dir_all(sandbox.path(&format!("keyring/proposals/{}/body", Digest::of(b"x")))).unwrap();
+    std::fs::create_dir_all(sandbox.path(&format!("keyring/proposals/{}", Digest::of(b"empty")))).unwrap();
+    let waiting: Vec<Digest> = stage.open().proposals().unwrap().iter().map(|p| p.signed.id).collect();
+    assert_eq!(waiting, [real]);
+    assert_eq!(stage.approve("bob", &real).unwrap(), Placed::HandedIn { id: real });
+    for who in ["fra1", "alice", "bob", "alice"] {
+        // As after a writer that died: tidying comes upon all of it, too.
+        stage.keyring.disk().mark(".writing").unwrap();
         stage.sync(who);
     }
+    assert!(stage.open().proposals().unwrap().is_empty(), "what was no junk was taken in");
     assert!(matches!(stage.seal("alice", "nginx@fra1/tls.key", "value")[..], [Placed::Logged { .. }]));
     assert_eq!(stage.opens("fra1", "nginx@fra1/tls.key"), "value");
     // Nobody will ever be able to read these; the next writer removes them.
