@@ -15,7 +15,7 @@ use super::views::MARK;
 use super::{Fleet, FleetError, Standing};
 use crate::digest::Digest;
 use crate::disk::Created;
-use crate::limits::COMMIT_ENTRIES_MAX;
+use crate::limits::{COMMIT_ENTRIES_MAX, SIGNATURES_MAX};
 use crate::log::note::{SignatureLine, SignerKey};
 use crate::name::MemberName;
 use crate::openpgp::sign_statement;
@@ -293,7 +293,9 @@ impl Fleet {
             }
             let line = self.signature(&signed.signed.body, signer, self.now())?;
             if !signed.signatures.iter().any(|l| l.name == line.name) {
-                signed.signatures.push(line);
+                // In front: if there is no room for all, those that matter least give way.
+                signed.signatures.insert(0, line);
+                signed.signatures.truncate(SIGNATURES_MAX);
                 standing = self.standing(&signed)?;
             }
         }

@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use super::{Fleet, FleetError};
 use crate::digest::Digest;
 use crate::disk::EntryKind;
-use crate::limits::{ENTRY_BYTES_MAX, FUTURE_SECONDS_MAX};
+use crate::limits::{ENTRY_BYTES_MAX, FUTURE_SECONDS_MAX, SIGNATURES_MAX};
 use crate::log::note::SignatureLine;
+use crate::name::Kind;
 use crate::state::{ReplayError, Verdict, Void};
-use crate::statement::{Entry, ObjectKind, Signed};
+use crate::statement::{Entry, ObjectKind, Signed, principal_member};
 use crate::store::{StoreError, object_path, staged_path};
 use crate::time::Span;
 
@@ -53,11 +54,22 @@ impl Fleet {
         let mut all = Vec::new();
         for signed in self.statements()? {
             let lines = self.lines(&signed.id)?;
-            let signatures = self.replay.countable(&signed, &lines, self.now);
+            let mut signatures = self.replay.countable(&signed, &lines, self.now);
+            // Any member may sign anything. Those who decide come first: an entry has room for so many.
+            signatures.sort_by_cached_key(|line| self.precedence(line, &signed));
+            signatures.truncate(SIGNATURES_MAX);
             all.push(Proposal { signed, signatures });
         }
         all.sort_by_key(|p: &Proposal| (p.signed.statement.at, p.signed.id));
         Ok(all)
+    }
+
+    /// Whose signature matters most: the author's, without which there is nothing, then those of whoever may decide.
+    fn precedence(&self, line: &SignatureLine, signed: &Signed) -> (bool, Option<Kind>) {
+        let state = self.replay.state();
+        let name = state.and_then(|s| principal_member(&s.fleet, &line.name));
+        let kind = name.as_ref().and_then(|n| state?.members.get(n)).map(|m| m.kind);
+        (name.as_ref() != Some(&signed.statement.by), kind)
     }
 
     /// The proposal with this id; `None` if there is none that can be read.

@@ -3,11 +3,12 @@
 
 use keys::digest::Digest;
 use keys::fleet::{Draft, Placed, Standing};
+use keys::limits::SIGNATURES_MAX;
 use keys::name::{Kind, Slot};
 use keys::openpgp::{Certificate, CertificateError, Grant, Profile, certify, generate};
 use keys::ops;
 use keys::state::Void;
-use keys::statement::{Act, Certify, Publish, PublishedKey, Reseal, Retire, RetireReason};
+use keys::statement::{Act, Certify, Entry, Publish, PublishedKey, Reseal, Retire, RetireReason};
 use keys::time::{LATEST, Span};
 use keys::wireguard::WgPrivateKey;
 use sequoia_openpgp::packet::signature::SignatureBuilder;
@@ -28,6 +29,7 @@ tests!["hardening::robbed":
     a_new_certificate_does_not_put_off_a_revocation,
     nobody_takes_anothers_certification_away,
     dropping_a_signing_key_hides_nothing_that_it_sealed,
+    a_crowd_of_signatures_leaves_room_for_those_that_count,
     an_issued_certificate_is_issued_once,
     a_departure_does_not_happen_twice,
 ];
@@ -290,6 +292,26 @@ fn dropping_a_signing_key_hides_nothing_that_it_sealed(sandbox: &Sandbox) {
         }
     }
     stage.is_sound();
+}
+
+/// Sixteen machines of one thief sign what is none of their business: an entry holds no more signatures.
+fn a_crowd_of_signatures_leaves_room_for_those_that_count(sandbox: &Sandbox) {
+    let mut stage = two(sandbox);
+    let crowd: Vec<String> = (0..SIGNATURES_MAX).map(|i| format!("p{i}")).collect();
+    crowd.iter().for_each(|pop| stage.join(sandbox, pop, &[]));
+    let id = Stage::proposed(&stage.act("alice", |fleet, _| Stage::rotation(fleet, "fra1", Slot::Openpgp)));
+    let statement = stage.open().proposal(&id).unwrap().unwrap().signed.statement;
+    let replay = stage.replay();
+    crowd.iter().for_each(|pop| stage.add_line(&id, &stage.line(&replay, pop, &statement)));
+    let mut fleet = stage.open();
+    let proposal = fleet.proposal(&id).unwrap().unwrap();
+    assert_eq!(proposal.signatures.len(), SIGNATURES_MAX);
+    assert_eq!(fleet.standing(&proposal).unwrap(), Standing::Lacks("1 more operator".to_owned()));
+    assert_eq!(stage.approve("bob", &id).unwrap(), Placed::HandedIn { id });
+    stage.prepared("alice").done();
+    assert!(stage.open().proposals().unwrap().is_empty());
+    let entry = Entry::parse(stage.entries().last().unwrap()).unwrap();
+    assert_eq!((entry.signed.id, entry.signatures.len()), (id, SIGNATURES_MAX));
 }
 
 /// The thief has no key at all: what was logged once lies in the log for everybody to copy.
