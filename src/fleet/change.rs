@@ -171,10 +171,14 @@ impl Fleet {
                         entries.push(bytes);
                         gone.push(proposal.signed.id);
                         placed.push(Placed::Logged { id: proposal.signed.id, verdict });
+                        // With this the log's key may have left: what follows is for another authority.
+                        if !self.is_log_key(sequencer) {
+                            break;
+                        }
                     }
                 }
             }
-            let progressed = !entries.is_empty();
+            let progressed = !entries.is_empty() && self.is_log_key(sequencer);
             self.commit(entries, sequencer)?;
             gone.iter().try_for_each(|id| self.remove_proposal(id))?;
             dead.iter().try_for_each(|id| self.drop_proposal(id))?;
@@ -238,7 +242,9 @@ impl Fleet {
             self.stage(&draft, staged)?;
             let (entry, verdict) = self.sign(draft.act, draft.reason, draft.not_before, signers)?;
             let id = entry.signed.id;
-            match (standing_of(&verdict), sequencer) {
+            // With the draft before, the log's key may have left.
+            let writes = entries.is_empty() || sequencer.is_some_and(|key| self.is_log_key(key));
+            match (standing_of(&verdict), sequencer.filter(|_| writes)) {
                 (Standing::Dead(void), _) => return Err(FleetError::Refused(void)),
                 (Standing::Complete, Some(_)) => {
                     let bytes = entry.to_bytes()?;

@@ -2,8 +2,11 @@
 //! nothing else in anybody's way.
 
 use keys::digest::Digest;
-use keys::fleet::{Draft, Placed, Standing};
+use keys::fleet::{Draft, Fleet, FleetError, Known, Placed, Standing};
 use keys::limits::SIGNATURES_MAX;
+use keys::log::commit::Commit;
+use keys::log::merkle;
+use keys::log::note::{Note, SignerKey};
 use keys::name::{Kind, Slot};
 use keys::openpgp::{Certificate, CertificateError, Grant, Profile, certify, generate};
 use keys::ops;
@@ -30,6 +33,7 @@ tests!["hardening::robbed":
     nobody_takes_anothers_certification_away,
     dropping_a_signing_key_hides_nothing_that_it_sealed,
     a_crowd_of_signatures_leaves_room_for_those_that_count,
+    the_log_key_of_who_has_left_writes_nothing_more,
     an_issued_certificate_is_issued_once,
     a_departure_does_not_happen_twice,
 ];
@@ -312,6 +316,46 @@ fn a_crowd_of_signatures_leaves_room_for_those_that_count(sandbox: &Sandbox) {
     assert!(stage.open().proposals().unwrap().is_empty());
     let entry = Entry::parse(stage.entries().last().unwrap()).unwrap();
     assert_eq!((entry.signed.id, entry.signatures.len()), (id, SIGNATURES_MAX));
+}
+
+fn the_log_key_of_who_has_left_writes_nothing_more(sandbox: &Sandbox) {
+    let mut stage = Stage::found(sandbox, &["alice"]);
+    stage.join(sandbox, "fra1", &[]);
+    let casc2 = ops::Joining { kind: Kind::Authority, user_id: None, ..operator("casc2") };
+    stage.join_from(sandbox, "home-casc2", &casc2);
+    stage.settle(&[]);
+    let key = stage.active_key("casc1", Slot::Log);
+    let text = stage.homes[&member("alice")].key(&member("casc1"), Slot::Log, &key).unwrap();
+    let stolen = SignerKey::from_private_text(&text).unwrap();
+    stage.seal("alice", "fra1/token", "value");
+    // In one go: casc1's home publishes that it leaves, and nothing beyond.
+    let placed = stage.act("alice", |fleet, _| {
+        let retire = Retire { cert: None, member: member("casc1"), why: RetireReason::Compromised };
+        let remove = ops::plan_remove(&"fra1/token".parse().unwrap(), "no longer needed", fleet).unwrap();
+        vec![Draft::bare(Act::Retire(vec![retire]), "stolen"), remove]
+    });
+    assert!(matches!(placed[..], [Placed::Logged { .. }, Placed::HandedIn { .. }]), "{placed:?}");
+    assert_eq!(stage.newest_act(), "member.retire");
+    stage.sync("casc2");
+    assert!(stage.open().state().secrets[&"fra1/token".parse().unwrap()].live.is_none(), "casc2 goes on");
+    let published = stage.keyring.disk().read("log/checkpoint", 9_999).unwrap().unwrap();
+    // Whoever stole casc1's log key signs what is there, or what should come next.
+    let head = stage.open().head().unwrap().clone();
+    let checkpoint = head.checkpoint.to_text();
+    let note = Note { signatures: vec![stolen.sign(&checkpoint)], text: checkpoint };
+    stage.keyring.disk().replace("log/checkpoint", &note.to_bytes()).unwrap();
+    let opened = Fleet::open(stage.keyring.clone(), &Known::default(), stage.now, &mut |_, _| {});
+    assert!(matches!(opened, Err(FleetError::Unsigned)));
+    stage.keyring.disk().replace("log/checkpoint", &published).unwrap();
+    let (mut edge, entry) = (head.edge.clone(), stage.entries().pop().unwrap());
+    edge.push(merkle::leaf(&entry));
+    let commit = Commit { old_size: head.checkpoint.size, new_root: edge.root(), entries: vec![entry] };
+    let path = format!("log/{}", Commit::path(commit.old_size));
+    stage.keyring.disk().replace(&path, &commit.to_bytes(&stolen)).unwrap();
+    let mut fleet = stage.open();
+    let sequencer = ops::sequencer(&stage.homes[&member("casc2")], &fleet).unwrap().unwrap();
+    let refused = fleet.prepare(Some(&sequencer)).unwrap_err();
+    assert!(refused.to_string().contains("is not signed by the log's key"), "{refused}");
 }
 
 /// The thief has no key at all: what was logged once lies in the log for everybody to copy.

@@ -144,6 +144,12 @@ impl Stage {
         self.open().state().members[&member(who)].slots.values().all(|s| s.standbys().count() == 1)
     }
 
+    /// What the newest entry does.
+    pub(crate) fn newest_act(&self) -> String {
+        let entry = self.entries().pop().unwrap();
+        keys::statement::Entry::parse(&entry).unwrap().signed.statement.act.name().to_string()
+    }
+
     /// Checks that a verification finds nothing damaged.
     #[track_caller]
     pub(crate) fn is_sound(&self) {
