@@ -138,7 +138,7 @@ fn sign(
 }
 
 fn requests(fleet: &Fleet) -> Result<Vec<Waiting>, CliError> {
-    let found = waiting_requests(fleet.store().disk())?;
+    let found = waiting_requests(fleet.store())?;
     Ok(found.into_iter().map(|(_, bytes)| Waiting::Request { id: Digest::of(&bytes), bytes }).collect())
 }
 

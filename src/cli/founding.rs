@@ -14,6 +14,7 @@ use crate::name::{Kind, MemberName};
 use crate::openpgp::{Certificate, Profile};
 use crate::ops::{self, Founder, Founding, Joining};
 use crate::statement::Facts;
+use crate::store::{Store, StoreError};
 use crate::wireguard::Endpoint;
 
 fn profile(word: &str) -> Profile {
@@ -231,12 +232,15 @@ pub(super) fn request_path(id: &Digest) -> String {
 }
 
 /// The requests that wait: path and bytes.
-pub(super) fn waiting_requests(keyring: &Disk) -> Result<Vec<(String, Vec<u8>)>, CliError> {
+pub(super) fn waiting_requests(store: &Store) -> Result<Vec<(String, Vec<u8>)>, CliError> {
     let mut found = Vec::new();
-    for (name, _) in keyring.list("proposals/requests")?.iter().filter(|(n, _)| n.ends_with(".request")) {
+    for (name, _) in store.disk().list("proposals/requests")?.iter().filter(|(n, _)| n.ends_with(".request")) {
         let path = format!("proposals/requests/{name}");
-        if let Some(bytes) = keyring.read(&path, crate::limits::REQUEST_BYTES_MAX)? {
-            found.push((path, bytes));
+        match store.read(&path, crate::limits::REQUEST_BYTES_MAX) {
+            Ok(bytes) => found.extend(bytes.map(|bytes| (path, bytes))),
+            // Too large, or no file: whoever can write here can write nonsense.
+            Err(StoreError::Damaged { .. }) => {}
+            Err(e) => return Err(e.into()),
         }
     }
     Ok(found)

@@ -89,7 +89,7 @@ fn next_due(state: &State) -> Option<(String, Time)> {
 fn items(context: &Context, fleet: &mut Fleet) -> Result<Vec<Item>, CliError> {
     let mut items = Vec::new();
     let now = fleet.now();
-    for (_, bytes) in waiting_requests(fleet.store().disk())? {
+    for (_, bytes) in waiting_requests(fleet.store())? {
         let who = crate::statement::Request::parse(&bytes)
             .map(|(r, ..)| r.members.iter().map(|m| m.member.to_string()).collect::<Vec<_>>().join(", "));
         items.push(Item {

@@ -15,7 +15,7 @@ use super::views::MARK;
 use super::{Fleet, FleetError, Standing};
 use crate::digest::Digest;
 use crate::disk::Created;
-use crate::limits::COMMIT_ENTRIES_MAX;
+use crate::limits::{COMMIT_ENTRIES_MAX, SIGNATURES_MAX};
 use crate::log::note::{SignatureLine, SignerKey};
 use crate::name::MemberName;
 use crate::openpgp::sign_statement;
@@ -174,10 +174,14 @@ impl Fleet {
                         entries.push(bytes);
                         gone.push(proposal.signed.id);
                         placed.push(Placed::Logged { id: proposal.signed.id, verdict });
+                        // With this the log's key may have left: what follows is for another authority.
+                        if !self.is_log_key(sequencer) {
+                            break;
+                        }
                     }
                 }
             }
-            let progressed = !entries.is_empty();
+            let progressed = !entries.is_empty() && self.is_log_key(sequencer);
             self.commit(entries, sequencer)?;
             gone.iter().try_for_each(|id| self.remove_proposal(id))?;
             dead.iter().try_for_each(|id| self.drop_proposal(id))?;
@@ -241,7 +245,9 @@ impl Fleet {
             self.stage(&draft, staged)?;
             let (entry, verdict) = self.sign(draft.act, draft.reason, draft.not_before, signers)?;
             let id = entry.signed.id;
-            match (standing_of(&verdict), sequencer) {
+            // With the draft before, the log's key may have left.
+            let writes = entries.is_empty() || sequencer.is_some_and(|key| self.is_log_key(key));
+            match (standing_of(&verdict), sequencer.filter(|_| writes)) {
                 (Standing::Dead(void), _) => return Err(FleetError::Refused(void)),
                 (Standing::Complete, Some(_)) => {
                     let bytes = entry.to_bytes()?;
@@ -296,7 +302,9 @@ impl Fleet {
             }
             let line = self.signature(&signed.signed.body, signer, self.now())?;
             if !signed.signatures.iter().any(|l| l.name == line.name) {
-                signed.signatures.push(line);
+                // In front: if there is no room for all, those that matter least give way.
+                signed.signatures.insert(0, line);
+                signed.signatures.truncate(SIGNATURES_MAX);
                 standing = self.standing(&signed)?;
             }
         }

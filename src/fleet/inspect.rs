@@ -145,7 +145,8 @@ impl Fleet {
 
     /// Checks every file outside `log/`.
     fn check_files(&self, files: &[(String, EntryKind)], report: &mut Report) -> Result<(), FleetError> {
-        let referenced = self.referenced_or_damaged(report)?;
+        let logged = self.logged_or_damaged(report)?;
+        let referenced = self.with_proposals(logged.clone())?;
         let state = self.state();
         let current = state.members.iter().map(|(n, m)| (certificate_path(&m.fingerprint), (n, m.cert)));
         let former = state.former.iter().map(|(fingerprint, (n, cert))| (certificate_path(fingerprint), (n, *cert)));
@@ -191,8 +192,13 @@ impl Fleet {
         }
         for (digest, kind) in referenced.objects() {
             let path = crate::store::object_path(digest);
-            if !seen.contains(path.as_str()) {
+            if seen.contains(path.as_str()) {
+                continue;
+            }
+            if logged.has(digest) {
                 report.damage(&path, format!("it is missing; the log refers to it ({kind:?})").to_lowercase());
+            } else {
+                report.note(&path, "it is missing; only a proposal refers to it, which is never taken in without it");
             }
         }
         for (address, secret) in self.state().live_secrets() {
@@ -234,8 +240,8 @@ impl Fleet {
         Ok(())
     }
 
-    fn referenced_or_damaged(&self, report: &mut Report) -> Result<Referenced, FleetError> {
-        match self.referenced() {
+    fn logged_or_damaged(&self, report: &mut Report) -> Result<Referenced, FleetError> {
+        match self.logged() {
             Err(FleetError::Store(StoreError::Damaged { path, problem })) => {
                 report.damage(&path, problem);
                 Ok(Referenced::default())

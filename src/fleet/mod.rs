@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::disk::DiskError;
 use crate::home::Pin;
-use crate::limits::{COMMIT_ENTRIES_MAX, FUTURE_SECONDS_MAX};
+use crate::limits::FUTURE_SECONDS_MAX;
 use crate::log::checkpoint::Checkpoint;
 use crate::log::merkle;
 use crate::log::note::{Note, VerifierKey};
@@ -214,13 +214,20 @@ impl Fleet {
     }
 
     /// The keys that may sign what is published now: the log key of every authority, also of one that has left with the
-    /// newest entries, for somebody had to publish that.
+    /// newest entry, for somebody had to publish that. It publishes nothing after it.
     pub(super) fn log_keys(&self) -> Vec<VerifierKey> {
         let Some(state) = self.replay.state() else { return Vec::new() };
-        let recent = |left: u64| left.saturating_add(COMMIT_ENTRIES_MAX as u64) >= state.size;
-        let holders = state.members.values().filter(|m| m.left_by.is_none_or(recent));
+        let newest = |left: u64| left.saturating_add(1) >= state.size;
+        let holders = state.members.values().filter(|m| m.left_by.is_none_or(newest));
         let keys = holders.filter_map(|m| m.slot(Slot::Log)?.keys.iter().rev().find(|k| k.activated.is_some()));
         keys.filter_map(|k| VerifierKey::parse(&k.key).ok()).collect()
+    }
+
+    /// Whether this is the log key of an authority that has not left.
+    pub(super) fn is_log_key(&self, key: &Sequencer) -> bool {
+        let own = key.verifier().to_string();
+        let mut members = self.replay.state().into_iter().flat_map(|s| s.members.values());
+        members.any(|m| m.is_active() && m.active(Slot::Log).is_some_and(|k| k.key == own))
     }
 
     /// Every log key there ever was: for what was signed long ago.

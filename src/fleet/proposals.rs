@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use super::{Fleet, FleetError};
 use crate::digest::Digest;
 use crate::disk::EntryKind;
-use crate::limits::{ENTRY_BYTES_MAX, FUTURE_SECONDS_MAX};
+use crate::limits::{ENTRY_BYTES_MAX, FUTURE_SECONDS_MAX, SIGNATURES_MAX};
 use crate::log::note::SignatureLine;
+use crate::name::Kind;
 use crate::state::{ReplayError, Verdict, Void};
-use crate::statement::{Entry, ObjectKind, Signed};
+use crate::statement::{Entry, ObjectKind, Signed, principal_member};
 use crate::store::{StoreError, object_path, staged_path};
 use crate::time::Span;
 
@@ -53,11 +54,22 @@ impl Fleet {
         let mut all = Vec::new();
         for signed in self.statements()? {
             let lines = self.lines(&signed.id)?;
-            let signatures = self.replay.countable(&signed, &lines, self.now);
+            let mut signatures = self.replay.countable(&signed, &lines, self.now);
+            // Any member may sign anything. Those who decide come first: an entry has room for so many.
+            signatures.sort_by_cached_key(|line| self.precedence(line, &signed));
+            signatures.truncate(SIGNATURES_MAX);
             all.push(Proposal { signed, signatures });
         }
         all.sort_by_key(|p: &Proposal| (p.signed.statement.at, p.signed.id));
         Ok(all)
+    }
+
+    /// Whose signature matters most: the author's, without which there is nothing, then those of whoever may decide.
+    fn precedence(&self, line: &SignatureLine, signed: &Signed) -> (bool, Option<Kind>) {
+        let state = self.replay.state();
+        let name = state.and_then(|s| principal_member(&s.fleet, &line.name));
+        let kind = name.as_ref().and_then(|n| state?.members.get(n)).map(|m| m.kind);
+        (name.as_ref() != Some(&signed.statement.by), kind)
     }
 
     /// The proposal with this id; `None` if there is none that can be read.
@@ -96,9 +108,8 @@ impl Fleet {
 
     /// The signature lines beside a body, not yet verified.
     fn lines(&self, id: &Digest) -> Result<Vec<SignatureLine>, FleetError> {
-        let disk = self.store.disk();
         let mut lines = Vec::new();
-        for (name, kind) in disk.list(&directory(id))? {
+        for (name, kind) in self.store.disk().list(&directory(id))? {
             let digest = name.strip_suffix(".sig").and_then(Digest::parse).filter(|_| kind == EntryKind::File);
             let Some(digest) = digest else { continue };
             let bytes = self.read(&format!("{}/{name}", directory(id)))?.unwrap_or_default();
@@ -178,9 +189,15 @@ impl Fleet {
     pub(super) fn remove_proposal(&self, id: &Digest) -> Result<(), FleetError> {
         let disk = self.store.disk();
         let directory = directory(id);
-        disk.remove(&format!("{directory}/body"))?;
-        for (name, _) in disk.list(&directory)? {
-            disk.remove(&format!("{directory}/{name}"))?;
+        let mut parts = disk.list(&directory)?;
+        parts.sort_by_key(|(name, _)| name != "body");
+        for (name, kind) in parts {
+            match kind {
+                // Nobody of ours made one; what lies in it is not for us to remove.
+                EntryKind::Directory => disk.prune(&format!("{directory}/{name}")),
+                EntryKind::File => drop(disk.remove(&format!("{directory}/{name}"))?),
+                EntryKind::Other => drop(disk.remove(&format!("{directory}/{name}"))),
+            }
         }
         disk.prune(&directory);
         Ok(())

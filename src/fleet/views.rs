@@ -74,7 +74,7 @@ fn subjects(act: &Act) -> (BTreeSet<MemberName>, BTreeSet<Address>) {
 
 /// The objects that something refers to, by what they are referred to as: one that is named as a sealed file, too, is
 /// still the policy that it was.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Referenced(BTreeSet<(Digest, ObjectKind)>);
 
 impl Referenced {
@@ -175,6 +175,20 @@ impl Fleet {
 
     /// Every object that an entry, a commit that is not yet published, or a proposal refers to, and what it is.
     pub(super) fn referenced(&self) -> Result<Referenced, FleetError> {
+        self.with_proposals(self.logged()?)
+    }
+
+    /// What the log refers to, and what proposals refer to.
+    pub(super) fn with_proposals(&self, logged: Referenced) -> Result<Referenced, FleetError> {
+        let mut all = logged.0;
+        for signed in self.statements()? {
+            all.extend(signed.statement.act.objects());
+        }
+        Ok(Referenced(all))
+    }
+
+    /// Every object that an entry or a commit that is not yet published refers to, and what it is.
+    pub(super) fn logged(&self) -> Result<Referenced, FleetError> {
         let mut all = BTreeSet::new();
         let size = self.head.as_ref().map_or(0, |h| h.checkpoint.size);
         let mut reader = crate::store::LogReader::new(&self.store, size);
@@ -188,9 +202,6 @@ impl Fleet {
             for entry in commit.entries.iter().filter_map(|e| Entry::parse(e).ok()) {
                 all.extend(entry.signed.statement.act.objects());
             }
-        }
-        for signed in self.statements()? {
-            all.extend(signed.statement.act.objects());
         }
         Ok(Referenced(all))
     }

@@ -82,6 +82,17 @@ pub fn rebind(cert: Cert, wanted: &[(Fingerprint, Use)], fleet: &FleetName, now:
     without_superseded(cert, fresh)
 }
 
+/// `cert` with its secrets, without the signatures that are dated after `latest`: a clock that was wrong made them, and
+/// nothing that is made today would count beside them.
+///
+/// # Errors
+/// [`OpenpgpError`].
+pub fn without_later(cert: Cert, latest: Time) -> Result<Cert, OpenpgpError> {
+    let later = |s: &Signature| s.signature_creation_time().is_some_and(|t| Time::from_system(t) > latest);
+    let packets = cert.into_tsk().into_packets().filter(|p| !matches!(p, Packet::Signature(s) if later(s)));
+    Cert::from_packets(packets).doing("rebuild a certificate")
+}
+
 /// Lets `cert`, which holds the primary key's secret, live for `validity` from `now` on.
 ///
 /// # Errors

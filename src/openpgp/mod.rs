@@ -18,7 +18,7 @@ mod sign;
 mod tests;
 mod web;
 
-pub use bind::{Use, extend, rebind, subkey_states};
+pub use bind::{Use, extend, rebind, subkey_states, without_later};
 pub use certificate::{Certificate, CertificateError, directory_path, material};
 pub use certify::{Grant, certify, merge_revocation, withdraw};
 pub use make::{Made, add_subkey, generate};

@@ -93,7 +93,7 @@ pub fn found(
     let here: Vec<&MemberName> = here.chain([&founding.authority]).collect();
     here.iter().try_for_each(|name| super::join::refuse_present(home, name))?;
     let founded = begin(founding, home, keyring, policy_disk, now, rng);
-    if founded.is_err() && keyring.list("").is_ok_and(|l| l.is_empty()) {
+    if founded.is_err() && keyring.walk("").is_ok_and(|files| files.is_empty()) {
         // Nobody has seen these keys; left here they would be in the way of the next attempt.
         here.iter().try_for_each(|name| home.forget(name))?;
     }
@@ -149,9 +149,11 @@ fn begin(
     let sequencer = log_key(home, &authority)?;
     fleet.prepare(Some(&sequencer))?;
     let draft = Draft::with(Act::Genesis(genesis), &founding.reason, objects);
-    let placed = fleet.change(vec![draft], &mut signers, Some(&sequencer))?;
-    fleet.done();
-    let placed = placed.into_iter().next().ok_or_else(|| OpsError::Impossible("nothing was placed".to_owned()))?;
+    let placed = fleet.change(vec![draft], &mut signers, Some(&sequencer));
+    if !matches!(placed, Err(FleetError::Unfinished(_))) {
+        fleet.done();
+    }
+    let placed = placed?.into_iter().next().ok_or_else(|| OpsError::Impossible("nothing was placed".to_owned()))?;
     for (name, text) in &texts {
         policy_disk.replace(name, text.as_bytes()).map_err(crate::fleet::FleetError::from)?;
     }

@@ -17,7 +17,7 @@ use super::ssh::plan_host;
 use crate::enrolment::private_key;
 use crate::fleet::{Draft, Fleet, Standing};
 use crate::home::Home;
-use crate::limits::CHANGES_MAX;
+use crate::limits::{CHANGES_MAX, FUTURE_SECONDS_MAX};
 use crate::log::note::SignerKey;
 use crate::name::{Address, Kind, MemberName, Slot};
 use crate::openpgp::{self, Certificate, Fingerprint, Grant, Use, certify};
@@ -295,8 +295,12 @@ fn publish(
 ) -> Result<(), OpsError> {
     let public = fleet.certificate(member)?;
     let (profile, now) = (fleet.state().policy.policy.fleet.profile, fleet.now());
-    let mut secret =
+    let secret =
         home.secret_certificate(member)?.ok_or(OpsError::KeyElsewhere { member: member.clone(), slot: Slot::Sign })?;
+    // What was made while this machine's clock was ahead is kept, and not built upon before its time.
+    let latest = now.plus(Span(FUTURE_SECONDS_MAX));
+    let is_born = |born: std::time::SystemTime| Time::from_system(born) <= latest;
+    let mut secret = openpgp::without_later(secret, latest)?;
     let found = fleet.state().members.get(member).cloned().ok_or_else(|| OpsError::NoMember(member.clone()))?;
     let mut wanted: Vec<(Fingerprint, Use)> = bindings(&found).collect();
     for &slot in Slot::of(kind).iter().filter(|s| s.is_openpgp()) {
@@ -307,7 +311,8 @@ fn publish(
                 .keys()
                 .subkeys()
                 .map(|k| k.key().clone())
-                .find(|k| !known.contains(&k.fingerprint()) && (slot == Slot::Sign) == k.pk_algo().for_signing());
+                .filter(|k| is_born(k.creation_time()) && !known.contains(&k.fingerprint()))
+                .find(|k| (slot == Slot::Sign) == k.pk_algo().for_signing());
             let fingerprint = match spare {
                 Some(key) => key.fingerprint(),
                 None => {
@@ -351,8 +356,9 @@ fn publish(
         let whole = whole.retain_subkeys(|k| !gone.contains(&k.key().fingerprint().to_hex()));
         let bound = openpgp::rebind(whole, &wanted, &fleet.state().fleet, now)?;
         let rebound = if ageing { openpgp::extend(bound, validity, now)? } else { bound };
+        let public = rebound.clone().retain_subkeys(|k| is_born(k.key().creation_time()));
         let new =
-            Certificate::of(&rebound).map_err(|problem| OpsError::Certificate { member: member.clone(), problem })?;
+            Certificate::of(&public).map_err(|problem| OpsError::Certificate { member: member.clone(), problem })?;
         home.set_secret_certificate(member, &rebound)?;
         // Bindings are dated after those they replace, which may be a second ahead: the statement must not be older.
         not_before = now.max(new.newest_self_signature());

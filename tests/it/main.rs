@@ -12,6 +12,7 @@ mod documents;
 mod faults;
 mod gpg;
 mod gpg_agent;
+mod hardening;
 mod lifecycle;
 mod recipients;
 mod replay;
@@ -35,6 +36,7 @@ fn main() -> std::process::ExitCode {
         faults::tests(),
         gpg::tests(),
         gpg_agent::tests(),
+        hardening::tests(),
         lifecycle::tests(),
         recipients::tests(),
         replay::tests(),

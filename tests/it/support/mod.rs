@@ -1,5 +1,6 @@
 //! What every test stands on: a sandbox of its own, the program run in it, other people's programs by absolute path.
 
+pub(crate) mod faulty;
 mod fleet;
 mod gpg;
 mod private;
@@ -7,6 +8,7 @@ mod request;
 mod sandbox;
 pub(crate) mod stage;
 mod tools;
+pub(crate) mod written;
 
 pub(crate) use fleet::{TestFleet, fingerprints, user_id};
 pub(crate) use gpg::GpgHome;
