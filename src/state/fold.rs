@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use super::{PolicyInForce, State, Void};
 use crate::digest::Digest;
-use crate::limits::FUTURE_SECONDS_MAX;
-use crate::log::note::SignatureLine;
-use crate::name::{ActName, Kind, MemberName, Slot};
-use crate::openpgp::{Certificate, CertificateError, Fingerprint, OpenpgpError, StatementSignature, Web, material};
-use crate::policy::{Case, Policy, Role, Signers};
-use crate::statement::{Act, Entry, Genesis, PolicyUpdate, Signed, key_hash, principal, principal_member};
-use crate::time::{Span, Time};
+use crate::name::{ActName, Kind, MemberName};
+use crate::openpgp::{Certificate, OpenpgpError};
+use crate::policy::{Policy, Role};
+use crate::statement::{Act, Entry, Genesis, PolicyUpdate, Signed};
+use crate::time::Time;
 
 /// Where attachments come from, by digest. Implementations check the digest.
 pub trait Objects {
@@ -109,24 +107,6 @@ impl Verdict {
     pub fn is_whole(&self) -> bool {
         self.void.is_empty()
     }
-}
-
-/// A signature line that was made by a member with its active signing key.
-struct Verified {
-    member: MemberName,
-    made: Time,
-    material: Digest,
-    /// When the member's certificate expires.
-    expires: Option<Time>,
-}
-
-/// What the signatures of an entry came to.
-pub(super) struct Counted {
-    pub members: BTreeSet<MemberName>,
-    /// Those whose certificate has expired. They can still renew it, and nothing else.
-    pub lapsed: BTreeSet<MemberName>,
-    /// The newest time that a counted signature, or the statement, claims.
-    pub time: Time,
 }
 
 /// The context of one change.
@@ -408,67 +388,6 @@ impl<O: Objects> Replay<O> {
         Ok(Policy::parse(&texts).map_err(Void::from)?)
     }
 
-    /// Verifies the signature lines. A line counts if it names an active member, was made by that member's active signing
-    /// key, and verifies; members count once, and so does key material that two members would share.
-    fn count(&mut self, at: Time, expires: Time, body: &[u8], lines: &[SignatureLine]) -> Result<Counted, Stop> {
-        let mut verified: Vec<Verified> = Vec::new();
-        for line in lines {
-            let found = self.verified(at, expires, body, line)?;
-            verified
-                .extend(found.filter(|f| verified.iter().all(|v| v.member != f.member && v.material != f.material)));
-        }
-        let time = verified.iter().map(|v| v.made).fold(at, Time::max);
-        let now = self.state.as_ref().map_or(time, |s| s.time.max(time));
-        let (lapsed, alive): (Vec<_>, Vec<_>) = verified.into_iter().partition(|v| v.expires.is_some_and(|e| e <= now));
-        let names = |list: Vec<Verified>| list.into_iter().map(|v| v.member).collect();
-        Ok(Counted { members: names(alive), lapsed: names(lapsed), time })
-    }
-
-    /// Verifies one signature line; none if it does not count.
-    fn verified(
-        &mut self,
-        at: Time,
-        expires: Time,
-        body: &[u8],
-        line: &SignatureLine,
-    ) -> Result<Option<Verified>, Stop> {
-        let Some(((name, member), signature)) = self.state.as_ref().and_then(|s| s.claimed(line)) else {
-            return Ok(None);
-        };
-        let made = signature.created();
-        // Made after the statement and before it expires: a signature cannot move the fleet's time beyond that.
-        if made.plus(Span(FUTURE_SECONDS_MAX)) < at || made > expires {
-            return Ok(None);
-        }
-        let (name, digest, cert_expires) = (name.clone(), member.cert, member.cert_expires);
-        let certificate = self.certificate(&name, &digest)?;
-        let key = certificate.key(signature.issuer()).filter(|key| signature.verify(key, body).is_ok());
-        Ok(key.map(|key| Verified { member: name, made, material: material(key), expires: cert_expires }))
-    }
-
-    /// Those of `lines` that would count as signatures of `signed` now, one a member: what others have put beside them
-    /// stands in nobody's way. Before the founding: lines in the founders' names.
-    pub fn countable(&mut self, signed: &Signed, lines: &[SignatureLine], now: Time) -> Vec<SignatureLine> {
-        let statement = &signed.statement;
-        let mut names = BTreeSet::new();
-        let latest = now.plus(Span(FUTURE_SECONDS_MAX));
-        let good = |line: &&SignatureLine| {
-            let name = match (&self.state, &statement.act) {
-                (None, Act::Genesis(genesis)) => principal_member(&genesis.fleet, &line.name)
-                    .filter(|name| genesis.members.iter().any(|m| m.member == *name)),
-                (None, _) => None,
-                (Some(_), _) => self
-                    .verified(statement.at, statement.expires, &signed.body, line)
-                    .ok()
-                    .flatten()
-                    .filter(|v| v.made <= latest)
-                    .map(|v| v.member),
-            };
-            name.is_some_and(|name| names.insert(name))
-        };
-        lines.iter().filter(good).cloned().collect()
-    }
-
     /// A version of a certificate, for what it signed.
     ///
     /// # Errors
@@ -510,139 +429,6 @@ impl<O: Objects> Replay<O> {
         })
     }
 
-    /// Checks the quorum for one change. `own` is the member that changes, and whether it has consented already, by a
-    /// request of its own.
-    pub(super) fn quorum(
-        &mut self,
-        act: ActName,
-        case: Option<Case>,
-        own: Option<(&MemberName, bool)>,
-        context: &Context<'_>,
-    ) -> Result<(), Stop> {
-        let policy = Arc::clone(&self.state.as_ref().ok_or(Void::Genesis)?.policy.policy);
-        let signers = self.signers(own, context, &policy)?;
-        policy.fleet.quorums.check(act, case, &signers).map_err(|missing| Void::Quorum { act, missing }.into())
-    }
-
-    /// The signers by role. An authority counts only while enough operators vouch for it.
-    fn signers(
-        &mut self,
-        own: Option<(&MemberName, bool)>,
-        context: &Context<'_>,
-        policy: &Policy,
-    ) -> Result<Signers, Stop> {
-        let mut roles = Signers::default();
-        let mut add = |role, name: &MemberName| {
-            roles.0.entry(role).or_default().insert(name.clone());
-        };
-        if let Some((member, true)) = own {
-            add(Role::Own, &member.owner());
-        }
-        // A member whose certificate has expired has a say about nothing but that.
-        if let Some(name) = own.map(|(m, _)| m).filter(|m| context.lapsed.contains(m)) {
-            add(Role::Own, name);
-        }
-        for name in context.signers {
-            let Some(kind) = self.state.as_ref().and_then(|s| s.members.get(name)).map(|m| m.kind) else { continue };
-            if own.is_some_and(|(m, _)| m == name || m.owner() == *name) {
-                add(Role::Own, name);
-            }
-            if policy.fleet.root.contains(name) && kind == Kind::Operator {
-                add(Role::Root, name);
-            }
-            match kind {
-                Kind::Operator => add(Role::Operator, name),
-                Kind::Authority if self.endorsers(name, context.time)? >= policy.fleet.vouching_operators => {
-                    add(Role::Authority, name)
-                }
-                Kind::Authority | Kind::Pop | Kind::Service => {}
-            }
-        }
-        Ok(roles)
-    }
-
-    /// How many operators vouch for the certificate of `member`, which is in the state, at `at`.
-    ///
-    /// # Errors
-    /// If a certificate cannot be had.
-    pub(super) fn endorsers(&mut self, member: &MemberName, at: Time) -> Result<usize, Stop> {
-        let digest = self.state.as_ref().and_then(|s| s.members.get(member)).map(|m| (m.kind, m.cert));
-        let (kind, digest) = digest.ok_or_else(|| Void::NoMember(member.clone()))?;
-        let certificate = self.certificate(member, &digest)?;
-        self.endorsers_of(member, kind, &certificate, at)
-    }
-
-    /// How many operators vouch that `certificate` is that of `member`, at `at`.
-    pub(super) fn endorsers_of(
-        &mut self,
-        member: &MemberName,
-        kind: Kind,
-        certificate: &Arc<Certificate>,
-        at: Time,
-    ) -> Result<usize, Stop> {
-        let state = self.state.as_ref().ok_or(Void::Genesis)?;
-        let user_id = member.user_id(kind, &state.fleet);
-        // Whoever can be part of a path: operators, authorities, and the PoP of a service. Nobody who has left.
-        let introducers: Vec<(MemberName, Kind, Digest)> = state
-            .members
-            .iter()
-            .filter(|(name, m)| {
-                m.is_active()
-                    && *name != member
-                    && (matches!(m.kind, Kind::Operator | Kind::Authority) || **name == member.owner())
-            })
-            .map(|(name, m)| (name.clone(), m.kind, m.cert))
-            .collect();
-        let mut held = vec![Arc::clone(certificate)];
-        let mut roots: Vec<Fingerprint> = Vec::new();
-        for (name, kind, digest) in introducers {
-            let introducer = self.certificate(&name, &digest)?;
-            // The engine lets an introducer vouch on after its expiry and does not look at the target at all.
-            if introducer.alive(at).is_err() {
-                continue;
-            }
-            if kind == Kind::Operator {
-                roots.push(introducer.fingerprint());
-            }
-            held.push(introducer);
-        }
-        if certificate.alive(at).is_err() {
-            return Ok(0);
-        }
-        let certificates: Vec<&Certificate> = held.iter().map(AsRef::as_ref).collect();
-        Ok(Web { roots: &roots, certificates: &certificates }.endorsers(&user_id, &certificate.fingerprint(), at)?)
-    }
-
-    /// Whether enough operators vouch for the certificate of `member` at `at`: the check before anything is sealed to
-    /// it or issued for it.
-    ///
-    /// # Errors
-    /// In words, why not.
-    pub fn check_vouched(&mut self, member: &MemberName, at: Time) -> Result<(), Void> {
-        let needed = self.state.as_ref().map_or(usize::MAX, |s| s.policy.policy.fleet.vouching_operators);
-        let kind = self.state.as_ref().and_then(|s| s.members.get(member)).filter(|m| m.is_active()).map(|m| m.kind);
-        match kind {
-            None => Err(Void::NoMember(member.clone())),
-            // Operators are the roots; the log admitted them.
-            Some(Kind::Operator) => self.alive(member, at),
-            Some(Kind::Authority | Kind::Pop | Kind::Service) => match self.endorsers(member, at) {
-                Ok(found) if found >= needed => self.alive(member, at),
-                Ok(found) => Err(Void::Unvouched { member: member.clone(), found, needed }),
-                Err(Stop::Void(void)) => Err(void),
-                Err(Stop::Object(e)) => Err(Void::Unreadable(e.to_string())),
-                Err(Stop::Openpgp(e)) => Err(Void::Unreadable(e.to_string())),
-            },
-        }
-    }
-
-    fn alive(&mut self, member: &MemberName, at: Time) -> Result<(), Void> {
-        let certificate = self.current_certificate(member).map_err(|e| Void::Unreadable(e.to_string()))?;
-        certificate
-            .alive(at)
-            .map(|_| ())
-            .map_err(|problem: CertificateError| Void::Certificate { member: member.clone(), problem })
-    }
-
     pub(super) fn state_mut(&mut self) -> Result<&mut State, Stop> {
         self.state.as_mut().ok_or_else(|| Void::Genesis.into())
     }
@@ -653,16 +439,6 @@ impl<O: Objects> Replay<O> {
 }
 
 impl State {
-    /// The member and the parsed signature that a line claims, if the member is active and the key is its active one.
-    fn claimed(&self, line: &SignatureLine) -> Option<((&MemberName, &super::Member), StatementSignature)> {
-        let name = principal_member(&self.fleet, &line.name)?;
-        let (name, member) = self.members.get_key_value(&name).filter(|(_, m)| m.is_active())?;
-        let signature = StatementSignature::parse(&line.signature, &self.fleet, &self.log).ok()?;
-        let right_key = member.active(Slot::Sign)?.key == signature.issuer().to_hex();
-        let right_hash = line.key_hash == key_hash(&principal(&self.fleet, name), signature.issuer());
-        (right_key && right_hash).then_some(((name, member), signature))
-    }
-
     /// Checks a change's generation and predecessor.
     pub(super) fn fresh(&self, subject: &str, found: (u64, &Digest), proposed: (u64, &Digest)) -> Result<(), Void> {
         if found.0.checked_add(1) == Some(proposed.0) && found.1 == proposed.1 {

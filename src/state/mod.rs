@@ -10,6 +10,7 @@ mod key;
 mod keys;
 mod query;
 mod secrets;
+mod signers;
 mod ssh;
 mod void;
 
