@@ -19,7 +19,7 @@ use crate::fleet::{Draft, Fleet, Standing};
 use crate::home::Home;
 use crate::limits::{CHANGES_MAX, FUTURE_SECONDS_MAX};
 use crate::log::note::SignerKey;
-use crate::name::{Address, Kind, MemberName, Slot};
+use crate::name::{Address, Kind, MemberName, Scope, Slot};
 use crate::openpgp::{self, Certificate, Fingerprint, Grant, Use, certify};
 use crate::ssh::SshPrivateKey;
 use crate::state::{Drift, KeyState, Member, SlotKeys};
@@ -54,20 +54,31 @@ struct Busy {
 }
 
 impl Busy {
-    fn note(&mut self, act: &Act) {
+    /// Notes what a statement will change; of somebody with a say about her own affairs alone (`only`), no more than those.
+    fn note(&mut self, act: &Act, only: Option<&MemberName>) {
+        let member = |m: &MemberName| only.is_none_or(|o| m.owner() == *o);
+        let address = |a: &Address| match a.scope() {
+            Scope::Member(m) => member(m),
+            Scope::SharedService(_) | Scope::Shared => only.is_none(),
+        };
         match act {
-            Act::SshIssue(issue) => drop(self.keys.insert(issue.certificate.fields().subject.to_string())),
-            Act::Publish(list) => self.members.extend(list.iter().map(|c| c.member.clone())),
-            Act::Certify(list) => self.members.extend(list.iter().map(|c| c.member.clone())),
-            Act::Reseal(list) => self.addresses.extend(list.iter().map(|c| c.address.clone())),
-            Act::Seal(list) => self.addresses.extend(list.iter().map(|c| c.address.clone())),
-            Act::Destroy(list) => self.keys.extend(list.iter().map(|c| c.key.clone())),
+            Act::SshIssue(issue) if only.is_none() => {
+                self.keys.insert(issue.certificate.fields().subject.to_string());
+            }
+            Act::Publish(list) => self.members.extend(list.iter().map(|c| c.member.clone()).filter(member)),
+            Act::Certify(list) => self.members.extend(list.iter().map(|c| c.member.clone()).filter(member)),
+            Act::Reseal(list) => self.addresses.extend(list.iter().map(|c| c.address.clone()).filter(address)),
+            Act::Seal(list) => self.addresses.extend(list.iter().map(|c| c.address.clone()).filter(address)),
+            Act::Destroy(list) => {
+                self.keys.extend(list.iter().filter(|c| member(&c.member)).map(|c| c.key.clone()));
+            }
             Act::Genesis(_)
             | Act::PolicyUpdate(_)
             | Act::Enroll(_)
             | Act::Retire(_)
             | Act::Activate(_)
             | Act::Remove(_)
+            | Act::SshIssue(_)
             | Act::SshRevoke(_) => {}
         }
     }
@@ -82,10 +93,15 @@ pub fn plan_sync(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Re
     let mut plan = SyncPlan::default();
     for proposal in fleet.proposals()? {
         // What its author has not signed, or what will never have an effect, stands in nobody's way.
-        let author = principal(&fleet.state().fleet, &proposal.signed.statement.by);
+        let by = &proposal.signed.statement.by;
+        let author = principal(&fleet.state().fleet, by);
         let signed = proposal.signatures.iter().any(|line| line.name == author);
-        if signed && !matches!(fleet.standing(&proposal)?, Standing::Dead(_)) {
-            plan.busy.note(&proposal.signed.statement.act);
+        let standing = fleet.standing(&proposal)?;
+        if signed && !matches!(standing, Standing::Dead(_)) {
+            // Nor does what a machine proposes about others, and nobody else has signed.
+            let kind = fleet.state().members.get(by).map(|m| m.kind);
+            let has_a_say = matches!(kind, Some(Kind::Operator | Kind::Authority)) || standing == Standing::Complete;
+            plan.busy.note(&proposal.signed.statement.act, (!has_a_say).then_some(by));
         }
     }
     for member in home.members()? {

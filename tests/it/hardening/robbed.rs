@@ -34,6 +34,7 @@ tests!["hardening::robbed":
     dropping_a_signing_key_hides_nothing_that_it_sealed,
     a_crowd_of_signatures_leaves_room_for_those_that_count,
     the_log_key_of_who_has_left_writes_nothing_more,
+    what_a_machine_proposes_about_others_keeps_them_from_nothing,
     an_issued_certificate_is_issued_once,
     a_departure_does_not_happen_twice,
 ];
@@ -356,6 +357,41 @@ fn the_log_key_of_who_has_left_writes_nothing_more(sandbox: &Sandbox) {
     let sequencer = ops::sequencer(&stage.homes[&member("casc2")], &fleet).unwrap().unwrap();
     let refused = fleet.prepare(Some(&sequencer)).unwrap_err();
     assert!(refused.to_string().contains("is not signed by the log's key"), "{refused}");
+}
+
+/// It lacks their signatures, and waits for them for a week; in which they would not renew what they have.
+fn what_a_machine_proposes_about_others_keeps_them_from_nothing(sandbox: &Sandbox) {
+    let mut stage = two(sandbox);
+    stage.join(sandbox, "ams1", &["nginx"]);
+    stage.settle(&["ams1"]);
+    stage.seal("alice", "ams1/token", "value");
+    for slot in [Slot::Openpgp, Slot::SshHost] {
+        stage.carry(|fleet, _| Stage::rotation(fleet, "ams1", slot));
+    }
+    stage.carry(|fleet, _| Stage::rotation(fleet, "casc1", Slot::SshUserCa));
+    let state = stage.open().state().clone();
+    let secret = &state.secrets[&"ams1/token".parse().unwrap()];
+    let live = secret.live.clone().unwrap();
+    let reseal = Act::Reseal(vec![Reseal {
+        address: "ams1/token".parse().unwrap(),
+        body: live.body,
+        file: live.file,
+        generation: secret.generation + 1,
+        prev: secret.prev,
+        recipients: live.recipients,
+    }]);
+    let others = ["ams1", "nginx@ams1", "casc1", "alice", "bob"];
+    let acts = others.map(|name| publish(&stage, name, None, Vec::new())).into_iter().chain([reseal]);
+    for act in acts {
+        let statement = stage.statement(&stage.replay(), "fra1", act);
+        stage.hand_in_as("fra1", &statement);
+    }
+    for who in ["ams1", "alice", "ams1", "alice"] {
+        stage.sync(who);
+    }
+    assert!(stage.has_standbys("ams1") && stage.has_standbys("casc1"));
+    let drift = stage.open().state().live_secrets().filter(|(a, s)| stage.open().state().drift(a, s).is_some()).count();
+    assert_eq!(drift, 0, "ams1 has resealed its own secret");
 }
 
 /// The thief has no key at all: what was logged once lies in the log for everybody to copy.
