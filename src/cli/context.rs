@@ -17,6 +17,7 @@ use crate::fleet::{Draft, Fleet, Known, Placed};
 use crate::home::Home;
 use crate::log::note::Note;
 use crate::ops;
+use crate::state::Void;
 use crate::store::Store;
 use crate::time::Time;
 
@@ -214,8 +215,15 @@ impl Context {
         }
         fleet.prepare(sequencer.as_ref())?;
         if let (Proposals::TakeIn, Some(key)) = (proposals, &sequencer) {
-            for placed in &fleet.absorb(key)? {
+            let absorbed = fleet.absorb(key)?;
+            for placed in &absorbed.placed {
                 self.say(&format!("taken in: {}", placed_text(placed)));
+            }
+            // What took effect already was not lost.
+            for (proposal, why) in absorbed.dropped.iter().filter(|(_, why)| *why != Void::Done) {
+                let statement = &proposal.signed.statement;
+                let what = format!("{} ({} by {})", proposal.signed.id.short(), statement.act.name(), statement.by);
+                self.say(&format!("dropped: proposal {what}, which can have no effect any more: {why}"));
             }
         }
         let size = |fleet: &Fleet| fleet.head().map_or(0, |h| h.checkpoint.size);

@@ -239,6 +239,11 @@ impl From<OpsError> for CliError {
                 );
                 Self::failed(&e).hint(hint)
             }
+            OpsError::Underway { .. } => {
+                let hint =
+                    "nothing was sealed; run it again when 'keys sync', where the log's key is, has taken that in";
+                Self::new(Exit::Moved, &e).hint(hint)
+            }
             OpsError::NoSecret(_) | OpsError::NoMember(_) | OpsError::NoMatch(_) => {
                 Self::new(Exit::NotFound, &e).hint("'keys status' and 'keys ls' show what there is")
             }

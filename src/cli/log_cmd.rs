@@ -36,10 +36,14 @@ fn verify(context: &Context) -> Result<Exit, CliError> {
         Fleet::verify(&store, &known, context.now(), &mut |done, of| progress.step(done, of))
     };
     let (mut report, mut fleet) = look()?;
-    if !report.is_sound() {
-        // Files that somebody is writing look damaged for a moment: what is still so while nobody can write, is.
-        let _lock = context.lock(store.disk())?;
-        (report, fleet) = look()?;
+    if !report.problems.is_empty() {
+        // Files that somebody is writing look damaged, or left behind, for a moment: what is still so while nobody can
+        // write, is.
+        match context.lock(store.disk()) {
+            Ok(_lock) => (report, fleet) = look()?,
+            Err(_) if report.is_sound() => {}
+            Err(e) => return Err(e),
+        }
     }
     let exit = if report.is_sound() { Exit::Ok } else { Exit::No };
     if context.json {

@@ -95,6 +95,15 @@ pub enum Placed {
     },
 }
 
+/// What became of the proposals that were waiting.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Absorbed {
+    /// Those that were taken in.
+    pub placed: Vec<Placed>,
+    /// Those that will never have an effect, and why. They are gone.
+    pub dropped: Vec<(Proposal, Void)>,
+}
+
 impl Fleet {
     /// Prepares for writing, under the lock: makes durable what an interrupted writer has left and finishes it, if this
     /// machine has the log's key, and makes the views right.
@@ -153,10 +162,10 @@ impl Fleet {
     ///
     /// # Errors
     /// [`FleetError`].
-    pub fn absorb(&mut self, sequencer: &Sequencer) -> Result<Vec<Placed>, FleetError> {
-        let mut placed = Vec::new();
+    pub fn absorb(&mut self, sequencer: &Sequencer) -> Result<Absorbed, FleetError> {
+        let mut absorbed = Absorbed::default();
         if self.check_clock().is_err() {
-            return Ok(placed);
+            return Ok(absorbed);
         }
         self.drop_unreadable_proposals()?;
         loop {
@@ -164,7 +173,10 @@ impl Fleet {
             let (mut gone, mut dead) = (Vec::new(), Vec::new());
             for proposal in self.proposals()? {
                 match self.standing(&proposal)? {
-                    Standing::Dead(void) if is_final(&void) => dead.push(proposal.signed.id),
+                    Standing::Dead(void) if is_final(&void) => {
+                        dead.push(proposal.signed.id);
+                        absorbed.dropped.push((proposal, void));
+                    }
                     Standing::Lacks(_) | Standing::Dead(_) => {}
                     Standing::Complete => {
                         let bytes = Entry { signed: proposal.signed.clone(), signatures: proposal.signatures.clone() }
@@ -173,7 +185,7 @@ impl Fleet {
                         self.recent.note(verdict.index, &bytes);
                         entries.push(bytes);
                         gone.push(proposal.signed.id);
-                        placed.push(Placed::Logged { id: proposal.signed.id, verdict });
+                        absorbed.placed.push(Placed::Logged { id: proposal.signed.id, verdict });
                         // With this the log's key may have left: what follows is for another authority.
                         if !self.is_log_key(sequencer) {
                             break;
@@ -187,7 +199,7 @@ impl Fleet {
             dead.iter().try_for_each(|id| self.drop_proposal(id))?;
             // What was complete but waited for one of these comes in the next round.
             if !progressed {
-                return Ok(placed);
+                return Ok(absorbed);
             }
         }
     }

@@ -27,7 +27,7 @@ use crate::statement::{EntryError, StatementError};
 use crate::store::{Head, LogReader, Store, StoreError, read_checkpoint};
 use crate::time::{Span, Time};
 
-pub use change::{Draft, Placed, Sequencer, Signer};
+pub use change::{Absorbed, Draft, Placed, Sequencer, Signer};
 pub use inspect::{Problem, Report, Severity};
 pub use proposals::{Proposal, Standing};
 

@@ -194,7 +194,7 @@ pub fn approve_founding(
     home.set_pin(&Pin { fleet: genesis.fleet.clone(), id, log: proposal.signed.statement.log.clone() })?;
     fleet.prepare(sequencer)?;
     let placed = match sequencer {
-        Some(key) if fleet.is_founded() => fleet.absorb(key)?,
+        Some(key) if fleet.is_founded() => fleet.absorb(key)?.placed,
         _ => vec![fleet.approve(proposal, signers, sequencer)?],
     };
     fleet.done();

@@ -83,6 +83,7 @@ mod seal;
 mod ssh;
 mod sync;
 
+use crate::digest::Digest;
 use crate::fleet::FleetError;
 use crate::home::HomeError;
 use crate::name::{Address, FleetName, MemberName, NameError, Slot};
@@ -159,6 +160,14 @@ pub enum OpsError {
         reader: MemberName,
         /// Why.
         problem: Void,
+    },
+    /// A change of the secret waits to be taken in.
+    #[error("{address}: a change of it is complete and waits for whoever has the log's key (proposal {})", id.short())]
+    Underway {
+        /// Which.
+        address: Address,
+        /// The waiting statement.
+        id: Digest,
     },
     /// There is no such secret.
     #[error("there is no secret {0}")]

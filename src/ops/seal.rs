@@ -7,7 +7,7 @@ use sequoia_openpgp as pgp;
 use super::OpsError;
 use super::act::signing_key;
 use crate::digest::Digest;
-use crate::fleet::{Draft, Fleet};
+use crate::fleet::{Draft, Fleet, Standing};
 use crate::home::Home;
 use crate::name::{Address, Kind, MemberName, Slot};
 use crate::openpgp::{Certificate, Envelope, Fingerprint, Sealed};
@@ -59,6 +59,9 @@ pub fn plan_seal_without(
     if readers.is_empty() {
         return Err(OpsError::Readers { address: address.clone(), source: ReadersError::Nobody });
     }
+    if let Some(id) = waiting_change(address, fleet)? {
+        return Err(OpsError::Underway { address: address.clone(), id });
+    }
     for reader in &readers {
         let bad = |problem| OpsError::Reader { address: address.clone(), reader: reader.clone(), problem };
         fleet.check_vouched(reader).map_err(bad)?;
@@ -79,6 +82,23 @@ pub fn plan_seal_without(
         generation: before.map_or(0, |s| s.generation) + 1,
         prev: before.map(|s| s.prev),
     })
+}
+
+/// A change of this secret that is complete, and waits for whoever has the log's key: another one made now would be lost,
+/// or would make that one be.
+fn waiting_change(address: &Address, fleet: &mut Fleet) -> Result<Option<Digest>, OpsError> {
+    let about = |act: &Act| match act {
+        Act::Seal(list) => list.iter().any(|c| c.address == *address),
+        Act::Reseal(list) => list.iter().any(|c| c.address == *address),
+        Act::Remove(list) => list.iter().any(|c| c.address == *address),
+        _ => false,
+    };
+    for proposal in fleet.proposals()?.into_iter().filter(|p| about(&p.signed.statement.act)) {
+        if fleet.standing(&proposal)? == Standing::Complete {
+            return Ok(Some(proposal.signed.id));
+        }
+    }
+    Ok(None)
 }
 
 /// Seals `value` as planned, signed by the first operator of this home (or `author`); gives the statement to sign.

@@ -6,6 +6,12 @@ tests!["lifecycle":
     a_founding_leaves_a_verified_fleet,
     a_founding_in_a_place_that_is_not_empty_is_refused,
     a_pin_given_on_the_command_line_is_one,
+    a_secret_opens_for_its_readers_and_nobody_else,
+    a_second_value_before_the_first_is_taken_in_is_refused,
+    what_a_rotation_shows_is_what_it_does,
+    a_machine_that_was_away_during_two_rotations_still_works,
+    what_is_due_comes_with_time needs [Faketime],
+    a_log_still_verifies_in_ten_years needs [Faketime],
 ];
 
 fn a_founding_leaves_a_verified_fleet(sandbox: &Sandbox) {
@@ -43,4 +49,130 @@ fn a_pin_given_on_the_command_line_is_one(sandbox: &Sandbox) {
     assert!(verify(&["--pin", &id]).ok().contains("(as pinned)"));
     assert!(verify(&[]).ok().contains("(not pinned here"));
     verify(&["--pin", &"0".repeat(64)]).exits(3);
+}
+
+fn a_secret_opens_for_its_readers_and_nobody_else(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_two(sandbox);
+    fleet.join("fra1", "nginx,dns");
+    fleet.join("ams1", "nginx");
+    fleet.seal("nginx@fra1/tls.key", "the value");
+    let open = |who: &str, extra: &[&str]| fleet.keys(who, &[&["open", "nginx@fra1/tls.key"], extra].concat());
+    assert_eq!(open("fra1", &[]).ok(), "the value");
+    assert_eq!(open("fra1", &["--as", "nginx@fra1"]).ok(), "the value");
+    for operator in ["alice", "bob"] {
+        assert_eq!(open(operator, &[]).ok(), "the value", "{operator} has recovery rights");
+    }
+    open("ams1", &[]).refuses(3, "it is sealed to other keys");
+    open("fra1", &["--as", "dns@fra1"]).refuses(3, "it is sealed to other keys");
+    open("nobody", &[]).refuses(5, "there is no home");
+    let who = fleet.keys("alice", &["who", "nginx@fra1/tls.key", "--json"]).json();
+    let readers: Vec<&String> = who["readers"].as_object().unwrap().keys().collect();
+    assert_eq!(readers, ["alice", "bob", "nginx@fra1"], "{who}");
+}
+
+/// Bob's machine does not have the log's key, so what he hands in waits.
+fn a_second_value_before_the_first_is_taken_in_is_refused(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_two(sandbox);
+    fleet.join("fra1", "nginx");
+    fleet.keys_with("bob", &["seal", "nginx@fra1/k"], b"first").exits(4);
+    fleet.keys_with("bob", &["seal", "nginx@fra1/k"], b"second").refuses(6, "nothing was sealed; run it again when");
+    let taken = fleet.keys("alice", &["sync"]);
+    taken.ok();
+    assert!(taken.stderr().contains("taken in: "), "{}", taken.stderr());
+    assert_eq!(fleet.keys("fra1", &["open", "nginx@fra1/k"]).ok(), "first");
+    fleet.keys_with("bob", &["seal", "nginx@fra1/k"], b"second").exits(4);
+    fleet.keys("alice", &["sync"]).ok();
+    assert_eq!(fleet.keys("fra1", &["open", "nginx@fra1/k"]).ok(), "second");
+}
+
+fn what_a_rotation_shows_is_what_it_does(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_one(sandbox);
+    fleet.join("fra1", "nginx,dns");
+    fleet.join("ams1", "nginx");
+    let plan = |args: &[&str], code| {
+        let ran = fleet.keys("alice", &[&["rotate", "--json"], args].concat());
+        ran.exits(code);
+        ran.json()["plan"].clone()
+    };
+    let members = |plan: &serde_json::Value| -> Vec<String> {
+        let rotations = plan["rotations"].as_array().unwrap();
+        rotations.iter().map(|r| format!("{} {}", r["member"].as_str().unwrap(), r["slot"].as_str().unwrap())).collect()
+    };
+    assert_eq!(members(&plan(&["nginx@*", "--dry-run"], 9)), ["nginx@ams1 openpgp", "nginx@fra1 openpgp"]);
+    let wireguard = members(&plan(&["--all", "--slot", "wireguard", "--dry-run"], 9));
+    assert_eq!(wireguard, ["ams1 wireguard", "fra1 wireguard"]);
+    assert!(members(&plan(&["--due", "--dry-run"], 0)).is_empty(), "nothing is due in a young fleet");
+    let shown = plan(&["fra1", "--dry-run"], 9);
+    assert_eq!(
+        members(&shown),
+        ["fra1 openpgp", "fra1 sign", "fra1 wireguard", "fra1 ssh-host"].map(String::from).to_vec()
+    );
+    let done = plan(&["fra1", "--yes"], 0);
+    assert_eq!(shown, done, "the same value is shown and applied");
+    // At once, without fra1 having run anything: what was standby is active now, and there is no standby.
+    let again = plan(&["fra1", "--dry-run"], 0);
+    assert_eq!(again["skipped"].as_array().map(Vec::len), Some(4), "{again}");
+    fleet.keys("alice", &["rotate", "nobody", "--yes"]).refuses(5, "no active member matches 'nobody'");
+}
+
+fn a_machine_that_was_away_during_two_rotations_still_works(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_one(sandbox);
+    fleet.join("fra1", "nginx");
+    fleet.join("ams1", "nginx");
+    fleet.seal("nginx@fra1/tls.key", "fra1's");
+    fleet.seal("nginx@ams1/tls.key", "ams1's");
+    let open = |pop: &str| fleet.keys(pop, &["open", &format!("nginx@{pop}/tls.key")]).ok();
+    // fra1 runs nothing from here on; the others rotate everything, twice, its own keys included.
+    for _ in 0..2 {
+        fleet.keys("alice", &["rotate", "--all", "--yes"]).ok();
+        fleet.settle(&["ams1"]);
+        assert_eq!((open("fra1").as_str(), open("ams1").as_str()), ("fra1's", "ams1's"));
+    }
+    fleet.seal("nginx@fra1/tls.key", "a new value");
+    assert_eq!(open("fra1"), "a new value");
+    let mesh = sandbox.path("wg").display().to_string();
+    fleet.keys("fra1", &["wg", "render", "--node", "fra1", "--out", &mesh]).ok();
+    // Back again it catches up, and is as the others are.
+    fleet.settle(&["fra1", "ams1"]);
+    let status = fleet.keys("alice", &["status"]).ok();
+    assert!(!status.contains("standby") && !status.contains("drift"), "{status}");
+    assert_eq!(open("fra1"), "a new value");
+    fleet.keys("alice", &["log", "verify"]).ok();
+}
+
+fn what_is_due_comes_with_time(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_one(sandbox);
+    fleet.join("fra1", "nginx");
+    fleet.keys("alice", &["rotate", "--due", "--yes"]).ok();
+    sandbox.set_days_later(31);
+    let due = fleet.keys("alice", &["rotate", "--due", "--dry-run", "--json"]);
+    due.exits(9);
+    let rotations = due.json()["plan"]["rotations"].as_array().unwrap().clone();
+    assert!(rotations.iter().any(|r| r["member"] == "fra1" && r["slot"] == "wireguard"), "{rotations:?}");
+    assert!(rotations.iter().all(|r| r["scheduled"] == true), "{rotations:?}");
+    fleet.keys("alice", &["rotate", "--due", "--yes"]).ok();
+    fleet.keys("fra1", &["sync"]).ok();
+    fleet.keys("alice", &["rotate", "--due", "--dry-run"]).exits(0);
+}
+
+/// What happened is judged by the time at which it happened: certificates have expired since, and everybody is overdue.
+fn a_log_still_verifies_in_ten_years(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_two(sandbox);
+    fleet.join("fra1", "nginx");
+    fleet.seal("nginx@fra1/tls.key", "a value");
+    fleet.keys("alice", &["rotate", "fra1", "--yes"]).exits(4);
+    fleet.keys("bob", &["approve", "--all", "--yes"]).exits(4);
+    fleet.keys("alice", &["sync"]).ok();
+    fleet.keys("alice", &["revoke", "nginx@fra1", "--reason", "retired", "--yes"]).ok();
+    let verify = || {
+        let ran = fleet.keys("auditor", &["log", "verify", "--json"]);
+        ran.ok();
+        ran.json()
+    };
+    let today = verify();
+    sandbox.set_days_later(3653);
+    let later = verify();
+    assert_eq!(today, later, "the same log says the same in ten years");
+    assert_eq!(later["sound"], true);
+    assert_eq!(fleet.keys("fra1", &["open", "nginx@fra1/tls.key"]).ok(), "a value");
 }
