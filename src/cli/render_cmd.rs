@@ -116,6 +116,8 @@ fn beside(key: &Path) -> PathBuf {
     key.with_file_name(format!("{}-cert.pub", name.strip_suffix(".pub").unwrap_or(name)))
 }
 
+const NOTHING_TO_SIGN: &str = "there is a certificate that is good for a while; --again makes a new one";
+
 type Signed = Vec<(u64, SshCertificate)>;
 
 /// Decides, logs, signs.
@@ -128,9 +130,21 @@ fn sign(
     if change.dry_run {
         let plan = plan(&mut context.open()?)?;
         let exit = if plan.issues.is_empty() { Exit::Ok } else { Exit::Pending };
+        if context.json {
+            let row = |issue: &crate::statement::Issue| {
+                let fields = issue.certificate.fields();
+                json!({ "member": issue.member.to_string(), "kind": fields.kind.to_string(), "until": fields.valid_before.to_string() })
+            };
+            context.answer(json!({ "plan": plan.issues.iter().map(row).collect::<Vec<Value>>() }), exit)?;
+            return Ok((exit, Vec::new()));
+        }
         for issue in &plan.issues {
             let fields = issue.certificate.fields();
-            context.say(&format!("{} certificate for {}, until {}", fields.kind, issue.member, fields.valid_before));
+            let line = format!("{} certificate for {}, until {}", fields.kind, issue.member, fields.valid_before);
+            context.out.line(&line)?;
+        }
+        if plan.issues.is_empty() {
+            context.say(NOTHING_TO_SIGN);
         }
         return Ok((exit, Vec::new()));
     }
@@ -168,7 +182,7 @@ fn sign(
         .filter(|p| !matches!(p, crate::fleet::Placed::Logged { .. }))
         .for_each(|p| context.say(&placed_text(p)));
     if signed.is_empty() && placed.is_empty() {
-        context.say("every host key has a certificate that is good for a while; --again makes new ones");
+        context.say(NOTHING_TO_SIGN);
     }
     Ok((exit, signed))
 }

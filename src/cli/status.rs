@@ -199,7 +199,11 @@ fn from_state(state: &State, now: Time, items: &mut Vec<Item>) {
         if let Some(expires) = member.cert_expires.filter(|e| *e <= now.plus(EXPIRY_NOTICE)) {
             items.push(Item {
                 topic: "expiry",
-                text: format!("the certificate of {name} expires {}", relative(expires, now)),
+                text: format!(
+                    "the certificate of {name} {} {}",
+                    if expires > now { "expires" } else { "expired" },
+                    relative(expires, now)
+                ),
                 fix: "keys sync, on its machine",
             });
         }

@@ -6,6 +6,7 @@ tests!["lifecycle":
     a_founding_leaves_a_verified_fleet,
     a_founding_in_a_place_that_is_not_empty_is_refused,
     a_pin_given_on_the_command_line_is_one,
+    the_example_fleet_is_sound,
     a_secret_opens_for_its_readers_and_nobody_else,
     a_second_value_before_the_first_is_taken_in_is_refused,
     what_a_rotation_shows_is_what_it_does,
@@ -175,4 +176,17 @@ fn a_log_still_verifies_in_ten_years(sandbox: &Sandbox) {
     assert_eq!(today, later, "the same log says the same in ten years");
     assert_eq!(later["sound"], true);
     assert_eq!(fleet.keys("fra1", &["open", "nginx@fra1/tls.key"]).ok(), "a value");
+}
+
+/// The fleet that lies in the project's own `policy/` and `keyring/`.
+fn the_example_fleet_is_sound(sandbox: &Sandbox) {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let verified = sandbox.keys(&["--fleet", root, "--home", "nobody", "log", "verify", "--json"]);
+    verified.ok();
+    let report = verified.json();
+    assert_eq!((report["sound"].as_bool(), report["void"].as_array().map(Vec::len)), (Some(true), Some(0)), "{report}");
+    assert!(report["entries"].as_u64() > Some(30), "{report}");
+    let status = sandbox.keys(&["--fleet", root, "--home", "nobody", "status", "--json"]);
+    status.ok();
+    assert_eq!((&status.json()["members"]["operator"], &status.json()["fleet"]), (&2.into(), &"cdn.example".into()));
 }
