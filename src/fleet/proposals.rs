@@ -170,7 +170,7 @@ impl Fleet {
     pub(super) fn drop_proposal(&self, id: &Digest) -> Result<(), FleetError> {
         let own = self.statement(id)?.map(|signed| signed.statement.act.objects()).unwrap_or_default();
         self.remove_proposal(id)?;
-        let referenced = self.referenced()?;
+        let Some(referenced) = self.referenced()? else { return Ok(()) };
         for (digest, kind) in own {
             let (path, needed) = match kind {
                 ObjectKind::Sealed => (staged_path(&digest), referenced.has_sealed(&digest)),

@@ -10,7 +10,7 @@ use crate::name::{Address, MemberName};
 use crate::openpgp::Sealed;
 use crate::state::Objects as _;
 use crate::statement::{Act, Entry, ObjectKind};
-use crate::store::{certificate_path, object_digest, pending, staged_digest, staged_path};
+use crate::store::{StoreError, certificate_path, object_digest, pending, staged_digest, staged_path};
 
 /// Left by a writer for as long as it writes.
 pub(super) const MARK: &str = ".writing";
@@ -161,7 +161,7 @@ impl Fleet {
         let disk = self.store.disk();
         disk.remove_temporaries("")?;
         self.remove_headless_proposals()?;
-        let referenced = self.referenced()?;
+        let Some(referenced) = self.referenced()? else { return Ok(()) };
         for (path, kind) in disk.walk("objects")? {
             let unreferenced = object_digest(&path).is_some_and(|d| !referenced.has(&d))
                 || staged_digest(&path).is_some_and(|d| !referenced.has_sealed(&d));
@@ -173,9 +173,14 @@ impl Fleet {
         Ok(())
     }
 
-    /// Every object that an entry, a commit that is not yet published, or a proposal refers to, and what it is.
-    pub(super) fn referenced(&self) -> Result<Referenced, FleetError> {
-        self.with_proposals(self.logged()?)
+    /// Every object that an entry, a commit that is not yet published, or a proposal refers to, and what it is. None if it
+    /// cannot be told, because a file of the log is damaged: then nothing is to be removed.
+    pub(super) fn referenced(&self) -> Result<Option<Referenced>, FleetError> {
+        match self.logged() {
+            Ok(logged) => self.with_proposals(logged).map(Some),
+            Err(FleetError::Store(StoreError::Damaged { .. })) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// What the log refers to, and what proposals refer to.

@@ -12,13 +12,14 @@ use keys::statement::{Act, Publish};
 use keys::store::StoreError;
 
 use crate::support::stage::{Stage, member};
-use crate::support::{Sandbox, tests};
+use crate::support::{Sandbox, TestFleet, files_below, tests};
 
 tests!["hardening::planted":
     junk_proposals_stand_in_nobodys_way,
     junk_signatures_keep_nobody_from_signing,
     an_unsigned_proposal_does_not_keep_its_subject_from_catching_up,
     only_the_logs_key_makes_a_commit,
+    a_planted_commit_stops_only_whoever_would_publish_it,
 ];
 
 fn two(sandbox: &Sandbox) -> Stage {
@@ -151,4 +152,27 @@ fn only_the_logs_key_makes_a_commit(sandbox: &Sandbox) {
     stage.keyring.disk().remove(&path).unwrap();
     stage.sync("alice");
     stage.is_sound();
+}
+
+fn a_planted_commit_stops_only_whoever_would_publish_it(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_one(sandbox);
+    fleet.join("fra1", "nginx");
+    fleet.seal("nginx@fra1/k", "value");
+    fleet.keys("alice", &["rotate", "fra1", "--slot", "ssh-host", "--yes"]).ok();
+    let size = fleet.keys("alice", &["status", "--json"]).json()["log"]["size"].as_u64().unwrap();
+    let planted = fleet.keyring("log").join(Commit::path(size));
+    std::fs::write(&planted, "garbage").unwrap();
+    // A writer was interrupted, too, so the next one would tidy up.
+    std::fs::write(fleet.keyring(".writing"), "").unwrap();
+    let objects = files_below(&fleet.keyring("objects"));
+    let synced = fleet.keys("fra1", &["sync"]);
+    synced.ok();
+    assert!(synced.stdout().contains("fra1: new ssh-host standby"), "{}", synced.stdout());
+    assert!(objects.iter().all(|path| path.exists()), "nothing is removed while the log cannot be read whole");
+    assert_eq!(fleet.keys("fra1", &["open", "nginx@fra1/k"]).ok(), "value");
+    fleet.keys("alice", &["sync"]).refuses(3, &format!("log/{} is damaged", Commit::path(size)));
+    fleet.keys("auditor", &["log", "verify"]).exits(3);
+    std::fs::remove_file(planted).unwrap();
+    fleet.keys("alice", &["sync"]).ok();
+    fleet.keys("auditor", &["log", "verify"]).ok();
 }
