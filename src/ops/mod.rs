@@ -1,8 +1,8 @@
 //! What people and machines do with a fleet: found, join, seal, open, rotate, catch up, revoke, issue.
 //!
-//! Each module takes an opened [`Fleet`] and the [`Home`] of whoever acts, and either gives an answer or a plan that can
-//! be shown, compared and carried out; the terminal, the clock and the environment are the caller's. Entropy is an
-//! argument, OpenPGP's own aside.
+//! Each module takes an opened [`Fleet`](crate::fleet::Fleet) and the [`Home`](crate::home::Home) of whoever acts, and
+//! either gives an answer or a plan that can be shown, compared and carried out; the terminal, the clock and the
+//! environment are the caller's. Entropy is an argument, OpenPGP's own aside.
 //!
 //! A fleet of one operator, from its founding to a rotation that is planned:
 //!
