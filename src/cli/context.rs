@@ -31,7 +31,7 @@ pub(super) struct Context {
     pub verbose: bool,
     pub out: Out,
     fleet: Option<PathBuf>,
-    home: PathBuf,
+    home: Option<PathBuf>,
     pin: Option<String>,
     color: bool,
     now: Time,
@@ -56,7 +56,7 @@ impl Context {
             verbose: global.verbose,
             out: Out,
             fleet: global.fleet.clone().or_else(|| environment("KEYS_FLEET")),
-            home: home.ok_or_else(|| CliError::usage("there is no home directory; give one with --home"))?,
+            home,
             pin: global.pin.clone(),
             color,
             // Read once, so that one command judges everything by one time.
@@ -72,7 +72,7 @@ impl Context {
             verbose: self.verbose,
             out: self.out,
             fleet: Some(fleet.to_owned()),
-            home: home.to_owned(),
+            home: Some(home.to_owned()),
             pin: None,
             color: self.color,
             now: Time::from_system(SystemTime::now()),
@@ -99,18 +99,24 @@ impl Context {
         Ok(here.ancestors().find(|d| d.join("keyring").is_dir()).unwrap_or(&here).to_owned())
     }
 
+    /// Where the home is. Not every command needs one.
+    fn home_path(&self) -> Result<&Path, CliError> {
+        let path = self.home.as_deref();
+        path.ok_or_else(|| CliError::usage("there is no home directory; give one with --home"))
+    }
+
     pub(super) fn home(&self) -> Result<Home, CliError> {
-        Ok(Home::open(&self.home)?)
+        Ok(Home::open(self.home_path()?)?)
     }
 
     /// The home, if there is one: for questions that anybody may ask.
     pub(super) fn maybe_home(&self) -> Result<Option<Home>, CliError> {
-        if self.home.exists() { self.home().map(Some) } else { Ok(None) }
+        if self.home_path()?.exists() { self.home().map(Some) } else { Ok(None) }
     }
 
     /// Creates the home, or opens it, for writing: nobody else writes in it while the lock lives.
     pub(super) fn create_home(&self) -> Result<(Home, Box<dyn Send>), CliError> {
-        let home = Home::create(&self.home)?;
+        let home = Home::create(self.home_path()?)?;
         let lock = self.lock(home.disk())?;
         Ok((home, lock))
     }

@@ -190,6 +190,7 @@ fn without_a_home_directory_it_says_so(sandbox: &Sandbox) {
         let mut command = sandbox.command();
         Ran::of(command.env_clear().args(args))
     };
+    without(&["explain", "6"]).ok();
     without(&["--fleet", "fleet", "status"]).refuses(2, "there is no home directory; give one with --home");
     without(&["--fleet", "fleet", "--home", "alice", "status"]).ok();
     let mut given = sandbox.command();
