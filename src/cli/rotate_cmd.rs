@@ -146,10 +146,9 @@ pub(super) fn catch_up(
         if plan.drafts.is_empty() {
             break;
         }
-        done.extend(plan.done);
         // Each draft is its owner's own affair: a home with several members signs each as whoever may.
         let before = placed.len();
-        placed.extend(place_each(fleet, home, plan.drafts, change, &mut troubles)?);
+        placed.extend(place_each(fleet, home, plan.drafts, change, &mut done, &mut troubles)?);
         if placed.len() == before {
             break;
         }
@@ -177,6 +176,7 @@ fn place_each(
     home: &Home,
     drafts: Vec<crate::fleet::Draft>,
     change: &super::args::Change,
+    done: &mut Vec<String>,
     troubles: &mut Vec<String>,
 ) -> Result<Vec<Placed>, CliError> {
     let mut placed = Vec::new();
@@ -185,10 +185,14 @@ fn place_each(
         let owners = owners(&draft.act);
         signers.sort_by_key(|s| (draft.author.as_ref() != Some(&s.member), !owners.contains(&s.member)));
         let sequencer = ops::sequencer(home, fleet)?;
+        let told = draft.told.clone();
         // One that is refused keeps the others from nothing.
         match fleet.change(vec![draft], &mut signers, sequencer.as_ref()) {
             Err(e @ FleetError::Refused(_)) => troubles.push(e.to_string()),
-            other => placed.extend(other?),
+            other => {
+                placed.extend(other?);
+                done.extend(told);
+            }
         }
     }
     Ok(placed)

@@ -40,6 +40,8 @@ pub struct Draft {
     pub not_before: Time,
     /// Who has to be among those who sign, and so signs first.
     pub author: Option<MemberName>,
+    /// What it does, for people; not recorded.
+    pub told: Vec<String>,
 }
 
 impl Draft {
@@ -50,7 +52,7 @@ impl Draft {
 
     /// A change with attachments.
     pub fn with(act: Act, reason: &str, objects: Vec<Vec<u8>>) -> Self {
-        Self { act, reason: reason.to_owned(), objects, not_before: Time::default(), author: None }
+        Self { act, reason: reason.to_owned(), objects, not_before: Time::default(), author: None, told: Vec::new() }
     }
 }
 

@@ -118,7 +118,8 @@ impl ResealPlan {
                 changes.push(change);
                 objects.extend([set, file]);
             }
-            drafts.push(Draft::with(Act::Reseal(changes), reason, objects));
+            let told = part.iter().map(|d| format!("{}: resealed to the keys of today", d.address)).collect();
+            drafts.push(Draft { told, ..Draft::with(Act::Reseal(changes), reason, objects) });
         }
         Ok(drafts)
     }

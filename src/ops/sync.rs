@@ -35,8 +35,6 @@ const PAST_SIGNING_KEYS: usize = 4;
 pub struct SyncPlan {
     /// Statements to sign.
     pub drafts: Vec<Draft>,
-    /// What was done, for people.
-    pub done: Vec<String>,
     /// Secrets that it would reseal, and cannot.
     pub stuck: Vec<Stuck>,
     /// What else failed, and kept nothing else from being done.
@@ -156,7 +154,7 @@ pub fn sync_todo(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Re
     reseal_own(home, fleet, &mut plan)?;
     destroy_unneeded(home, fleet, &mut plan)?;
     certify_hosts(home, fleet, &mut plan, rng)?;
-    todo.append(&mut plan.done);
+    todo.extend(plan.drafts.into_iter().flat_map(|d| d.told));
     Ok(todo)
 }
 
@@ -170,9 +168,9 @@ fn certify_hosts(
     let Some(authority) = certifiers(home, fleet, Kind::Authority)?.into_iter().next() else { return Ok(()) };
     for issue in plan_host(None, false, fleet, rng)?.issues {
         if plan.busy.keys.insert(issue.certificate.fields().subject.to_string()) {
-            plan.done.push(format!("{}: SSH certificate for its host key", issue.member));
+            let told = vec![format!("{}: SSH certificate for its host key", issue.member)];
             let draft = Draft::bare(Act::SshIssue(issue), "host certificate");
-            plan.drafts.push(Draft { author: Some(authority.clone()), ..draft });
+            plan.drafts.push(Draft { author: Some(authority.clone()), told, ..draft });
         }
     }
     Ok(())
@@ -188,9 +186,6 @@ fn reseal_own(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<(),
     reseal.drifted.retain(|d| ours(d) && at_rest(d));
     reseal.stuck.retain(|s| ours(&s.drift) && at_rest(&s.drift));
     plan.stuck.append(&mut reseal.stuck);
-    for drift in &reseal.drifted {
-        plan.done.push(format!("{}: resealed to the keys of today", drift.address));
-    }
     plan.drafts.extend(reseal.drafts("catching up", home, fleet)?);
     Ok(())
 }
@@ -224,8 +219,8 @@ fn destroy_unneeded(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Resu
         }
         // A statement each, since each member signs its own.
         for part in changes.chunks(CHANGES_MAX) {
-            plan.done.extend(part.iter().map(|c| format!("{}: old {} key destroyed", c.member, c.slot)));
-            plan.drafts.push(Draft::bare(Act::Destroy(part.to_vec()), "no longer needed"));
+            let told = part.iter().map(|c| format!("{}: old {} key destroyed", c.member, c.slot)).collect();
+            plan.drafts.push(Draft { told, ..Draft::bare(Act::Destroy(part.to_vec()), "no longer needed") });
         }
     }
     Ok(())
@@ -381,17 +376,15 @@ fn publish(
         cert = Some(new.digest());
         objects.push(new.bytes().to_vec());
     }
-    for key in &keys {
-        plan.done.push(format!("{member}: new {} standby", key.slot));
-    }
+    let mut told: Vec<String> = keys.iter().map(|key| format!("{member}: new {} standby", key.slot)).collect();
     if ageing {
-        plan.done.push(format!("{member}: certificate renewed for {validity}"));
+        told.push(format!("{member}: certificate renewed for {validity}"));
     } else if cert.is_some() {
-        plan.done.push(format!("{member}: certificate brought into line with the log"));
+        told.push(format!("{member}: certificate brought into line with the log"));
     }
     let change = Publish { cert, generation: found.generation + 1, keys, member: member.clone(), prev: found.prev };
     plan.busy.members.insert(member.clone());
-    plan.drafts.push(Draft { not_before, ..Draft::with(Act::Publish(vec![change]), "catching up", objects) });
+    plan.drafts.push(Draft { not_before, told, ..Draft::with(Act::Publish(vec![change]), "catching up", objects) });
     Ok(())
 }
 
@@ -439,8 +432,8 @@ fn renew_certifications(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> 
         }
         match renew(&certifier, &subject, of, home, fleet) {
             Ok(Some(draft)) => {
-                plan.done.push(format!("{certifier} vouches for {subject} anew"));
-                plan.drafts.push(draft);
+                let told = vec![format!("{certifier} vouches for {subject} anew")];
+                plan.drafts.push(Draft { told, ..draft });
                 plan.busy.members.insert(subject);
             }
             Ok(None) => {}
