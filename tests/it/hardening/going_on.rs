@@ -253,7 +253,10 @@ fn one_draft_that_is_refused_keeps_no_other_from_being_made(sandbox: &Sandbox) {
     assert_eq!(answer["troubles"].as_array().map(Vec::len), Some(1), "{answer}");
     let done: Vec<&str> = answer["done"].as_array().unwrap().iter().filter_map(serde_json::Value::as_str).collect();
     assert!(done.iter().any(|d| d.starts_with("nginx@fra1: new openpgp standby")), "{done:?}");
-    assert!(!done.iter().any(|d| d.starts_with("fra1: new ssh-host standby")), "what was refused is not done: {done:?}");
+    assert!(
+        !done.iter().any(|d| d.starts_with("fra1: new ssh-host standby")),
+        "what was refused is not done: {done:?}"
+    );
     fleet.keys("alice", &["sync"]).ok();
     let standby = |member: &str, slot: &str| {
         let ran = fleet.keys("alice", &["rotate", member, "--slot", slot, "--dry-run", "--json"]);
