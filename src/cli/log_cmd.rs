@@ -92,7 +92,9 @@ fn summary(context: &Context, report: &Report, fleet: Option<&Fleet>) -> Result<
             context.out.line(&format!("id: {}", state.id))
         }
         _ => {
-            let count = report.problems.iter().filter(|p| p.severity == Severity::Damage).count();
+            // A file can be wrong in more ways than one.
+            let damaged = report.problems.iter().filter(|p| p.severity == Severity::Damage);
+            let count = damaged.map(|p| &p.path).collect::<std::collections::BTreeSet<_>>().len();
             context
                 .out
                 .line(&format!("NOT verified: {count} of {} files are damaged, missing or strange", report.files))

@@ -4,6 +4,7 @@ use crate::support::{Sandbox, TestFleet, tests};
 
 tests!["lifecycle":
     a_founding_leaves_a_verified_fleet,
+    a_file_that_is_wrong_in_two_ways_is_one_file,
     a_founding_in_a_place_that_is_not_empty_is_refused,
     a_pin_given_on_the_command_line_is_one,
     the_example_fleet_is_sound,
@@ -31,6 +32,16 @@ fn a_founding_leaves_a_verified_fleet(sandbox: &Sandbox) {
     }
     fleet.keys("alice", &["policy", "check"]).ok();
     fleet.keys("alice", &["policy", "diff"]).ok();
+}
+
+fn a_file_that_is_wrong_in_two_ways_is_one_file(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_one(sandbox);
+    let tile = fleet.keyring("log/tile/entries/000.p/1");
+    let bytes = std::fs::read(&tile).unwrap();
+    std::fs::write(&tile, &bytes[..bytes.len() - 5]).unwrap();
+    let said = fleet.keys("auditor", &["log", "verify"]).exits(3);
+    assert_eq!(said.matches("DAMAGED: log/tile/entries/000.p/1: ").count(), 2, "{said}");
+    assert!(said.contains("NOT verified: 1 of "), "{said}");
 }
 
 fn a_founding_in_a_place_that_is_not_empty_is_refused(sandbox: &Sandbox) {
