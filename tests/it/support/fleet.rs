@@ -107,11 +107,15 @@ impl<'a> TestFleet<'a> {
     }
 
     /// Exports the certificates into the directory `name`; gives the file, and whose binding we take for authenticated.
+    ///
+    /// A withdrawal in the second of its certification is dated one second later, so a stranger, who judges by the clock,
+    /// is asked no sooner than that.
     pub(crate) fn export_ring(&self, name: &str, flags: &[&str]) -> (PathBuf, Vec<String>) {
         let out = self.sandbox.path(name);
         let ran = self.keys("alice", &[&["ring", "export", "--json", "--out", out.to_str().unwrap()], flags].concat());
         ran.ok();
         let names = ran.json()["authenticated"].as_array().unwrap().clone();
+        std::thread::sleep(std::time::Duration::from_millis(1100));
         (out.join("ring.pgp"), names.iter().map(|n| n.as_str().unwrap().to_owned()).collect())
     }
 
