@@ -107,9 +107,75 @@ fn distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
+/// The changed lines of a text, by the longest common subsequence: what goes with `-` in front, what comes with `+`. As they
+/// are: whoever shows them escapes them.
+///
+/// Texts of many thousand lines are not compared line by line: all of the old one goes, all of the new one comes.
+pub fn line_diff(old: &str, new: &str) -> Vec<String> {
+    const CELLS_MAX: usize = 16 << 20;
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    let same = |(a, b): &(&&str, &&str)| a == b;
+    let head = old.iter().zip(&new).take_while(same).count();
+    let tail = old.iter().skip(head).rev().zip(new.iter().skip(head).rev()).take_while(same).count();
+    let (Some(old), Some(new)) = (old.get(head..old.len() - tail), new.get(head..new.len() - tail)) else {
+        return Vec::new();
+    };
+    if (old.len() + 1).saturating_mul(new.len() + 1) > CELLS_MAX {
+        let signed = |sign: char, lines: &[&str]| lines.iter().map(|l| format!("{sign}{l}")).collect::<Vec<_>>();
+        return [signed('-', old), signed('+', new)].concat();
+    }
+    longest_common(old, new)
+}
+
+fn longest_common(old: &[&str], new: &[&str]) -> Vec<String> {
+    let width = new.len() + 1;
+    let mut common = vec![0u32; (old.len() + 1) * width];
+    let at = |i: usize, j: usize| i * width + j;
+    for (i, a) in old.iter().enumerate().rev() {
+        for (j, b) in new.iter().enumerate().rev() {
+            let best = if a == b {
+                common.get(at(i + 1, j + 1)).map_or(0, |n| n + 1)
+            } else {
+                common.get(at(i + 1, j)).max(common.get(at(i, j + 1))).copied().unwrap_or(0)
+            };
+            if let Some(cell) = common.get_mut(at(i, j)) {
+                *cell = best;
+            }
+        }
+    }
+    let (mut i, mut j, mut lines) = (0, 0, Vec::new());
+    loop {
+        match (old.get(i), new.get(j)) {
+            (None, None) => return lines,
+            (Some(a), Some(b)) if a == b => (i, j) = (i + 1, j + 1),
+            (Some(a), b) if b.is_none() || common.get(at(i + 1, j)) >= common.get(at(i, j + 1)) => {
+                lines.push(format!("-{}", a));
+                i += 1;
+            }
+            (_, Some(b)) => {
+                lines.push(format!("+{}", b));
+                j += 1;
+            }
+            (Some(_), None) => i += 1,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_diff_shows_what_goes_and_what_comes() {
+        assert_eq!(line_diff("a\nb\nc", "a\nx\nc\nd"), ["-b", "+x", "+d"]);
+        assert_eq!(line_diff("", "a"), ["+a"]);
+        assert_eq!(line_diff("a", ""), ["-a"]);
+        assert_eq!(line_diff("a\na\nb", "a\nb"), ["-a"]);
+        assert!(line_diff("a\nb", "a\nb").is_empty());
+        let many = |sign: &str, word: &str| (0..5_000).map(|n| format!("{sign}{word}{n}")).collect::<Vec<_>>();
+        let (old, new) = (many("", "a").join("\n"), many("", "b").join("\n"));
+        assert_eq!(line_diff(&old, &new), [many("-", "a"), many("+", "b")].concat());
+    }
 
     #[test]
     fn hidden_characters_are_shown_and_others_left() {

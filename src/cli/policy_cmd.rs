@@ -14,6 +14,7 @@ use crate::limits::POLICY_BYTES_MAX;
 use crate::policy::{FILES, Policy};
 use crate::state::Objects as _;
 use crate::statement::{Act, PolicyUpdate};
+use crate::text;
 
 /// `keys policy`.
 pub(super) fn policy(context: &Context, args: &PolicyArgs) -> Result<Exit, CliError> {
@@ -133,44 +134,9 @@ fn diff_lines(before: &BTreeMap<String, String>, after: &BTreeMap<String, String
         lines.push(format!("--- policy/{name}"));
         let empty = String::new();
         let (old, new) = (before.get(&name).unwrap_or(&empty), after.get(&name).unwrap_or(&empty));
-        lines.extend(line_diff(&old.lines().collect::<Vec<_>>(), &new.lines().collect::<Vec<_>>()));
+        lines.extend(text::line_diff(old, new).iter().map(|line| text::escape(line).into_owned()));
     }
     lines
-}
-
-/// The changed lines, by the longest common subsequence. Policy files are short, so the square of their length is small.
-fn line_diff(old: &[&str], new: &[&str]) -> Vec<String> {
-    let width = new.len() + 1;
-    let mut common = vec![0u32; (old.len() + 1) * width];
-    let at = |i: usize, j: usize| i * width + j;
-    for (i, a) in old.iter().enumerate().rev() {
-        for (j, b) in new.iter().enumerate().rev() {
-            let best = if a == b {
-                common.get(at(i + 1, j + 1)).map_or(0, |n| n + 1)
-            } else {
-                common.get(at(i + 1, j)).max(common.get(at(i, j + 1))).copied().unwrap_or(0)
-            };
-            if let Some(cell) = common.get_mut(at(i, j)) {
-                *cell = best;
-            }
-        }
-    }
-    let (mut i, mut j, mut lines) = (0, 0, Vec::new());
-    loop {
-        match (old.get(i), new.get(j)) {
-            (None, None) => return lines,
-            (Some(a), Some(b)) if a == b => (i, j) = (i + 1, j + 1),
-            (Some(a), b) if b.is_none() || common.get(at(i + 1, j)) >= common.get(at(i, j + 1)) => {
-                lines.push(format!("-{}", crate::text::escape(a)));
-                i += 1;
-            }
-            (_, Some(b)) => {
-                lines.push(format!("+{}", crate::text::escape(b)));
-                j += 1;
-            }
-            (Some(_), None) => i += 1,
-        }
-    }
 }
 
 fn update(draft: &BTreeMap<String, String>, fleet: &Fleet, why: &str) -> Draft {
@@ -178,17 +144,4 @@ fn update(draft: &BTreeMap<String, String>, fleet: &Fleet, why: &str) -> Draft {
     let policy = draft.iter().map(|(name, text)| (name.clone(), Digest::of(text.as_bytes()))).collect();
     let change = PolicyUpdate { generation: state.policy.version + 1, policy, prev: state.policy.prev };
     Draft::with(Act::PolicyUpdate(change), why, draft.values().map(|t| t.clone().into_bytes()).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_diff_shows_what_goes_and_what_comes() {
-        assert_eq!(line_diff(&["a", "b", "c"], &["a", "x", "c", "d"]), ["-b", "+x", "+d"]);
-        assert_eq!(line_diff(&[], &["a"]), ["+a"]);
-        assert_eq!(line_diff(&["a"], &[]), ["-a"]);
-        assert!(line_diff(&["a", "b"], &["a", "b"]).is_empty());
-    }
 }
