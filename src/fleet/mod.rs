@@ -22,7 +22,7 @@ use crate::log::merkle;
 use crate::log::note::{Note, VerifierKey};
 use crate::name::{MemberName, Slot};
 use crate::openpgp::Certificate;
-use crate::state::{ObjectError, Replay, ReplayError, State, Verdict, Void};
+use crate::state::{ObjectError, Replay, ReplayError, State, Verdict, Void, Watch};
 use crate::statement::{EntryError, StatementError};
 use crate::store::{Head, LogReader, Store, StoreError, read_checkpoint};
 use crate::time::{Span, Time};
@@ -144,6 +144,20 @@ impl Fleet {
     /// # Errors
     /// [`FleetError`].
     pub fn open(store: Store, known: &Known, now: Time, progress: Progress<'_>) -> Result<Self, FleetError> {
+        Self::open_watched(store, known, now, progress, None)
+    }
+
+    /// The same, always from the first entry, with somebody looking on.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn open_watched(
+        store: Store,
+        known: &Known,
+        now: Time,
+        progress: Progress<'_>,
+        mut watch: Option<&mut dyn Watch>,
+    ) -> Result<Self, FleetError> {
         let (note, checkpoint) = read_checkpoint(&store)?;
         let seen =
             known.seen.as_deref().and_then(|bytes| Note::parse(bytes).ok()).and_then(|n| Checkpoint::parse(&n.text));
@@ -165,7 +179,13 @@ impl Fleet {
                     seen_root = Some(edge.root());
                 }
                 edge.push(merkle::leaf(entry));
-                fleet.take(entry)?;
+                if let Some(watch) = watch.as_deref_mut() {
+                    watch.before(fleet.replay.state(), entry);
+                }
+                let verdict = fleet.take(entry)?;
+                if let (Some(watch), Some(state)) = (watch.as_deref_mut(), fleet.replay.state()) {
+                    watch.after(&verdict, state);
+                }
             }
             if seen_here.is_some_and(|s| s.size == last) {
                 seen_root = Some(edge.root());

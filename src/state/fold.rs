@@ -109,6 +109,14 @@ impl Verdict {
     }
 }
 
+/// Looks on while a log is replayed, entry by entry.
+pub trait Watch {
+    /// An entry is about to be taken. There is no state before the first.
+    fn before(&mut self, state: Option<&State>, entry: &[u8]);
+    /// It was taken, and this became of it.
+    fn after(&mut self, verdict: &Verdict, state: &State);
+}
+
 /// The context of one change.
 pub(super) struct Context<'a> {
     pub id: Digest,

@@ -27,7 +27,7 @@ use crate::ssh::CertificateBody;
 use crate::statement::{Facts, RetireReason};
 use crate::time::Time;
 
-pub use fold::{ObjectError, Objects, Replay, ReplayError, Verdict};
+pub use fold::{ObjectError, Objects, Replay, ReplayError, Verdict, Watch};
 pub use key::{KeyState, PublicKey, SlotKey, SlotKeys};
 pub use query::{Drift, Due, ReadersError};
 pub use ssh::SshTerms;
