@@ -1,10 +1,10 @@
-//! The target for the fold: an entry of anybody's, offered to the example fleet.
+//! The targets for the fold: an entry of anybody's, offered to the example fleet; and the fold's state as bytes.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use keys::digest::Digest;
-use keys::state::{ObjectError, Objects, Replay};
+use keys::state::{ObjectError, Objects, Replay, State};
 
 use crate::example;
 
@@ -17,9 +17,12 @@ impl Objects for Memory {
     }
 }
 
+fn objects() -> Memory {
+    Memory(example::files("keyring/objects").into_iter().map(|bytes| (Digest::of(&bytes), bytes)).collect())
+}
+
 fn example_fleet() -> Replay<Memory> {
-    let objects = example::files("keyring/objects").into_iter().map(|bytes| (Digest::of(&bytes), bytes)).collect();
-    let mut replay = Replay::new(example::checkpoint().origin, Memory(objects));
+    let mut replay = Replay::new(example::checkpoint().origin, objects());
     for entry in example::entries() {
         let verdict = replay.apply(&entry).expect("the example replays");
         assert!(verdict.is_whole(), "{verdict:?}");
@@ -44,9 +47,32 @@ pub fn replay(data: &[u8]) {
     });
 }
 
+/// A state has one spelling, and what is read can be asked.
+pub fn state(data: &[u8]) {
+    FLEET.with_borrow(|fleet| {
+        if let Ok(state) = State::parse(data, fleet.objects()) {
+            assert_eq!(state.to_bytes(), data, "another spelling");
+            drop(state.rotations().collect::<Vec<_>>());
+            state.live_secrets().for_each(|(address, secret)| drop(state.drift(address, secret)));
+            drop(state.trusted_cas(keys::name::Slot::SshHostCa, state.time));
+        }
+    });
+}
+
 /// What to begin with.
 pub mod seeds {
+    use keys::state::{Replay, State};
+
     use crate::example;
+
+    /// Of [`super::state`]: the example's state after its founding.
+    pub fn state() -> Vec<Vec<u8>> {
+        let mut replay = Replay::new(example::checkpoint().origin, super::objects());
+        for entry in example::entries().iter().take(1) {
+            replay.apply(entry).expect("the example replays");
+        }
+        replay.state().map(State::to_bytes).into_iter().collect()
+    }
 
     /// Of [`super::replay`]: entries of the example, the last of each act.
     pub fn replay() -> Vec<Vec<u8>> {

@@ -137,6 +137,7 @@ targets! {
     statement::request, STATEMENT;
     statement::recipients, STATEMENT;
     fold::replay, STATEMENT;
+    fold::state, JSON;
     openpgp::certificate, PACKETS;
     openpgp::signature, PACKETS;
     openpgp::sealed, PACKETS;

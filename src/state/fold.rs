@@ -142,6 +142,12 @@ impl<O: Objects> Replay<O> {
         Self { objects, log, state: None, size: 0, certificates: BTreeMap::new() }
     }
 
+    /// A fold that goes on from a state, as if it had taken all entries before.
+    pub fn resume(state: State, objects: O) -> Self {
+        let (log, size) = (state.log.clone(), state.size);
+        Self { objects, log, state: Some(state), size, certificates: BTreeMap::new() }
+    }
+
     /// The state so far; none before the first entry.
     pub fn state(&self) -> Option<&State> {
         self.state.as_ref()
@@ -302,7 +308,7 @@ impl<O: Objects> Replay<O> {
         if statement.policy != 0 || statement.log != format!("{}/keys/1", genesis.fleet) {
             return Err(Void::Genesis.into());
         }
-        let policy = self.policy(&genesis.policy)?;
+        let policy = read_policy(&genesis.policy, &self.objects)?;
         if policy.fleet.domain != genesis.fleet {
             return Err(Void::BadPolicy(format!("it is for the fleet {}", policy.fleet.domain)).into());
         }
@@ -367,7 +373,7 @@ impl<O: Objects> Replay<O> {
         let state = self.state.as_ref().ok_or(Void::Genesis)?;
         state.fresh("the policy", (state.policy.version, &state.policy.prev), (change.generation, &change.prev))?;
         self.quorum(ActName::PolicyUpdate, None, None, context)?;
-        let policy = self.policy(&change.policy)?;
+        let policy = read_policy(&change.policy, &self.objects)?;
         let state = self.state.as_ref().ok_or(Void::Genesis)?;
         state.check_policy(&policy)?;
         // A new policy also needs the quorum that it sets itself: those who will have the say must agree to have it.
@@ -384,16 +390,6 @@ impl<O: Objects> Replay<O> {
             policy: Arc::new(policy),
         };
         Ok(())
-    }
-
-    fn policy(&self, files: &BTreeMap<String, Digest>) -> Result<Policy, Stop> {
-        let texts = files
-            .iter()
-            .map(|(name, digest)| {
-                Ok((name.clone(), String::from_utf8_lossy(&self.objects.object(digest)?).into_owned()))
-            })
-            .collect::<Result<BTreeMap<_, _>, ObjectError>>()?;
-        Ok(Policy::parse(&texts).map_err(Void::from)?)
     }
 
     /// A version of a certificate, for what it signed.
@@ -444,6 +440,15 @@ impl<O: Objects> Replay<O> {
     pub(super) fn state_ref(&self) -> Result<&State, Stop> {
         self.state.as_ref().ok_or_else(|| Void::Genesis.into())
     }
+}
+
+/// Reads a policy from its files' digests.
+pub(super) fn read_policy(files: &BTreeMap<String, Digest>, objects: &impl Objects) -> Result<Policy, Stop> {
+    let texts = files
+        .iter()
+        .map(|(name, digest)| Ok((name.clone(), String::from_utf8_lossy(&objects.object(digest)?).into_owned())))
+        .collect::<Result<BTreeMap<_, _>, ObjectError>>()?;
+    Ok(Policy::parse(&texts).map_err(Void::from)?)
 }
 
 impl State {

@@ -3,6 +3,9 @@
 //! [`Replay::apply`] takes entries one by one. What an entry may do is decided by the state before it and the policy in
 //! force there, never by a clock: the same log gives the same state in ten years. An entry, or one change of it, that
 //! breaks a rule is *void*: it stays in the log, has no effect, and is reported with its reason.
+//!
+//! [`State::to_bytes`] writes a state, [`State::digest`] names it, and [`Replay::resume`] goes on from one that was read:
+//! what it makes of the entries that follow is what a replay from the first one makes of them.
 
 mod enroll;
 mod fold;
@@ -13,6 +16,7 @@ mod secrets;
 mod signers;
 mod ssh;
 mod void;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,9 +36,10 @@ pub use key::{KeyState, PublicKey, SlotKey, SlotKeys};
 pub use query::{Drift, Due, ReadersError};
 pub use ssh::SshTerms;
 pub use void::Void;
+pub use written::StateError;
 
 /// The state after some entries.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct State {
     /// The fleet's name.
     pub fleet: FleetName,
@@ -51,6 +56,7 @@ pub struct State {
     /// Everybody, retired members included.
     pub members: BTreeMap<MemberName, Member>,
     /// Certificates of earlier lives of names that were given again: whose, and the last version.
+    #[serde(with = "written::by_fingerprint")]
     pub former: BTreeMap<Fingerprint, (MemberName, Digest)>,
     /// Every secret, removed ones included.
     pub secrets: BTreeMap<Address, Secret>,
@@ -70,7 +76,7 @@ pub struct State {
 }
 
 /// The policy in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyInForce {
     /// Its version, from 1.
     pub version: u64,
@@ -79,6 +85,7 @@ pub struct PolicyInForce {
     /// Its files by name.
     pub files: BTreeMap<String, Digest>,
     /// What they say.
+    #[serde(skip)]
     pub policy: Arc<Policy>,
 }
 

@@ -17,6 +17,7 @@ mod lifecycle;
 mod recipients;
 mod replay;
 mod secrecy;
+mod snapshots;
 mod sq;
 mod ssh_keygen;
 mod sshd;
@@ -41,6 +42,7 @@ fn main() -> std::process::ExitCode {
         recipients::tests(),
         replay::tests(),
         secrecy::tests(),
+        snapshots::tests(),
         sq::tests(),
         ssh_keygen::tests(),
         sshd::tests(),
