@@ -91,8 +91,10 @@ pub(super) enum Command {
     Enroll(Enroll),
     /// Show what waits for signatures, or sign it
     Approve(Approve),
-    /// Take a waiting proposal back
+    /// Take a waiting proposal of one's own back
     Withdraw(Withdraw),
+    /// Object to a proposal: it can never take effect any more, whoever signs it
+    Object(Object),
     /// Seal a value, from stdin or a file
     Seal(Seal),
     /// Open a secret to stdout
@@ -220,6 +222,26 @@ pub(super) struct Approve {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Stopping is cheap: one objection is enough, and nobody can take it back. Who still wants the change proposes it anew.
+Examples:
+  keys object 3fa9c1 --reason 'bob did not propose this'"
+)]
+pub(super) struct Object {
+    /// The proposal, by id (its first digits will do), or any statement by all digits of its id
+    pub id: String,
+    /// Why; recorded in the log
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    #[command(flatten)]
+    pub change: Change,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "This only removes the file: whoever has kept a copy of what was signed can hand it in again until it expires.
+'keys object' stops a statement for good, also somebody else's."
+)]
 pub(super) struct Withdraw {
     /// The proposal, by id
     pub id: String,

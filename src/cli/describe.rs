@@ -88,6 +88,9 @@ pub(super) fn act(
             )]
         }
         Act::SshRevoke(list) => list.iter().map(|c| format!("SSH certificates are revoked: {:?}", c.serials)).collect(),
+        Act::Object(list) => {
+            list.iter().map(|c| format!("statement {} can never take effect", c.statement.short())).collect()
+        }
     }
 }
 

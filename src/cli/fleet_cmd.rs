@@ -1,10 +1,11 @@
-//! `keys approve` and `keys withdraw`.
+//! `keys approve`.
 
 use serde_json::{Value, json};
 
-use super::args::{Approve, Withdraw};
+use super::args::Approve;
 use super::context::{Context, Go, placed_exit, placed_json, placed_text, reason};
 use super::describe;
+use super::effects;
 use super::exit::{CliError, Exit};
 use super::founding::{read_file, request_path, waiting_requests};
 use super::output::complain;
@@ -46,13 +47,17 @@ pub(super) fn approve(context: &Context, args: &Approve) -> Result<Exit, CliErro
         return nothing(context);
     }
     for waiting in &wanted {
-        for line in describe_waiting(waiting, &mut fleet)? {
+        for line in describe_waiting(waiting, &mut fleet, Detail::Full)? {
             context.say(&line);
         }
     }
+    let shown = wanted.iter().map(|w| waiting_json(w, &mut fleet)).collect::<Result<Vec<Value>, CliError>>()?;
     if let Go::No(exit) =
         context.confirm(&args.change, if wanted.len() == 1 { "Sign it?" } else { "Sign all of these?" })?
     {
+        if context.json {
+            return context.answer(json!({ "placed": [], "waiting": shown }), exit);
+        }
         return finish(context, &[], exit);
     }
     let (placed, refused) = context.change(|fleet, home| {
@@ -74,7 +79,8 @@ pub(super) fn approve(context: &Context, args: &Approve) -> Result<Exit, CliErro
     if context.json {
         let refused = refused.iter().map(|(id, e)| json!({ "id": id.to_string(), "why": e.message }));
         let placed = placed.iter().map(placed_json).collect::<Vec<Value>>();
-        return context.answer(json!({ "placed": placed, "refused": refused.collect::<Vec<Value>>() }), exit);
+        return context
+            .answer(json!({ "placed": placed, "refused": refused.collect::<Vec<Value>>(), "waiting": shown }), exit);
     }
     finish(context, &placed, exit)
 }
@@ -167,7 +173,14 @@ fn wanted(args: &Approve, fleet: &mut Fleet) -> Result<Vec<Waiting>, CliError> {
     Ok(found)
 }
 
-fn describe_waiting(waiting: &Waiting, fleet: &mut Fleet) -> Result<Vec<String>, CliError> {
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Short,
+    Full,
+}
+
+fn describe_waiting(waiting: &Waiting, fleet: &mut Fleet, detail: Detail) -> Result<Vec<String>, CliError> {
     match waiting {
         Waiting::Request { id, bytes } => {
             let request = match Request::parse(bytes) {
@@ -198,6 +211,7 @@ fn describe_waiting(waiting: &Waiting, fleet: &mut Fleet) -> Result<Vec<String>,
             let objects = |digest: &Digest| store.object(digest).ok();
             let state = fleet.is_founded().then(|| fleet.state());
             lines.extend(describe::act(&statement.act, state, &objects).into_iter().map(|l| format!("  {l}")));
+            lines.extend(describe_effects(proposal, fleet, detail)?.into_iter().map(|l| format!("    {l}")));
             let signed: Vec<&str> =
                 proposal.signatures.iter().map(|s| s.name.rsplit('/').next().unwrap_or(&s.name)).collect();
             lines.push(format!(
@@ -208,6 +222,25 @@ fn describe_waiting(waiting: &Waiting, fleet: &mut Fleet) -> Result<Vec<String>,
             Ok(lines)
         }
     }
+}
+
+/// What a proposal would change, as computed here: shown before anybody signs it.
+fn describe_effects(proposal: &Proposal, fleet: &mut Fleet, detail: Detail) -> Result<Vec<String>, CliError> {
+    let supposed = match fleet.suppose(&proposal.signed) {
+        Ok(Some(supposed)) => supposed,
+        Ok(None) => return Ok(Vec::new()),
+        Err(FleetError::Replay(e)) => return Ok(vec![format!("what it would change cannot be told: {e}")]),
+        Err(e) => return Err(e.into()),
+    };
+    if detail == Detail::Short {
+        return Ok(vec![effects::summary(&supposed.effects)]);
+    }
+    let mut lines = effects::lines(&supposed.effects);
+    lines.extend(supposed.void.iter().map(|(i, void)| format!("change {i} would have no effect: {void}")));
+    if let Act::PolicyUpdate(update) = &proposal.signed.statement.act {
+        lines.extend(super::policy_cmd::proposed_diff(update, fleet)?);
+    }
+    Ok(lines)
 }
 
 /// `keys approve` without arguments.
@@ -223,7 +256,7 @@ fn list(context: &Context) -> Result<Exit, CliError> {
         context.say("nothing waits");
     }
     for waiting in &all {
-        for line in describe_waiting(waiting, &mut fleet)? {
+        for line in describe_waiting(waiting, &mut fleet, Detail::Short)? {
             context.out.line(&line)?;
         }
     }
@@ -244,32 +277,17 @@ fn waiting_json(waiting: &Waiting, fleet: &mut Fleet) -> Result<Value, CliError>
                 Standing::Lacks(missing) => json!({ "state": "lacks", "missing": missing }),
                 Standing::Dead(void) => json!({ "state": "dead", "why": void.to_string() }),
             };
-            json!({ "id": proposal.signed.id.to_string(), "type": "proposal", "statement": describe::statement_json(&proposal.signed), "standing": standing })
+            let supposed = match fleet.suppose(&proposal.signed) {
+                Ok(supposed) => supposed,
+                Err(FleetError::Replay(_)) => None,
+                Err(e) => return Err(e.into()),
+            };
+            json!({
+                "id": proposal.signed.id.to_string(), "type": "proposal", "statement": describe::statement_json(&proposal.signed),
+                "standing": standing, "effects": supposed.map(|s| s.effects),
+            })
         }
     })
-}
-
-/// `keys withdraw`.
-pub(super) fn withdraw(context: &Context, args: &Withdraw) -> Result<Exit, CliError> {
-    let mut fleet = context.open()?;
-    let proposal = fleet.find_proposal(&args.id)?;
-    context.say(&format!(
-        "proposal {}  {}",
-        proposal.signed.id.short(),
-        describe::headline(&proposal.signed.statement)
-    ));
-    if let Go::No(exit) = context.confirm(&args.change, "Take it back?")? {
-        return Ok(exit);
-    }
-    context.change_proposals(|fleet, home| {
-        let author = &proposal.signed.statement.by;
-        if !home.members()?.contains(author) {
-            return Err(CliError::failed(format!("only its author {author} takes a proposal back"))
-                .hint("it expires by itself if nobody signs it"));
-        }
-        Ok(fleet.withdraw(&proposal)?)
-    })?;
-    Ok(Exit::Ok)
 }
 
 /// The founding that waits in a keyring whose log has no entry yet.
@@ -292,7 +310,7 @@ fn approve_founding(
 ) -> Result<Exit, CliError> {
     let home = context.home()?;
     let Act::Genesis(genesis) = &proposal.signed.statement.act else { return nothing(context) };
-    for line in describe_waiting(&Waiting::Proposal(Box::new(proposal.clone())), &mut fleet)? {
+    for line in describe_waiting(&Waiting::Proposal(Box::new(proposal.clone())), &mut fleet, Detail::Full)? {
         context.say(&line);
     }
     context.say(&format!("  the fleet's id will be {}", proposal.signed.id));

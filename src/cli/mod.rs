@@ -9,11 +9,13 @@ mod args;
 mod context;
 mod demo;
 mod describe;
+mod effects;
 mod exit;
 mod fleet_cmd;
 mod founding;
 mod harden;
 mod log_cmd;
+mod object_cmd;
 mod output;
 mod policy_cmd;
 mod render_cmd;
@@ -92,7 +94,8 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Enroll(a) => founding::enroll(context, a),
         Command::Status(a) => status::status(context, a),
         Command::Approve(a) => fleet_cmd::approve(context, a),
-        Command::Withdraw(a) => fleet_cmd::withdraw(context, a),
+        Command::Withdraw(a) => object_cmd::withdraw(context, a),
+        Command::Object(a) => object_cmd::object(context, a),
         Command::Seal(a) => secret_cmd::seal(context, a),
         Command::Open(a) => secret_cmd::open(context, a),
         Command::Ls(a) => secret_cmd::ls(context, a),

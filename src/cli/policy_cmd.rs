@@ -6,14 +6,16 @@ use serde_json::json;
 
 use super::args::{Policy as PolicyArgs, PolicyVerb};
 use super::context::{Context, Planned, Shown, reason};
+use super::effects;
 use super::exit::{CliError, Exit};
 use crate::digest::Digest;
 use crate::disk::Disk;
 use crate::fleet::{Draft, Fleet, FleetError};
 use crate::limits::POLICY_BYTES_MAX;
 use crate::policy::{FILES, Policy};
-use crate::state::Objects as _;
+use crate::state::{Effects, Objects as _};
 use crate::statement::{Act, PolicyUpdate};
+use crate::store::Store;
 use crate::text;
 
 /// `keys policy`.
@@ -31,10 +33,16 @@ pub(super) fn policy(context: &Context, args: &PolicyArgs) -> Result<Exit, CliEr
                 &Planned {
                     question: "Propose this policy?",
                     plan: &|fleet, _| in_force(fleet),
-                    show: &|before, _| {
-                        let lines = diff_lines(before, &draft);
+                    show: &|before, fleet| {
+                        let mut lines = diff_lines(before, &draft);
+                        let state = fleet.state();
+                        let effects = Effects::between(state, &state.under(parsed.clone()), fleet.now());
+                        if !lines.is_empty() {
+                            lines.push("what that changes:".to_owned());
+                            lines.extend(effects::lines(&effects).into_iter().map(|l| format!("  {l}")));
+                        }
                         Shown {
-                            json: json!({ "files": changed(before, &draft) }),
+                            json: json!({ "files": changed(before, &draft), "effects": effects }),
                             empty: lines.is_empty(),
                             lines: if lines.is_empty() {
                                 vec!["policy/ is what is in force".to_owned()]
@@ -44,6 +52,7 @@ pub(super) fn policy(context: &Context, args: &PolicyArgs) -> Result<Exit, CliEr
                         }
                     },
                     drafts: &|_, fleet, _| {
+                        fleet.state().check_policy(&parsed)?;
                         crate::ops::check_policy(&parsed, fleet.state())?;
                         Ok(vec![update(&draft, fleet, &why)])
                     },
@@ -83,8 +92,22 @@ pub(super) fn changed(before: &BTreeMap<String, String>, after: &BTreeMap<String
     names.into_iter().filter(|n| before.get(*n) != after.get(*n)).cloned().collect()
 }
 
+/// How the text of a proposed policy differs from the one in force.
+pub(super) fn proposed_diff(update: &PolicyUpdate, fleet: &Fleet) -> Result<Vec<String>, CliError> {
+    let mut proposed = BTreeMap::new();
+    for (name, digest) in &update.policy {
+        let bytes = fleet.store().object(digest).map_err(FleetError::from)?;
+        proposed.insert(crate::text::shown(name).to_string(), String::from_utf8_lossy(&bytes).into_owned());
+    }
+    Ok(diff_lines(&in_force(fleet)?, &proposed))
+}
+
 fn check(context: &Context) -> Result<Exit, CliError> {
     let policy = Policy::parse(&draft(&context.policy(false)?)?)?;
+    // Whether its quorums can be met is a question about who is there; before there is a keyring nobody is.
+    if context.keyring(false).is_ok_and(|disk| crate::store::read_checkpoint(&Store::new(disk)).is_ok()) {
+        context.open()?.state().check_policy(&policy)?;
+    }
     if context.json {
         return context.answer(json!({ "domain": policy.fleet.domain.to_string(), "good": true }), Exit::Ok);
     }

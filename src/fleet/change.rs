@@ -173,7 +173,10 @@ impl Fleet {
         loop {
             let mut entries = Vec::new();
             let (mut gone, mut dead) = (Vec::new(), Vec::new());
-            for proposal in self.proposals()? {
+            let mut proposals = self.proposals()?;
+            // What stops something comes before what it stops, however late it was made.
+            proposals.sort_by_key(|p| !matches!(p.signed.statement.act, Act::Object(_)));
+            for proposal in proposals {
                 match self.standing(&proposal)? {
                     Standing::Dead(void) if is_final(&void) => {
                         dead.push(proposal.signed.id);
@@ -436,6 +439,7 @@ fn is_final(void: &Void) -> bool {
         void,
         Void::Stale { .. }
             | Void::Done
+            | Void::Objected(_)
             | Void::Patient { .. }
             | Void::Expired(_)
             | Void::Genesis

@@ -9,7 +9,7 @@ use crate::disk::EntryKind;
 use crate::limits::{ENTRY_BYTES_MAX, FUTURE_SECONDS_MAX, SIGNATURES_MAX};
 use crate::log::note::SignatureLine;
 use crate::name::Kind;
-use crate::state::{ReplayError, Verdict, Void};
+use crate::state::{ReplayError, Supposed, Verdict, Void};
 use crate::statement::{Entry, ObjectKind, Signed, principal_member};
 use crate::store::{StoreError, object_path, staged_path};
 use crate::time::Span;
@@ -229,6 +229,15 @@ impl Fleet {
             },
             Err(e) => Err(e),
         }
+    }
+
+    /// What a statement would do if it had its quorum; `None` before the founding.
+    ///
+    /// # Errors
+    /// [`FleetError::Replay`], if its attachments are not there.
+    pub fn suppose(&mut self, signed: &Signed) -> Result<Option<Supposed>, FleetError> {
+        let now = self.now();
+        Ok(self.replay.suppose(signed, now)?)
     }
 
     /// A fold's verdict without taking the entry; a founding that lacks signatures is a verdict like any other.

@@ -66,9 +66,12 @@ fn subjects(act: &Act) -> (BTreeSet<MemberName>, BTreeSet<Address>) {
         Act::Seal(list) => addresses(list.iter().map(|c| &c.address).collect()),
         Act::Reseal(list) => addresses(list.iter().map(|c| &c.address).collect()),
         Act::Remove(list) => addresses(list.iter().map(|c| &c.address).collect()),
-        Act::PolicyUpdate(_) | Act::Activate(_) | Act::Destroy(_) | Act::SshIssue(_) | Act::SshRevoke(_) => {
-            (BTreeSet::new(), BTreeSet::new())
-        }
+        Act::PolicyUpdate(_)
+        | Act::Activate(_)
+        | Act::Destroy(_)
+        | Act::SshIssue(_)
+        | Act::SshRevoke(_)
+        | Act::Object(_) => (BTreeSet::new(), BTreeSet::new()),
     }
 }
 

@@ -31,4 +31,6 @@ words! {
     SshIssue = "ssh.issue",
     /// SSH certificates are revoked.
     SshRevoke = "ssh.revoke",
+    /// Somebody objects to a statement: it can never take effect any more.
+    Object = "proposal.object",
 }

@@ -77,7 +77,8 @@ impl Busy {
             | Act::Activate(_)
             | Act::Remove(_)
             | Act::SshIssue(_)
-            | Act::SshRevoke(_) => {}
+            | Act::SshRevoke(_)
+            | Act::Object(_) => {}
         }
     }
 }

@@ -274,6 +274,10 @@ fn quorum_table(two: usize, majority: usize) -> Vec<(&'static str, Vec<Row>)> {
             ],
         ),
         ("The policy itself.", vec![row(ActName::PolicyUpdate, None, root())]),
+        (
+            "An objection stops a statement that has not taken effect, for good. Anybody who decides may make one.",
+            vec![row(ActName::Object, None, operator(1)), row(ActName::Object, None, authority())],
+        ),
     ]
 }
 

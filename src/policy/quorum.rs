@@ -1,6 +1,7 @@
 //! Quorums: who has to sign what. There is no implicit allow: an act without a rule is nobody's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 
@@ -59,7 +60,8 @@ impl Case {
             | ActName::Publish
             | ActName::Destroy
             | ActName::Remove
-            | ActName::SshRevoke => &[],
+            | ActName::SshRevoke
+            | ActName::Object => &[],
         }
     }
 }
@@ -75,6 +77,12 @@ pub struct Rule {
     /// How many of whom; all must hold.
     pub need: BTreeMap<Role, u32>,
 }
+
+/// Who may object where a policy does not say: the only act that is not nobody's without a rule. A policy from before there
+/// were objections, or one that forgets them, must not leave everybody unable to stop something.
+static OBJECT: LazyLock<[Rule; 2]> = LazyLock::new(|| {
+    [Role::Operator, Role::Authority].map(|role| Rule { act: ActName::Object, when: None, need: [(role, 1)].into() })
+});
 
 /// The rules of a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -123,7 +131,9 @@ impl Quorums {
 
     /// The alternatives for `act` in `case`.
     pub fn alternatives(&self, act: ActName, case: Option<Case>) -> impl Iterator<Item = &Rule> {
-        self.0.iter().filter(move |rule| rule.act == act && (rule.when.is_none() || rule.when == case))
+        let built_in =
+            if act == ActName::Object && self.0.iter().all(|r| r.act != act) { OBJECT.as_slice() } else { &[] };
+        self.0.iter().chain(built_in).filter(move |rule| rule.act == act && (rule.when.is_none() || rule.when == case))
     }
 
     /// Whether `signers` meet an alternative for `act` in `case`.

@@ -7,8 +7,7 @@ use super::{PolicyInForce, State, Void};
 use crate::digest::Digest;
 use crate::name::{ActName, Kind, MemberName};
 use crate::openpgp::{Certificate, OpenpgpError};
-use crate::policy::{Policy, Role};
-use crate::statement::{Act, Entry, Genesis, PolicyUpdate, Signed};
+use crate::statement::{Act, Entry, Genesis, Signed};
 use crate::time::Time;
 
 /// Where attachments come from, by digest. Implementations check the digest.
@@ -131,21 +130,32 @@ pub(super) struct Context<'a> {
 pub struct Replay<O> {
     objects: O,
     log: String,
-    state: Option<State>,
+    pub(super) state: Option<State>,
     size: u64,
     certificates: BTreeMap<Digest, Arc<Certificate>>,
+    /// What the changes that are being judged are held to.
+    pub(super) measure: Measure,
+}
+
+/// Which quorum a change is held to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Measure {
+    /// That of the policy in force.
+    InForce,
+    /// None: to see what a change would do.
+    Waived,
 }
 
 impl<O: Objects> Replay<O> {
     /// A fold of the log `log` from its beginning.
     pub fn new(log: String, objects: O) -> Self {
-        Self { objects, log, state: None, size: 0, certificates: BTreeMap::new() }
+        Self { objects, log, state: None, size: 0, certificates: BTreeMap::new(), measure: Measure::InForce }
     }
 
     /// A fold that goes on from a state, as if it had taken all entries before.
     pub fn resume(state: State, objects: O) -> Self {
         let (log, size) = (state.log.clone(), state.size);
-        Self { objects, log, state: Some(state), size, certificates: BTreeMap::new() }
+        Self { objects, log, state: Some(state), size, certificates: BTreeMap::new(), measure: Measure::InForce }
     }
 
     /// The state so far; none before the first entry.
@@ -238,6 +248,9 @@ impl<O: Objects> Replay<O> {
         if statement.policy != state.policy.version {
             return Err(Void::Policy { proposed: statement.policy, in_force: state.policy.version }.into());
         }
+        if let Some(void) = state.objection(id, &statement.act) {
+            return Err(void.into());
+        }
         if state.done.contains_key(id) {
             return Err(Void::Done.into());
         }
@@ -276,7 +289,7 @@ impl<O: Objects> Replay<O> {
     }
 
     /// Does the changes in order; `None` for one that took effect.
-    fn act(&mut self, act: &Act, context: &Context<'_>) -> Result<Vec<Option<Void>>, Stop> {
+    pub(super) fn act(&mut self, act: &Act, context: &Context<'_>) -> Result<Vec<Option<Void>>, Stop> {
         fn each<T>(list: &[T], mut change: impl FnMut(&T) -> Result<(), Stop>) -> Result<Vec<Option<Void>>, Stop> {
             list.iter()
                 .map(|item| match change(item) {
@@ -300,6 +313,7 @@ impl<O: Objects> Replay<O> {
             Act::Remove(list) => each(list, |c| self.remove(c, context)),
             Act::SshIssue(c) => each(std::slice::from_ref(c), |c| self.ssh_issue(c, context)),
             Act::SshRevoke(list) => each(list, |c| self.ssh_revoke(c, context)),
+            Act::Object(list) => each(list, |c| self.object(c, context)),
         }
     }
 
@@ -308,7 +322,7 @@ impl<O: Objects> Replay<O> {
         if statement.policy != 0 || statement.log != format!("{}/keys/1", genesis.fleet) {
             return Err(Void::Genesis.into());
         }
-        let policy = read_policy(&genesis.policy, &self.objects)?;
+        let policy = super::policy::read_policy(&genesis.policy, &self.objects)?;
         if policy.fleet.domain != genesis.fleet {
             return Err(Void::BadPolicy(format!("it is for the fleet {}", policy.fleet.domain)).into());
         }
@@ -328,6 +342,7 @@ impl<O: Objects> Replay<O> {
             revoked_serials: BTreeSet::new(),
             done: BTreeMap::new(),
             signing: BTreeMap::new(),
+            objected: BTreeMap::new(),
         });
         let founded = self.found(entry, genesis, *id, body);
         if founded.is_err() {
@@ -367,29 +382,6 @@ impl<O: Objects> Replay<O> {
         let policy = Arc::clone(&state.policy.policy);
         state.check_policy(&policy)?;
         Ok(Verdict { index: 0, id: Some(id), signers: counted.members, time: state.time, applied: 1, void: Vec::new() })
-    }
-
-    fn policy_update(&mut self, change: &PolicyUpdate, context: &Context<'_>) -> Result<(), Stop> {
-        let state = self.state.as_ref().ok_or(Void::Genesis)?;
-        state.fresh("the policy", (state.policy.version, &state.policy.prev), (change.generation, &change.prev))?;
-        self.quorum(ActName::PolicyUpdate, None, None, context)?;
-        let policy = read_policy(&change.policy, &self.objects)?;
-        let state = self.state.as_ref().ok_or(Void::Genesis)?;
-        state.check_policy(&policy)?;
-        // A new policy also needs the quorum that it sets itself: those who will have the say must agree to have it.
-        let signers = self.signers(None, context, &policy)?;
-        policy.fleet.quorums.check(ActName::PolicyUpdate, None, &signers).map_err(|missing| Void::Quorum {
-            act: ActName::PolicyUpdate,
-            missing: format!("under the new policy, {missing}"),
-        })?;
-        let state = self.state.as_mut().ok_or(Void::Genesis)?;
-        state.policy = PolicyInForce {
-            version: change.generation,
-            prev: context.id,
-            files: change.policy.clone(),
-            policy: Arc::new(policy),
-        };
-        Ok(())
     }
 
     /// A version of a certificate, for what it signed.
@@ -442,15 +434,6 @@ impl<O: Objects> Replay<O> {
     }
 }
 
-/// Reads a policy from its files' digests.
-pub(super) fn read_policy(files: &BTreeMap<String, Digest>, objects: &impl Objects) -> Result<Policy, Stop> {
-    let texts = files
-        .iter()
-        .map(|(name, digest)| Ok((name.clone(), String::from_utf8_lossy(&objects.object(digest)?).into_owned())))
-        .collect::<Result<BTreeMap<_, _>, ObjectError>>()?;
-    Ok(Policy::parse(&texts).map_err(Void::from)?)
-}
-
 impl State {
     /// Checks a change's generation and predecessor.
     pub(super) fn fresh(&self, subject: &str, found: (u64, &Digest), proposed: (u64, &Digest)) -> Result<(), Void> {
@@ -458,36 +441,5 @@ impl State {
             return Ok(());
         }
         Err(Void::Stale { subject: subject.to_owned(), found: found.0, proposed: proposed.0 })
-    }
-
-    /// Refuses a policy under which nobody could act: more signatures needed than there are members to give them.
-    fn check_policy(&self, policy: &Policy) -> Result<(), Void> {
-        if policy.fleet.domain != self.fleet {
-            return Err(Void::BadPolicy(format!("it is for the fleet {}", policy.fleet.domain)));
-        }
-        let active = |kind| self.members.iter().filter(move |(_, m)| m.kind == kind && m.is_active()).map(|(n, _)| n);
-        let operators: BTreeSet<&MemberName> = active(Kind::Operator).collect();
-        if let Some(stranger) = policy.fleet.root.iter().find(|r| !operators.contains(r)) {
-            return Err(Void::BadPolicy(format!("[roles] root names {stranger}, who is no operator of this fleet")));
-        }
-        if policy.fleet.vouching_operators > operators.len() {
-            return Err(Void::BadPolicy(format!(
-                "[trust] operators = {} and there are {}",
-                policy.fleet.vouching_operators,
-                operators.len()
-            )));
-        }
-        let authorities = active(Kind::Authority).count();
-        for rule in policy.fleet.quorums.rules() {
-            for (role, there) in [(Role::Operator, operators.len()), (Role::Authority, authorities)] {
-                if let Some(n) = rule.need.get(&role).filter(|n| usize::try_from(**n).unwrap_or(usize::MAX) > there) {
-                    return Err(Void::BadPolicy(format!(
-                        "[[quorum]] act = \"{}\" needs {role} = {n} and there are {there}",
-                        rule.act
-                    )));
-                }
-            }
-        }
-        Ok(())
     }
 }

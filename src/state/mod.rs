@@ -7,14 +7,18 @@
 //! [`State::to_bytes`] writes a state, [`State::digest`] names it, and [`Replay::resume`] goes on from one that was read:
 //! what it makes of the entries that follow is what a replay from the first one makes of them.
 
+mod effects;
 mod enroll;
 mod fold;
 mod key;
 mod keys;
+mod objections;
+mod policy;
 mod query;
 mod secrets;
 mod signers;
 mod ssh;
+mod suppose;
 mod void;
 mod written;
 
@@ -31,10 +35,15 @@ use crate::ssh::CertificateBody;
 use crate::statement::{Facts, RetireReason};
 use crate::time::Time;
 
+pub use effects::{
+    AloneEffect, CertifiedEffect, Effects, KeyEffect, MeshEffect, RuleEffect, SecretEffect, SettingEffect, Sides,
+    SshEffects,
+};
 pub use fold::{ObjectError, Objects, Replay, ReplayError, Verdict, Watch};
 pub use key::{KeyState, PublicKey, SlotKey, SlotKeys};
 pub use query::{Drift, Due, ReadersError};
 pub use ssh::SshTerms;
+pub use suppose::Supposed;
 pub use void::Void;
 pub use written::StateError;
 
@@ -73,6 +82,9 @@ pub struct State {
     /// Every signing subkey there ever was, with the first version of the certificate that has it: what it signed stays
     /// verifiable, whatever becomes of the certificate and of the member's name.
     pub signing: BTreeMap<String, Digest>,
+    /// Statements that somebody objected to, and who: they can never take effect any more.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub objected: BTreeMap<Digest, BTreeSet<MemberName>>,
 }
 
 /// The policy in force.

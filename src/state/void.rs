@@ -31,6 +31,9 @@ pub enum Void {
     /// It took effect before.
     #[error("it is in the log already")]
     Done,
+    /// Somebody objected.
+    #[error("{0} objected to it, so it can never take effect")]
+    Objected(String),
     /// It would wait for longer than the policy lets a proposal wait.
     #[error("it would wait until {expires}; the policy lets a proposal wait {allowed}")]
     Patient {

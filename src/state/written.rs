@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::fold::{Objects, Stop, read_policy};
+use super::fold::{Objects, Stop};
+use super::policy::read_policy;
 use super::{Issued, Member, MeshIndexes, ObjectError, PolicyInForce, Secret, State};
 use crate::digest::Digest;
 use crate::json::{self, JsonError};
@@ -61,6 +62,8 @@ struct Parts {
     revoked_serials: BTreeSet<u64>,
     done: BTreeMap<Digest, Time>,
     signing: BTreeMap<String, Digest>,
+    #[serde(default)]
+    objected: BTreeMap<Digest, BTreeSet<MemberName>>,
 }
 
 #[derive(Deserialize)]
@@ -134,6 +137,7 @@ impl Parts {
             revoked_serials: self.revoked_serials,
             done: self.done,
             signing: self.signing,
+            objected: self.objected,
         })
     }
 }

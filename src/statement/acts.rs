@@ -41,6 +41,8 @@ pub enum Act {
     SshIssue(Issue),
     /// See [`ActName::SshRevoke`].
     SshRevoke(Vec<RevokeIssued>),
+    /// See [`ActName::Object`].
+    Object(Vec<Objection>),
 }
 
 impl Act {
@@ -60,6 +62,7 @@ impl Act {
             Self::Remove(_) => ActName::Remove,
             Self::SshIssue(_) => ActName::SshIssue,
             Self::SshRevoke(_) => ActName::SshRevoke,
+            Self::Object(_) => ActName::Object,
         }
     }
 
@@ -84,9 +87,12 @@ impl Act {
             Self::Reseal(list) => {
                 list.iter().flat_map(|c| [(c.recipients, K::Recipients), (c.file, K::Sealed)]).collect()
             }
-            Self::Activate(_) | Self::Destroy(_) | Self::Remove(_) | Self::SshIssue(_) | Self::SshRevoke(_) => {
-                Vec::new()
-            }
+            Self::Activate(_)
+            | Self::Destroy(_)
+            | Self::Remove(_)
+            | Self::SshIssue(_)
+            | Self::SshRevoke(_)
+            | Self::Object(_) => Vec::new(),
         }
     }
 }
@@ -326,4 +332,12 @@ pub struct Issue {
 pub struct RevokeIssued {
     /// Their serials.
     pub serials: BTreeSet<u64>,
+}
+
+/// A statement that must not take effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Objection {
+    /// The statement's id.
+    pub statement: Digest,
 }

@@ -174,6 +174,7 @@ fn changes(act: &Act) -> Vec<Value> {
         Act::Reseal(all) => list(all),
         Act::Remove(all) => list(all),
         Act::SshRevoke(all) => list(all),
+        Act::Object(all) => list(all),
     }
 }
 
@@ -202,6 +203,7 @@ fn parse_act(name: ActName, changes: Vec<Value>) -> Result<Act, StatementError> 
         ActName::Reseal => Act::Reseal(list(changes)?),
         ActName::Remove => Act::Remove(list(changes)?),
         ActName::SshRevoke => Act::SshRevoke(list(changes)?),
+        ActName::Object => Act::Object(list(changes)?),
     })
 }
 

@@ -9,11 +9,13 @@ mod admission;
 mod attacks;
 mod bad_input;
 mod documents;
+mod effects;
 mod faults;
 mod gpg;
 mod gpg_agent;
 mod hardening;
 mod lifecycle;
+mod objections;
 mod recipients;
 mod replay;
 mod secrecy;
@@ -34,11 +36,13 @@ fn main() -> std::process::ExitCode {
         attacks::tests(),
         bad_input::tests(),
         documents::tests(),
+        effects::tests(),
         faults::tests(),
         gpg::tests(),
         gpg_agent::tests(),
         hardening::tests(),
         lifecycle::tests(),
+        objections::tests(),
         recipients::tests(),
         replay::tests(),
         secrecy::tests(),

@@ -1,0 +1,149 @@
+//! Comparing two states, subject by subject.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{CertifiedEffect, Effects, KeyEffect, MeshEffect, SecretEffect, Sides, SshEffects};
+use crate::name::{Address, Kind, MemberName, Slot};
+use crate::ssh::CertificateKind;
+use crate::state::{KeyState, Secret, State};
+use crate::time::Time;
+use crate::wireguard::address::addresses;
+
+impl Effects {
+    /// How `after` differs from `before`, both seen at `at`.
+    pub fn between(before: &State, after: &State, at: Time) -> Self {
+        let mut effects = Self {
+            keys: keys(before, after),
+            secrets: secrets(before, after),
+            mesh: mesh(before, after),
+            ssh: ssh(before, after, at),
+            ..Self::default()
+        };
+        for (name, member) in &after.members {
+            let old = before.members.get(name);
+            let was_here = old.is_some_and(|m| m.is_active());
+            match member.retired {
+                None if !was_here => drop(effects.joins.insert(name.clone(), member.kind)),
+                Some((_, why)) if old.is_some_and(|m| m.retired != member.retired) => {
+                    effects.leaves.insert(name.clone(), why);
+                }
+                _ => {}
+            }
+            if was_here && old.is_some_and(|m| m.cert != member.cert) {
+                effects.certificates.insert(name.clone());
+            }
+        }
+        let stopped = after.objected.keys().filter(|id| !before.objected.contains_key(id));
+        effects.stopped = stopped.map(ToString::to_string).collect();
+        super::rules::compare(before, after, &mut effects);
+        effects
+    }
+}
+
+fn keys(before: &State, after: &State) -> Vec<KeyEffect> {
+    let all = |state: &State| -> BTreeMap<(MemberName, Slot, String), KeyState> {
+        let slots = state.members.iter().flat_map(|(n, m)| m.slots.iter().map(move |(s, k)| (n, *s, k)));
+        slots.flat_map(|(n, s, keys)| keys.keys.iter().map(move |k| ((n.clone(), s, k.key.clone()), k.state))).collect()
+    };
+    let (old, new) = (all(before), all(after));
+    let names: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    let changed = names.into_iter().filter(|k| old.get(*k) != new.get(*k));
+    changed
+        .map(|k| KeyEffect {
+            member: k.0.clone(),
+            slot: k.1,
+            key: k.2.clone(),
+            before: old.get(k).copied(),
+            after: new.get(k).copied(),
+        })
+        .collect()
+}
+
+fn secrets(before: &State, after: &State) -> BTreeMap<Address, SecretEffect> {
+    let live = |s: Option<&Secret>| s.and_then(|s| s.live.as_ref()).cloned();
+    let mut found = BTreeMap::new();
+    for address in before.secrets.keys().chain(after.secrets.keys()) {
+        let (old, new) = (live(before.secrets.get(address)), live(after.secrets.get(address)));
+        let readers = |l: &Option<crate::state::LiveSecret>| -> BTreeSet<MemberName> {
+            l.iter().flat_map(|l| l.readers.keys().cloned()).collect()
+        };
+        let version = |state: &State| state.secrets.get(address).map(|s| s.version);
+        let mut effect = SecretEffect {
+            readers: Sides::between(&readers(&old), &readers(&new)),
+            version: version(after).filter(|v| version(before) != Some(*v)),
+            removed: old.is_some() && new.is_none(),
+            burned: new.as_ref().and_then(|l| l.burned.clone()).map(|(_, by)| by),
+            ..SecretEffect::default()
+        };
+        if old.as_ref().is_some_and(|l| l.burned.is_some()) {
+            effect.burned = None;
+        }
+        if old.is_some() && new.is_some() {
+            let (had, has) = (before.readers(address), after.readers(address));
+            effect.orphaned = had.is_ok() && has.is_err();
+            effect.next_reseal = Sides::between(&had.unwrap_or_default(), &has.unwrap_or_default());
+        }
+        if effect != SecretEffect::default() {
+            found.insert(address.clone(), effect);
+        }
+    }
+    found
+}
+
+fn mesh(before: &State, after: &State) -> BTreeMap<MemberName, MeshEffect> {
+    let place = |state: &State, name: &MemberName| {
+        let (region, index) = state.mesh.used.get(name)?;
+        let found = addresses(&state.policy.policy.wireguard, region, *index);
+        Some(found.map_or_else(|e| e.to_string(), |a| format!("{} {}", a.ipv4, a.ipv6)))
+    };
+    let names: BTreeSet<&MemberName> = before.mesh.used.keys().chain(after.mesh.used.keys()).collect();
+    let peers = before.mesh.used.len().max(after.mesh.used.len()).saturating_sub(1);
+    let effects =
+        names.into_iter().map(|n| (n, MeshEffect { before: place(before, n), after: place(after, n), peers }));
+    effects.filter(|(_, e)| e.before != e.after).map(|(n, e)| (n.clone(), e)).collect()
+}
+
+fn ssh(before: &State, after: &State, at: Time) -> SshEffects {
+    let cas = |state: &State, slot| state.trusted_cas(slot, at).into_iter().map(str::to_owned).collect();
+    let both = |slot| Sides::between(&cas(before, slot), &cas(after, slot));
+    let accounts = |state: &State| -> BTreeSet<String> {
+        let logins = state.policy.policy.ssh.accounts.iter();
+        logins.flat_map(|(login, list)| list.iter().map(move |t| format!("{login}: {t}"))).collect()
+    };
+    let new = after.issued.iter().filter(|(serial, _)| !before.issued.contains_key(serial));
+    SshEffects {
+        user_ca: both(Slot::SshUserCa),
+        host_ca: both(Slot::SshHostCa),
+        principals: principals(before, after),
+        accounts: Sides::between(&accounts(before), &accounts(after)),
+        certified: new
+            .map(|(_, issued)| CertifiedEffect {
+                member: issued.member.clone(),
+                principals: issued.certificate.fields().principals.iter().map(ToString::to_string).collect(),
+                until: issued.certificate.fields().valid_before,
+            })
+            .collect(),
+        revoked: after.revoked_serials.difference(&before.revoked_serials).copied().collect(),
+    }
+}
+
+/// What the policy lets each operator log in as, and each host be called.
+fn principals(before: &State, after: &State) -> BTreeMap<MemberName, Sides<String>> {
+    let given = |state: &State, name: &MemberName, kind| -> BTreeSet<String> {
+        let terms = state.ssh_terms(name, kind);
+        terms.map(|t| t.principals.iter().map(ToString::to_string).collect()).unwrap_or_default()
+    };
+    let mut found = BTreeMap::new();
+    for (name, member) in before.members.iter().chain(&after.members) {
+        let kind = match member.kind {
+            Kind::Operator => CertificateKind::User,
+            Kind::Pop => CertificateKind::Host,
+            Kind::Authority | Kind::Service => continue,
+        };
+        let sides = Sides::between(&given(before, name, kind), &given(after, name, kind));
+        if !sides.is_empty() {
+            found.insert(name.clone(), sides);
+        }
+    }
+    found
+}

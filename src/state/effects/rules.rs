@@ -1,0 +1,99 @@
+//! Comparing what the policy asks: quorums, root, what one person can do alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{AloneEffect, Effects, RuleEffect, SettingEffect, Sides};
+use crate::name::{ActName, Kind, MemberName};
+use crate::openpgp::Profile;
+use crate::policy::{Case, Role, Rule, Signers};
+use crate::state::State;
+
+/// Adds what differs.
+pub(super) fn compare(before: &State, after: &State, effects: &mut Effects) {
+    let (old, new) = (&before.policy.policy.fleet, &after.policy.policy.fleet);
+    effects.root = Sides::between(&old.root, &new.root);
+    for (act, case) in cases() {
+        let alternatives = |state: &State| -> Vec<Rule> {
+            state.policy.policy.fleet.quorums.alternatives(act, case).cloned().collect()
+        };
+        let (was, is) = (alternatives(before), alternatives(after));
+        let words = |rules: &[Rule]| -> BTreeSet<String> { rules.iter().map(in_words).collect() };
+        if words(&was) != words(&is) {
+            effects.rules.push(RuleEffect {
+                act,
+                case,
+                before: words(&was).into_iter().collect(),
+                after: words(&is).into_iter().collect(),
+                weaker: is.iter().any(|new| !was.iter().any(|old| asks_no_less(new, old))),
+            });
+        }
+    }
+    let names: BTreeSet<&MemberName> = before.members.keys().chain(after.members.keys()).collect();
+    for name in names {
+        let (was, is) = (alone(before, name), alone(after, name));
+        let sides = AloneEffect {
+            gains: is.difference(&was).cloned().collect(),
+            loses: was.difference(&is).cloned().collect(),
+        };
+        if sides != AloneEffect::default() {
+            effects.alone.insert(name.clone(), sides);
+        }
+    }
+    let mut setting = |name: &str, before: String, after: String, weaker| {
+        if before != after {
+            effects.settings.push(SettingEffect { name: name.to_owned(), before, after, weaker });
+        }
+    };
+    let vouching = (old.vouching_operators, new.vouching_operators);
+    setting("[trust] operators", vouching.0.to_string(), vouching.1.to_string(), vouching.1 < vouching.0);
+    let profiles = (old.profile, new.profile);
+    setting(
+        "[fleet] profile",
+        profiles.0.word().to_owned(),
+        profiles.1.word().to_owned(),
+        profiles.1 == Profile::Compat,
+    );
+    let waits = (old.proposal_lifetime, new.proposal_lifetime);
+    setting("[proposals] lifetime", waits.0.to_string(), waits.1.to_string(), waits.1 > waits.0);
+}
+
+/// Every act with each of its cases.
+fn cases() -> impl Iterator<Item = (ActName, Option<Case>)> {
+    ActName::ALL.iter().flat_map(|act| {
+        let cases = Case::of(*act);
+        let none = cases.is_empty().then_some((*act, None));
+        none.into_iter().chain(cases.iter().map(|case| (*act, Some(*case))))
+    })
+}
+
+/// `operator 2 and authority 1`.
+fn in_words(rule: &Rule) -> String {
+    rule.need.iter().map(|(role, n)| format!("{role} {n}")).collect::<Vec<_>>().join(" and ")
+}
+
+/// Whether whoever meets `new` would have met `old`, too. Members of root are operators.
+fn asks_no_less(new: &Rule, old: &Rule) -> bool {
+    old.need.iter().all(|(role, n)| {
+        let asked = |role| new.need.get(&role).copied().unwrap_or_default();
+        let most = if *role == Role::Operator { asked(Role::Operator).max(asked(Role::Root)) } else { asked(*role) };
+        most >= *n
+    })
+}
+
+/// The acts that one signature of `name` is enough for, about whomever it is. What only touches the signer itself is left out.
+fn alone(state: &State, name: &MemberName) -> BTreeSet<String> {
+    let Ok(member) = state.active_member(name) else { return BTreeSet::new() };
+    let policy = &state.policy.policy.fleet;
+    let role = match member.kind {
+        Kind::Operator => Role::Operator,
+        Kind::Authority => Role::Authority,
+        Kind::Pop | Kind::Service => return BTreeSet::new(),
+    };
+    let mut roles: BTreeMap<Role, BTreeSet<MemberName>> = [(role, [name.clone()].into())].into();
+    if policy.root.contains(name) && member.kind == Kind::Operator {
+        roles.insert(Role::Root, [name.clone()].into());
+    }
+    let signers = Signers(roles);
+    let can = cases().filter(|(act, case)| policy.quorums.check(*act, *case, &signers).is_ok());
+    can.map(|(act, case)| case.map_or_else(|| act.to_string(), |case| format!("{act} ({case})"))).collect()
+}
