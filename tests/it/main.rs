@@ -8,6 +8,7 @@
 mod admission;
 mod attacks;
 mod bad_input;
+mod counting;
 mod documents;
 mod effects;
 mod faults;
@@ -18,6 +19,7 @@ mod lifecycle;
 mod objections;
 mod recipients;
 mod replay;
+mod root;
 mod secrecy;
 mod snapshots;
 mod sq;
@@ -35,6 +37,7 @@ fn main() -> std::process::ExitCode {
         admission::tests(),
         attacks::tests(),
         bad_input::tests(),
+        counting::tests(),
         documents::tests(),
         effects::tests(),
         faults::tests(),
@@ -45,6 +48,7 @@ fn main() -> std::process::ExitCode {
         objections::tests(),
         recipients::tests(),
         replay::tests(),
+        root::tests(),
         secrecy::tests(),
         snapshots::tests(),
         sq::tests(),
