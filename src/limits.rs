@@ -41,6 +41,20 @@ pub const SEALED_BYTES_MAX: usize = 96 << 20;
 pub const OBJECT_BYTES_MAX: usize = 16 << 20;
 /// A checkpoint note, bytes.
 pub const CHECKPOINT_BYTES_MAX: usize = 64 << 10;
+/// Hashes of one consistency proof: C2SP tlog-witness.
+pub const CONSISTENCY_HASHES_MAX: usize = 63;
+/// The body of a request to cosign, bytes: a proof of [`CONSISTENCY_HASHES_MAX`] lines and a checkpoint.
+pub const WITNESS_REQUEST_BYTES_MAX: usize = CHECKPOINT_BYTES_MAX + (8 << 10);
+/// The head of an HTTP request, bytes.
+pub const HTTP_HEAD_BYTES_MAX: usize = 8 << 10;
+/// Header lines of an HTTP request.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Connections that a witness serves at one time; each has a thread, and a deadline for each request.
+pub const WITNESS_CONNECTIONS_MAX: usize = 32;
+/// Cosigners of one policy: with the log's own they fit a note ([`SIGNATURES_MAX`]).
+pub const COSIGNERS_MAX: usize = SIGNATURES_MAX - 1;
+/// A cosigner's address, bytes.
+pub const URL_BYTES_MAX: usize = 300;
 /// One tile or entry bundle, bytes: 256 entries of the largest size with their length prefixes.
 pub const TILE_BYTES_MAX: usize = 256 * (ENTRY_BYTES_MAX + 2);
 /// One commit file, bytes: at most [`COMMIT_ENTRIES_MAX`] entries in base64.

@@ -31,6 +31,15 @@ impl Checkpoint {
         let parsed = Self { origin: origin.to_owned(), size: size.parse().ok()?, root };
         (!origin.is_empty() && parsed.to_text() == text).then_some(parsed)
     }
+
+    /// Reads the signed text of anybody's log: extension lines may follow, none of them empty, and mean nothing here.
+    pub fn parse_foreign(text: &str) -> Option<Self> {
+        let end = text.match_indices('\n').nth(2)?.0 + 1;
+        let (own, extensions) = text.split_at_checked(end)?;
+        let whole = extensions.is_empty() || extensions.ends_with('\n');
+        let right = whole && extensions.lines().all(|line| !line.is_empty());
+        Self::parse(own).filter(|_| right)
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@
 
 pub mod checkpoint;
 pub mod commit;
+pub mod cosign;
 pub mod merkle;
 pub mod note;
 pub mod tile;
+pub mod witness;

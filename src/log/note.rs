@@ -113,7 +113,7 @@ impl Note {
 }
 
 /// Whether `name` may name a key: not empty, no white space, no plus sign.
-fn is_key_name(name: &str) -> bool {
+pub fn is_key_name(name: &str) -> bool {
     !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c == '+' || text::is_hidden(c))
 }
 
@@ -128,6 +128,7 @@ pub fn key_hash(name: &str, algorithm: &[u8], key: &[u8]) -> [u8; 4] {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifierKey {
     name: String,
+    algorithm: u8,
     key: VerifyingKey,
 }
 
@@ -144,7 +145,7 @@ impl VerifierKey {
 
     /// The four-byte hash that signature lines carry.
     pub fn hash(&self) -> [u8; 4] {
-        key_hash(&self.name, &[ED25519], self.key.as_bytes())
+        key_hash(&self.name, &[self.algorithm], self.key.as_bytes())
     }
 
     /// Reads the text form.
@@ -152,6 +153,11 @@ impl VerifierKey {
     /// # Errors
     /// [`NoteError::Key`], also for a key of small order, with which any signature would verify.
     pub fn parse(text: &str) -> Result<Self, NoteError> {
+        Self::parse_for(text, ED25519)
+    }
+
+    /// Reads the text form of an Ed25519 key whose signatures are of the kind `algorithm`.
+    pub(super) fn parse_for(text: &str, algorithm: u8) -> Result<Self, NoteError> {
         let mut parts = text.splitn(3, '+');
         let (Some(name), Some(hash), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(NoteError::Key("expected name+hash+key"));
@@ -160,13 +166,15 @@ impl VerifierKey {
             return Err(NoteError::Key("the name is empty or has white space"));
         }
         let key = BASE64.decode(key).map_err(|_| NoteError::Key("the key is not base64"))?;
-        let Some((&ED25519, raw)) = key.split_first() else { return Err(NoteError::Key("not an Ed25519 key")) };
+        let Some((_, raw)) = key.split_first().filter(|(kind, _)| **kind == algorithm) else {
+            return Err(NoteError::Key(wrong_kind(algorithm)));
+        };
         let raw: [u8; 32] = raw.try_into().map_err(|_| NoteError::Key("the key does not have 32 bytes"))?;
         let key = VerifyingKey::from_bytes(&raw).map_err(|_| NoteError::Key("not a point of the curve"))?;
         if key.is_weak() {
             return Err(NoteError::Key("a key of small order"));
         }
-        let parsed = Self { name: name.to_owned(), key };
+        let parsed = Self { name: name.to_owned(), algorithm, key };
         if text::unhex(hash).as_deref() != Some(parsed.hash().as_slice()) {
             return Err(NoteError::Key("the hash does not belong to the key"));
         }
@@ -181,14 +189,20 @@ impl VerifierKey {
 
 impl std::fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let key: Vec<u8> = std::iter::once(ED25519).chain(self.raw()).collect();
+        let key: Vec<u8> = std::iter::once(self.algorithm).chain(self.raw()).collect();
         write!(f, "{}+{}+{}", self.name, text::hex(&self.hash()), BASE64.encode(key))
     }
+}
+
+/// What is said of a key for signatures of another kind than `algorithm`.
+fn wrong_kind(algorithm: u8) -> &'static str {
+    if algorithm == ED25519 { "not an Ed25519 key" } else { "not a key for Ed25519 cosignatures" }
 }
 
 /// An Ed25519 note signer: a log's private key. Wiped when dropped.
 pub struct SignerKey {
     name: String,
+    algorithm: u8,
     key: SigningKey,
 }
 
@@ -198,25 +212,39 @@ impl SignerKey {
     /// # Panics
     /// If `name` cannot name a key; names are built from checked names.
     pub fn generate(name: &str, rng: &mut impl rand::CryptoRng) -> Self {
+        Self::generate_for(name, ED25519, rng)
+    }
+
+    /// Makes a key whose signatures are of the kind `algorithm`.
+    pub(super) fn generate_for(name: &str, algorithm: u8, rng: &mut impl rand::CryptoRng) -> Self {
         assert!(is_key_name(name), "'{name}' cannot name a key");
-        Self { name: name.to_owned(), key: SigningKey::generate(rng) }
+        Self { name: name.to_owned(), algorithm, key: SigningKey::generate(rng) }
     }
 
     /// The public half.
     pub fn verifier(&self) -> VerifierKey {
-        VerifierKey { name: self.name.clone(), key: self.key.verifying_key() }
+        VerifierKey { name: self.name.clone(), algorithm: self.algorithm, key: self.key.verifying_key() }
     }
 
     /// Signs `text`.
     pub fn sign(&self, text: &str) -> SignatureLine {
-        let signature = self.key.sign(text.as_bytes()).to_bytes().to_vec();
+        self.line(self.raw_signature(text))
+    }
+
+    /// The 64 bytes of a signature.
+    pub(super) fn raw_signature(&self, text: &str) -> Vec<u8> {
+        self.key.sign(text.as_bytes()).to_bytes().to_vec()
+    }
+
+    /// This key's line with that payload.
+    pub(super) fn line(&self, signature: Vec<u8>) -> SignatureLine {
         SignatureLine { name: self.name.clone(), key_hash: self.verifier().hash(), signature }
     }
 
     /// The text form that Go's `sumdb/note` reads, for the key's own 0600 file: `PRIVATE+KEY+name+hash+base64`.
     pub fn to_private_text(&self) -> Zeroizing<String> {
         let seed = Zeroizing::new(self.key.to_bytes());
-        let tagged = Zeroizing::new(std::iter::once(ED25519).chain(*seed).collect::<Vec<u8>>());
+        let tagged = Zeroizing::new(std::iter::once(self.algorithm).chain(*seed).collect::<Vec<u8>>());
         let encoded = Zeroizing::new(BASE64.encode(&*tagged));
         Zeroizing::new(format!("PRIVATE+KEY+{}+{}+{}", self.name, text::hex(&self.verifier().hash()), *encoded))
     }
@@ -226,6 +254,11 @@ impl SignerKey {
     /// # Errors
     /// [`NoteError::Key`].
     pub fn from_private_text(text: &str) -> Result<Self, NoteError> {
+        Self::from_private_text_for(text, ED25519)
+    }
+
+    /// Reads the text form of a key whose signatures are of the kind `algorithm`.
+    pub(super) fn from_private_text_for(text: &str, algorithm: u8) -> Result<Self, NoteError> {
         let mut parts = text
             .trim_end()
             .strip_prefix("PRIVATE+KEY+")
@@ -235,13 +268,15 @@ impl SignerKey {
             return Err(NoteError::Key("expected PRIVATE+KEY+name+hash+key"));
         };
         let key = Zeroizing::new(BASE64.decode(key).map_err(|_| NoteError::Key("the key is not base64"))?);
-        let Some((&ED25519, seed)) = key.split_first() else { return Err(NoteError::Key("not an Ed25519 key")) };
+        let Some((_, seed)) = key.split_first().filter(|(kind, _)| **kind == algorithm) else {
+            return Err(NoteError::Key(wrong_kind(algorithm)));
+        };
         let seed: Zeroizing<[u8; 32]> =
             Zeroizing::new(seed.try_into().map_err(|_| NoteError::Key("the key does not have 32 bytes"))?);
         if !is_key_name(name) {
             return Err(NoteError::Key("the name is empty or has white space"));
         }
-        let signer = Self { name: name.to_owned(), key: SigningKey::from_bytes(&seed) };
+        let signer = Self { name: name.to_owned(), algorithm, key: SigningKey::from_bytes(&seed) };
         if text::unhex(hash).as_deref() != Some(signer.verifier().hash().as_slice()) {
             return Err(NoteError::Key("the hash does not belong to the key"));
         }

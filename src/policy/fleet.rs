@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use super::publish::{CosignerTable, Publication, PublishTable};
 use super::quorum::{Case, Quorums, Role, Rule};
 use super::{PolicyError, toml};
 use crate::name::{ActName, FleetName, Kind, MemberName, Slot};
@@ -34,6 +35,8 @@ pub struct FleetPolicy {
     pub proposal_lifetime: Span,
     /// Who has to sign what.
     pub quorums: Quorums,
+    /// Who has to cosign a head of the log before it is published; none: the log's own signature is enough.
+    pub publication: Option<Publication>,
 }
 
 #[derive(Deserialize)]
@@ -47,6 +50,9 @@ struct File {
     cryptoperiods: BTreeMap<Slot, Span>,
     proposals: Proposals,
     quorum: Vec<Rule>,
+    #[serde(default)]
+    cosigner: Vec<CosignerTable>,
+    publish: Option<PublishTable>,
 }
 
 #[derive(Deserialize)]
@@ -130,6 +136,7 @@ impl FleetPolicy {
             cryptoperiods: file.cryptoperiods,
             proposal_lifetime: file.proposals.lifetime,
             quorums,
+            publication: Publication::new(&path, file.cosigner, file.publish)?,
         })
     }
 

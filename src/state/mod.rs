@@ -7,6 +7,7 @@
 //! [`State::to_bytes`] writes a state, [`State::digest`] names it, and [`Replay::resume`] goes on from one that was read:
 //! what it makes of the entries that follow is what a replay from the first one makes of them.
 
+mod cosigners;
 mod effects;
 mod enroll;
 mod fold;

@@ -71,6 +71,7 @@ impl State {
             let problem = "no [[quorum]] has act = \"policy.update\": nobody could ever change the policy again";
             return Err(Void::BadPolicy(problem.to_owned()));
         }
+        self.check_cosigners(policy)?;
         let authorities = active(Kind::Authority).count();
         for rule in policy.fleet.quorums.rules() {
             for (role, there) in [(Role::Operator, operators.len()), (Role::Authority, authorities)] {
