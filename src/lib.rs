@@ -54,6 +54,7 @@
 //! | [`store`] | a keyring on a disk; appending to the log | shell |
 //! | [`home`] | where private halves lie | shell |
 //! | [`fleet`] | an opened fleet: questions and changes | shell |
+//! | [`witness`] | cosigning logs, and asking others to | shell |
 //! | [`ops`] | what people and machines do with it | shell |
 //! | [`cli`] | the command | shell |
 
@@ -86,4 +87,6 @@ pub mod store;
 pub mod text;
 pub mod time;
 pub mod wireguard;
+#[cfg(feature = "net")]
+pub mod witness;
 mod words;

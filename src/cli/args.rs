@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::witness_cmd::WitnessArgs;
 use crate::name::{Address, FleetName, Glob, Label, MemberName, Slot};
 use crate::statement::RetireReason;
 use crate::time::Span;
@@ -500,6 +501,8 @@ pub(super) enum LogVerb {
     },
     /// Print the log's verifier keys (C2SP vkeys), one a line
     Vkey,
+    /// Cosign logs: as a witness that they only grow, or as an auditor that replays them
+    Witness(WitnessArgs),
 }
 
 #[derive(Debug, ClapArgs)]

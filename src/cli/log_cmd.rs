@@ -24,6 +24,7 @@ pub(super) fn log(context: &Context, args: &Log) -> Result<Exit, CliError> {
         LogVerb::Verify => verify(context),
         LogVerb::Show { index, about, last, raw } => show(context, *index, about.as_deref(), *last, raw.as_deref()),
         LogVerb::Vkey => vkey(context),
+        LogVerb::Witness(args) => super::witness_cmd::witness(context, args),
     }
 }
 

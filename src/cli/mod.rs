@@ -22,6 +22,7 @@ mod render_cmd;
 mod rotate_cmd;
 mod secret_cmd;
 mod status;
+mod witness_cmd;
 
 use clap::{CommandFactory as _, Parser as _};
 

@@ -7,10 +7,11 @@ use super::FleetError;
 use super::inspect::Report;
 use crate::digest::Digest;
 use crate::disk::{EntryKind, is_temporary};
-use crate::limits::{COMMIT_BYTES_MAX, TILE_BYTES_MAX};
+use crate::limits::{CHECKPOINT_BYTES_MAX, COMMIT_BYTES_MAX, TILE_BYTES_MAX};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::commit::Commit;
 use crate::log::merkle::{self, Peaks};
+use crate::log::note::Note;
 use crate::log::tile::{Edge, Level, TILE_WIDTH, TileId, parse_entries, parse_hashes, tiles_of, write_hashes};
 use crate::store::{Store, StoreError};
 
@@ -156,7 +157,12 @@ impl Tree {
                     Some((commit, _)) => drop(commits.insert(number, (path, commit))),
                     None => report.damage(path, "it is not the commit that its name says"),
                 }
-            } else if below != "checkpoint" {
+            } else if below.strip_prefix("cosignatures/").is_some_and(|name| Digest::parse(name).is_some()) {
+                let bytes = report.read(store, path, CHECKPOINT_BYTES_MAX)?.unwrap_or_default();
+                if Note::parse(&bytes).ok().and_then(|note| Checkpoint::parse(&note.text)).is_none() {
+                    report.damage(path, "it is not a cosigned checkpoint");
+                }
+            } else if !["checkpoint", "head"].contains(&below) {
                 report.damage(path, "no log has such a file");
             }
         }

@@ -21,12 +21,15 @@ mod read;
 use crate::digest::Digest;
 use crate::disk::{Created, Disk, DiskError};
 use crate::limits::{OBJECT_BYTES_MAX, SEALED_BYTES_MAX};
+use crate::log::cosign::CosignerKey;
 use crate::name::Address;
 use crate::openpgp::Fingerprint;
 use crate::state::{ObjectError, Objects};
 
 pub use append::{Appended, append, finish, pending};
-pub use read::{Bundle, Head, LogReader, read_checkpoint};
+pub use read::{
+    Bundle, CHECKPOINT, HEAD, Head, LogReader, SignedHead, consistency_proof, read_checkpoint, read_hashes, read_newest,
+};
 
 /// Why a keyring cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +93,11 @@ pub fn issued_serial(path: &str) -> Option<u64> {
 /// The path of a certificate: `certs/ab/cdef…`.
 pub fn certificate_path(fingerprint: &Fingerprint) -> String {
     format!("certs/{}", crate::openpgp::directory_path(fingerprint))
+}
+
+/// Where a cosigner leaves its cosignature: `log/cosignatures/<64 digits>`, by the digest of its vkey.
+pub fn cosignature_path(key: &CosignerKey) -> String {
+    format!("log/cosignatures/{}", Digest::of(key.to_string().as_bytes()))
 }
 
 /// A keyring.

@@ -1,11 +1,12 @@
 //! Reading the log: the checkpoint, then the entries it commits to, hashed on the way.
 
 use super::{Store, StoreError};
+use crate::digest::Digest;
 use crate::limits::{CHECKPOINT_BYTES_MAX, TILE_BYTES_MAX};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::merkle;
 use crate::log::note::Note;
-use crate::log::tile::{Edge, Level, TILE_WIDTH, TileId, parse_entries};
+use crate::log::tile::{Edge, Level, TILE_WIDTH, TileHashes, TileId, parse_entries, parse_hashes};
 
 /// The log's head: what was published, and the tree's edge to which it belongs.
 #[derive(Debug, Clone)]
@@ -20,17 +21,75 @@ pub struct Head {
     pub bundle: Vec<Vec<u8>>,
 }
 
-/// Reads `log/checkpoint`.
+/// Where the published head lies.
+pub const CHECKPOINT: &str = "log/checkpoint";
+/// Where the newest head lies while it waits for cosigners; absent while the published one is the newest.
+pub const HEAD: &str = "log/head";
+
+/// A signed head and what it says.
+pub type SignedHead = (Note, Checkpoint);
+
+/// Reads the published head, `log/checkpoint`.
 ///
 /// # Errors
 /// [`StoreError`]; [`StoreError::NoKeyring`] if there is none.
-pub fn read_checkpoint(store: &Store) -> Result<(Note, Checkpoint), StoreError> {
-    let path = "log/checkpoint";
-    let bytes = store.read(path, CHECKPOINT_BYTES_MAX)?.ok_or_else(|| StoreError::NoKeyring(store.disk().root()))?;
+pub fn read_checkpoint(store: &Store) -> Result<SignedHead, StoreError> {
+    read_head(store, CHECKPOINT)?.ok_or_else(|| StoreError::NoKeyring(store.disk().root()))
+}
+
+/// Reads the newest head, published or not, and says where it lies.
+///
+/// # Errors
+/// [`StoreError`]; [`StoreError::NoKeyring`] if there is none.
+pub fn read_newest(store: &Store) -> Result<(&'static str, SignedHead), StoreError> {
+    // What waits is read first: a writer that publishes it meanwhile removes it after the other is there.
+    let waiting = read_head(store, HEAD)?;
+    let published = read_head(store, CHECKPOINT)?;
+    match (waiting, published) {
+        (Some(head), Some(old)) if head.1.size > old.1.size => Ok((HEAD, head)),
+        (_, Some(published)) => Ok((CHECKPOINT, published)),
+        (Some(head), None) => Ok((HEAD, head)),
+        (None, None) => Err(StoreError::NoKeyring(store.disk().root())),
+    }
+}
+
+/// Reads a head; `None` if it is not there.
+fn read_head(store: &Store, path: &str) -> Result<Option<SignedHead>, StoreError> {
+    let Some(bytes) = store.read(path, CHECKPOINT_BYTES_MAX)? else { return Ok(None) };
     let damaged = |problem: String| StoreError::Damaged { path: path.to_owned(), problem };
     let note = Note::parse(&bytes).map_err(|e| damaged(format!("it {e}")))?;
     let checkpoint = Checkpoint::parse(&note.text).ok_or_else(|| damaged("its text is not a checkpoint".to_owned()))?;
-    Ok((note, checkpoint))
+    Ok(Some((note, checkpoint)))
+}
+
+/// The hashes of a tile. A partial tile that a writer has meanwhile outgrown is cut from its successor.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn read_hashes(store: &Store, id: TileId) -> Result<Vec<Digest>, StoreError> {
+    let path = format!("log/{id}");
+    for width in id.width..=TILE_WIDTH {
+        let wider = format!("log/{}", TileId { width, ..id });
+        if let Some(bytes) = store.read(&wider, TILE_BYTES_MAX)? {
+            let problem = "it is not a tile of that many hashes".to_owned();
+            let mut hashes = parse_hashes(&bytes, width).ok_or(StoreError::Damaged { path: wider, problem })?;
+            hashes.truncate(usize::try_from(id.width).unwrap_or(usize::MAX));
+            return Ok(hashes);
+        }
+    }
+    Err(StoreError::Missing(path))
+}
+
+/// The proof, from the tiles, that the log of `new` entries has grown from that of `old`. Nothing is believed of the tiles:
+/// whoever gets the proof checks it against both roots.
+///
+/// # Errors
+/// [`StoreError`].
+///
+/// # Panics
+/// If `old` is larger than `new`.
+pub fn consistency_proof(store: &Store, old: u64, new: u64) -> Result<Vec<Digest>, StoreError> {
+    merkle::consistency(&TileHashes::new(new, |id| read_hashes(store, id)), old, new)
 }
 
 /// A bundle: the index of its first entry, and its entries.

@@ -30,6 +30,7 @@ mod tidy;
 mod web;
 mod wg_tools;
 mod wireguard;
+mod witness;
 
 fn main() -> std::process::ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
@@ -58,6 +59,7 @@ fn main() -> std::process::ExitCode {
         web::tests(),
         wg_tools::tests(),
         wireguard::tests(),
+        witness::tests(),
     ]
     .concat();
     support::run(&arguments, tests)
