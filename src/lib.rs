@@ -49,6 +49,7 @@
 //! | [`statement`] | statements, entries, requests: what is signed | core |
 //! | [`enrolment`] | what a machine makes when it joins | core |
 //! | [`state`] | the fold: what the log means | core |
+//! | [`audit`] | the report for auditors: values, page, bundle, sample | core |
 //! | [`disk`] | files that are old or new, never torn | shell |
 //! | [`gpg_agent`] | signing and opening through gpg-agent | shell |
 //! | [`store`] | a keyring on a disk; appending to the log | shell |
@@ -58,6 +59,7 @@
 //! | [`ops`] | what people and machines do with it | shell |
 //! | [`cli`] | the command | shell |
 
+pub mod audit;
 pub mod cidr;
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use super::witness_cmd::WitnessArgs;
 use crate::name::{Address, FleetName, Glob, Label, MemberName, Slot};
 use crate::statement::RetireReason;
-use crate::time::Span;
+use crate::time::{Span, Time};
 use crate::wireguard::Host;
 
 /// Secrets and key lifecycle manager.
@@ -122,6 +122,8 @@ pub(super) enum Command {
     Ssh(Ssh),
     /// The record
     Log(Log),
+    /// Report on a period for auditors: what happened, who approved it, what was late, who could read what
+    Audit(Audit),
     /// Copies of the certificates for gpg and sq
     Ring(Ring),
     /// The policy
@@ -503,6 +505,53 @@ pub(super) enum LogVerb {
     Vkey,
     /// Cosign logs: as a witness that they only grow, or as an auditor that replays them
     Witness(WitnessArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "The log is replayed and verified from its first entry; the report says what that does not show. Times are the log's.
+Examples:
+  keys audit
+  keys audit --from 2026-01-01 --to 2026-12-31
+  keys audit --html report.html
+  keys audit --check --quiet                    exit 9 if there are exceptions"
+)]
+pub(super) struct Audit {
+    #[command(flatten)]
+    pub period: AuditPeriod,
+    /// Write the report as one self-contained page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Exit 9 if there are exceptions
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// A period.
+#[derive(Debug, Clone, Copy, Default, ClapArgs)]
+pub(super) struct AuditPeriod {
+    /// Its beginning: a day, or a time like 2026-11-21T07:00:00Z [default: the founding]
+    #[arg(long, value_name = "TIME", value_parser = first_second)]
+    pub from: Option<Time>,
+    /// Its end, which is also the time of the inventory: a day, or a time [default: now]
+    #[arg(long, value_name = "TIME", value_parser = last_second)]
+    pub to: Option<Time>,
+}
+
+fn first_second(text: &str) -> Result<Time, String> {
+    moment(text, "00:00:00")
+}
+
+fn last_second(text: &str) -> Result<Time, String> {
+    moment(text, "23:59:59")
+}
+
+/// A time, or a time of a day.
+fn moment(text: &str, clock: &str) -> Result<Time, String> {
+    let of_day = || Time::parse(&format!("{text}T{clock}Z"));
+    Time::parse(text)
+        .or_else(of_day)
+        .ok_or_else(|| "expected a day like 2026-11-21, or a time like 2026-11-21T07:00:00Z".to_owned())
 }
 
 #[derive(Debug, ClapArgs)]

@@ -17,7 +17,7 @@ use crate::fleet::{Draft, Fleet, Known, Placed};
 use crate::home::Home;
 use crate::log::note::Note;
 use crate::ops;
-use crate::state::Void;
+use crate::state::{Void, Watch};
 use crate::store::Store;
 use crate::time::Time;
 
@@ -167,6 +167,20 @@ impl Context {
         self.remember(home.as_ref(), &fleet);
         if let Err(e) = fleet.check_clock() {
             // A machine that boots without a clock goes on serving: everything is judged by the log's time.
+            self.say(&format!("warning: {e}; going by the log's time"));
+        }
+        Ok(fleet)
+    }
+
+    /// Opens the fleet for questions, with somebody looking on from the first entry.
+    pub(super) fn open_watched(&self, watch: &mut dyn Watch) -> Result<Fleet, CliError> {
+        let home = self.maybe_home()?;
+        let known = self.known(home.as_ref())?;
+        let mut progress = Progress::new("replaying", self.quiet);
+        let store = Store::new(self.keyring(false)?);
+        let fleet = Fleet::open_watched(store, &known, self.now, &mut |done, of| progress.step(done, of), Some(watch))?;
+        self.remember(home.as_ref(), &fleet);
+        if let Err(e) = fleet.check_clock() {
             self.say(&format!("warning: {e}; going by the log's time"));
         }
         Ok(fleet)

@@ -6,6 +6,8 @@
 )]
 
 mod args;
+mod audit_cmd;
+mod audit_text;
 mod context;
 mod demo;
 mod describe;
@@ -110,6 +112,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Wg(a) => render_cmd::wg(context, a),
         Command::Ssh(a) => render_cmd::ssh(context, a),
         Command::Log(a) => log_cmd::log(context, a),
+        Command::Audit(a) => audit_cmd::audit(context, a),
         Command::Ring(a) => log_cmd::ring(context, a),
         Command::Policy(a) => policy_cmd::policy(context, a),
         Command::Demo(a) => demo::demo(context, a),

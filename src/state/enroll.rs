@@ -18,7 +18,7 @@ use crate::wireguard::address::lowest_free;
 
 impl Case {
     /// The case of an act that goes by the kind of member.
-    pub(super) fn of_kind(kind: Kind) -> Self {
+    pub(crate) fn of_kind(kind: Kind) -> Self {
         match kind {
             Kind::Operator => Self::Operator,
             Kind::Authority => Self::Authority,

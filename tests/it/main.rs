@@ -7,6 +7,7 @@
 
 mod admission;
 mod attacks;
+mod audit;
 mod bad_input;
 mod counting;
 mod documents;
@@ -37,6 +38,7 @@ fn main() -> std::process::ExitCode {
     let tests = [
         admission::tests(),
         attacks::tests(),
+        audit::tests(),
         bad_input::tests(),
         counting::tests(),
         documents::tests(),
