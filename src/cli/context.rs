@@ -471,7 +471,8 @@ pub(super) fn placed_text(placed: &Placed) -> String {
             } else {
                 format!(", {} of its changes void", verdict.void.len())
             };
-            format!("entry {} ({}){void}", verdict.index, id.short())
+            let locked = verdict.locked.map(|due| format!(", takes effect at {due} unless somebody objects"));
+            format!("entry {} ({}){void}{}", verdict.index, id.short(), locked.unwrap_or_default())
         }
         Placed::HandedIn { id } => {
             format!("handed in {} (complete; in force when whoever has the log's key takes it in)", id.short())
@@ -486,7 +487,7 @@ pub(super) fn placed_json(placed: &Placed) -> Value {
         Placed::Logged { id, verdict } => {
             let void: Vec<Value> =
                 verdict.void.iter().map(|(i, v)| serde_json::json!({ "change": i, "why": v.to_string() })).collect();
-            serde_json::json!({ "id": id.to_string(), "state": "logged", "index": verdict.index, "void": void })
+            serde_json::json!({ "id": id.to_string(), "state": "logged", "index": verdict.index, "void": void, "locked": verdict.locked.map(|t| t.to_string()) })
         }
         Placed::HandedIn { id } => serde_json::json!({ "id": id.to_string(), "state": "handed-in" }),
         Placed::Proposed { id, missing } => {

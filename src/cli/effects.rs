@@ -22,6 +22,7 @@ pub(super) fn lines(effects: &Effects) -> Vec<String> {
         lines.extend(list(&alone.gains).map(|acts| format!("+ {name} can do alone: {acts}")));
         lines.extend(list(&alone.loses).map(|acts| format!("- {name} can no longer do alone: {acts}")));
     }
+    sides(&mut lines, &effects.cosigners, "the log's cosigners");
     lines.extend(effects.rules.iter().map(rule));
     lines.extend(effects.settings.iter().map(setting));
     secrets(effects, &mut lines);

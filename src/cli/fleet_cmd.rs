@@ -14,8 +14,8 @@ use crate::fleet::{Fleet, FleetError, Placed, Proposal, Signer, Standing};
 use crate::home::Home;
 use crate::limits::REQUEST_BYTES_MAX;
 use crate::ops::{self, OpsError};
-use crate::state::Objects as _;
-use crate::statement::{Act, Request};
+use crate::state::{Locked, Objects as _};
+use crate::statement::{Act, Request, Signed};
 use crate::store::{Store, StoreError};
 
 /// Something that waits: a proposal, or a request that nobody has turned into one.
@@ -250,9 +250,18 @@ fn list(context: &Context) -> Result<Exit, CliError> {
     all.extend(fleet.proposals()?.into_iter().map(|p| Waiting::Proposal(Box::new(p))));
     if context.json {
         let rows = all.iter().map(|w| waiting_json(w, &mut fleet)).collect::<Result<Vec<Value>, CliError>>()?;
-        return context.answer(json!({ "waiting": rows }), Exit::Ok);
+        let mut locks = Vec::new();
+        for (id, wait, signed) in locked(&mut fleet)? {
+            let effects = fleet.suppose(&signed)?.map(|s| s.effects);
+            locks.push(json!({
+                "id": id.to_string(), "index": wait.index, "due": wait.due.to_string(), "statement": describe::statement_json(&signed),
+                "effects": effects,
+            }));
+        }
+        return context.answer(json!({ "waiting": rows, "locked": locks }), Exit::Ok);
     }
-    if all.is_empty() {
+    let locked = locked(&mut fleet)?;
+    if all.is_empty() && locked.is_empty() {
         context.say("nothing waits");
     }
     for waiting in &all {
@@ -260,7 +269,26 @@ fn list(context: &Context) -> Result<Exit, CliError> {
             context.out.line(&line)?;
         }
     }
+    for (id, wait, signed) in &locked {
+        context.out.line(&format!("locked {}  {}", id.short(), describe::headline(&signed.statement)))?;
+        if let Some(supposed) = fleet.suppose(signed)? {
+            context.out.line(&format!("    {}", effects::summary(&supposed.effects)))?;
+        }
+        let due = describe::relative(wait.due, fleet.now());
+        context.out.line(&format!("  takes effect {due}, unless somebody objects: keys object {}", id.short()))?;
+    }
     Ok(Exit::Ok)
+}
+
+/// What is in the log and waits for its time, soonest first.
+fn locked(fleet: &mut Fleet) -> Result<Vec<(Digest, Locked, Signed)>, CliError> {
+    let mut all: Vec<(Digest, Locked)> = fleet.state().locked.iter().map(|(id, l)| (*id, l.clone())).collect();
+    all.sort_by_key(|(_, l)| (l.due, l.index));
+    let read = |(id, wait): (Digest, Locked)| {
+        let signed = Signed::parse(wait.body.as_bytes()).map_err(|e| CliError::new(Exit::No, e))?;
+        Ok((id, wait, signed))
+    };
+    all.into_iter().map(read).collect()
 }
 
 fn waiting_json(waiting: &Waiting, fleet: &mut Fleet) -> Result<Value, CliError> {

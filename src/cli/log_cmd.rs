@@ -161,6 +161,18 @@ fn entry_lines(entry: &Entry, index: u64, fleet: &Fleet) -> Vec<String> {
     let signers =
         entry.signatures.iter().map(|s| s.name.rsplit('/').next().unwrap_or(&s.name)).collect::<Vec<_>>().join(", ");
     lines.push(format!("        signed by {}, under policy {}", crate::text::escape(&signers), statement.policy));
+    if let Some(wait) = fleet.state().locked.get(&entry.signed.id).filter(|w| w.index == index) {
+        lines.push(format!(
+            "        takes effect {}, unless somebody objects",
+            describe::relative(wait.due, fleet.now())
+        ));
+    }
+    for (by, unlocked) in fleet.unlocked().iter().filter(|(_, u)| u.locked.index == index) {
+        lines.push(match unlocked.void.first() {
+            None => format!("        took effect with entry {by}, due {}", unlocked.locked.due),
+            Some((_, why)) => format!("        was due {} and void by then (entry {by}): {why}", unlocked.locked.due),
+        });
+    }
     lines.extend(
         void.into_iter().flat_map(|v| v.void.iter().map(|(i, why)| format!("        void: change {i}: {why}"))),
     );

@@ -36,6 +36,12 @@ pub(super) fn object(context: &Context, args: &Object) -> Result<Exit, CliError>
 
 /// The statement that is meant, and what it is.
 fn subject(text: &str, fleet: &mut Fleet) -> Result<(Digest, String), CliError> {
+    let locked: Vec<_> = fleet.state().locked.iter().filter(|(id, _)| id.to_string().starts_with(text)).collect();
+    if let ([(id, wait)], true) = (locked.as_slice(), text.len() >= 4) {
+        let what = wait.statement().map(|s| describe::headline(&s)).unwrap_or_default();
+        let due = describe::relative(wait.due, fleet.now());
+        return Ok((**id, format!("entry {} ({})  {what}; it takes effect {due}", wait.index, id.short())));
+    }
     match (fleet.find_proposal(text), Digest::parse(text)) {
         (Ok(proposal), _) => {
             let told =

@@ -111,6 +111,27 @@ fn items(context: &Context, fleet: &mut Fleet) -> Result<Vec<Item>, CliError> {
             fix: "keys approve",
         });
     }
+    for (id, wait) in &fleet.state().locked {
+        let what = wait.statement().map(|s| format!("{} by {}", s.act.name(), s.by)).unwrap_or_default();
+        items.push(Item {
+            topic: "locked",
+            text: format!("{} ({what}) takes effect {}", id.short(), relative(wait.due, now)),
+            fix: "keys approve shows it, keys object stops it",
+        });
+    }
+    for (entry, unlocked) in fleet.unlocked() {
+        if let Some((_, why)) = unlocked.void.first() {
+            items.push(Item {
+                topic: "void",
+                text: format!(
+                    "{} of entry {} was due and had no effect, or not all of it (with entry {entry}): {why}",
+                    unlocked.id.short(),
+                    unlocked.locked.index
+                ),
+                fix: "keys log show",
+            });
+        }
+    }
     from_state(fleet.state(), now, &mut items);
     let untrusted: Vec<(MemberName, String)> =
         fleet.trust().into_iter().filter_map(|(n, r)| r.err().map(|e| (n, e.to_string()))).collect();

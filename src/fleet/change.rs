@@ -130,6 +130,7 @@ impl Fleet {
                 for (entry, _) in entries_after(&store, size, appended.head.checkpoint.size)?.iter().zip(size..) {
                     self.take(entry)?;
                 }
+                self.look();
                 self.head = Some(appended.head);
                 // Whoever was interrupted is not always who wrote before us.
                 stale_from = stale_from.min(appended.first);
@@ -186,8 +187,7 @@ impl Fleet {
                     Standing::Complete => {
                         let bytes = Entry { signed: proposal.signed.clone(), signatures: proposal.signatures.clone() }
                             .to_bytes()?;
-                        let verdict = self.replay.offer(&bytes)?;
-                        self.recent.note(verdict.index, &bytes);
+                        let verdict = self.offer(&bytes)?;
                         entries.push(bytes);
                         gone.push(proposal.signed.id);
                         absorbed.placed.push(Placed::Logged { id: proposal.signed.id, verdict });
@@ -268,8 +268,7 @@ impl Fleet {
                 (Standing::Dead(void), _) => return Err(FleetError::Refused(void)),
                 (Standing::Complete, Some(_)) => {
                     let bytes = entry.to_bytes()?;
-                    let verdict = self.replay.offer(&bytes)?;
-                    self.recent.note(verdict.index, &bytes);
+                    let verdict = self.offer(&bytes)?;
                     entries.push(bytes);
                     placed.push(Placed::Logged { id, verdict });
                 }
@@ -329,8 +328,7 @@ impl Fleet {
             (Standing::Dead(void), _) => Err(FleetError::Refused(void)),
             (Standing::Complete, Some(key)) => {
                 let bytes = Entry { signed: signed.signed.clone(), signatures: signed.signatures }.to_bytes()?;
-                let verdict = self.replay.offer(&bytes)?;
-                self.recent.note(verdict.index, &bytes);
+                let verdict = self.offer(&bytes)?;
                 self.commit(vec![bytes], key)?;
                 self.remove_proposal(&id)?;
                 Ok(Placed::Logged { id, verdict })
@@ -366,7 +364,7 @@ impl Fleet {
         let by =
             by.ok_or_else(|| FleetError::Refused(Void::Unreadable("this home has nobody who could sign".to_owned())))?;
         let now = self.now().max(not_before);
-        let (policy, lifetime) = match self.replay.state() {
+        let (policy, lifetime) = match self.is_founded().then(|| self.state()) {
             Some(state) => (state.policy.version, state.policy.policy.fleet.proposal_lifetime),
             None => (0, FOUNDING_LIFETIME),
         };

@@ -147,7 +147,7 @@ impl Fleet {
     fn check_files(&self, files: &[(String, EntryKind)], report: &mut Report) -> Result<(), FleetError> {
         let logged = self.logged_or_damaged(report)?;
         let referenced = self.with_proposals(logged.clone())?;
-        let state = self.state();
+        let state = self.logged_state();
         let current = state.members.iter().map(|(n, m)| (certificate_path(&m.fingerprint), (n, m.cert)));
         let former = state.former.iter().map(|(fingerprint, (n, cert))| (certificate_path(fingerprint), (n, *cert)));
         let certificates: BTreeMap<String, (&MemberName, Digest)> = former.chain(current).collect();
@@ -201,15 +201,15 @@ impl Fleet {
                 report.note(&path, "it is missing; only a proposal refers to it, which is never taken in without it");
             }
         }
-        for (address, secret) in self.state().live_secrets() {
+        for (address, secret) in self.logged_state().live_secrets() {
             let (path, staged) = (address.path(), crate::store::staged_path(&secret.file));
             if !seen.contains(path.as_str()) && !seen.contains(staged.as_str()) {
                 report.damage(&path, "it is missing");
             }
         }
         let now = self.now();
-        let wanted = self.state().issued.iter().filter(|(serial, issued)| {
-            !self.state().revoked_serials.contains(*serial) && issued.certificate.fields().valid_before > now
+        let wanted = self.logged_state().issued.iter().filter(|(serial, issued)| {
+            !self.logged_state().revoked_serials.contains(*serial) && issued.certificate.fields().valid_before > now
         });
         for path in wanted.map(|(serial, _)| issued_path(*serial)).filter(|path| !seen.contains(path.as_str())) {
             report.note(&path, "it is missing; the next 'keys sync' where the SSH CA's key is makes it again");
@@ -221,8 +221,9 @@ impl Fleet {
     /// Whose certificate this is, by its primary key.
     fn owner_of(&self, certificate: &[u8]) -> Option<&MemberName> {
         let fingerprint = Certificate::parse(certificate).ok()?.fingerprint();
-        let current = self.state().members.iter().find(|(_, m)| m.fingerprint == fingerprint).map(|(name, _)| name);
-        current.or_else(|| self.state().former.get(&fingerprint).map(|(name, _)| name))
+        let current =
+            self.logged_state().members.iter().find(|(_, m)| m.fingerprint == fingerprint).map(|(name, _)| name);
+        current.or_else(|| self.logged_state().former.get(&fingerprint).map(|(name, _)| name))
     }
 
     /// Every commit was signed with the log's key of its time.
@@ -287,7 +288,7 @@ impl Fleet {
             .ok()
             .and_then(|t| t.strip_suffix('\n'))
             .and_then(|t| SshCertificate::parse(t).ok());
-        let issued = self.state().issued.get(&serial);
+        let issued = self.logged_state().issued.get(&serial);
         let right = match (certificate, issued, Serial::new(serial)) {
             (Some(certificate), Some(issued), Some(serial)) => {
                 certificate.verify_issued(&issued.certificate, serial).is_ok()
@@ -303,7 +304,7 @@ impl Fleet {
     }
 
     fn check_sealed(&self, path: &str, address: &Address, report: &mut Report) -> Result<(), FleetError> {
-        let Some(secret) = self.state().secrets.get(address).and_then(|s| s.live.as_ref()) else {
+        let Some(secret) = self.logged_state().secrets.get(address).and_then(|s| s.live.as_ref()) else {
             report.damage(path, "the log has no secret of this address");
             return Ok(());
         };

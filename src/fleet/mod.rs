@@ -22,7 +22,7 @@ use crate::log::merkle;
 use crate::log::note::{Note, VerifierKey};
 use crate::name::{MemberName, Slot};
 use crate::openpgp::Certificate;
-use crate::state::{ObjectError, Replay, ReplayError, State, Verdict, Void, Watch};
+use crate::state::{ObjectError, Replay, ReplayError, State, Unlocked, Verdict, Void, Watch};
 use crate::statement::{EntryError, StatementError};
 use crate::store::{Head, LogReader, Store, StoreError, read_checkpoint};
 use crate::time::{Span, Time};
@@ -133,6 +133,10 @@ pub struct Fleet {
     /// Verdicts with void parts, and the subjects of the newest entries, whose views may have to be made again.
     void: Vec<Verdict>,
     recent: views::Recent,
+    /// Time locks that have ended, each with the entry by which it did.
+    unlocked: Vec<(u64, Unlocked)>,
+    /// The state at the present, where that is not what the newest entry left: a time lock has ended since.
+    view: Option<State>,
 }
 
 impl Fleet {
@@ -203,13 +207,15 @@ impl Fleet {
             return Err(StoreError::Damaged { path: "log/checkpoint".to_owned(), problem }.into());
         }
         fleet.check(known)?;
+        fleet.look();
         Ok(fleet)
     }
 
     /// A fleet whose log has no entry yet, for its founding.
     pub fn empty(store: Store, log: String, now: Time) -> Self {
         let replay = Replay::new(log.clone(), store.clone());
-        Self { store, replay, head: None, log, now, void: Vec::new(), recent: views::Recent::default() }
+        let recent = views::Recent::default();
+        Self { store, replay, head: None, log, now, void: Vec::new(), recent, unlocked: Vec::new(), view: None }
     }
 
     /// Takes one entry into the state.
@@ -218,8 +224,28 @@ impl Fleet {
         if !verdict.is_whole() {
             self.void.push(verdict.clone());
         }
-        self.recent.note(verdict.index, entry);
+        self.note(&verdict, entry);
         Ok(verdict)
+    }
+
+    /// Takes one entry only if it has an effect.
+    pub(super) fn offer(&mut self, entry: &[u8]) -> Result<Verdict, FleetError> {
+        let verdict = self.replay.offer(entry)?;
+        self.note(&verdict, entry);
+        self.look();
+        Ok(verdict)
+    }
+
+    /// Remembers what an entry was about, for the views of it.
+    fn note(&mut self, verdict: &Verdict, entry: &[u8]) {
+        self.recent.note(verdict.index, entry, &verdict.unlocked);
+        self.unlocked.extend(verdict.unlocked.iter().map(|u| (verdict.index, u.clone())));
+    }
+
+    /// Works out the state at the present.
+    fn look(&mut self) {
+        let now = self.now();
+        self.view = self.replay.state_at(now);
     }
 
     fn check(&self, known: &Known) -> Result<(), FleetError> {
@@ -275,7 +301,21 @@ impl Fleet {
     /// # Panics
     /// Before the founding; [`Fleet::open`] gives none such.
     pub fn state(&self) -> &State {
+        self.view.as_ref().unwrap_or_else(|| self.logged_state())
+    }
+
+    /// The state as the newest entry left it: what views and checkpoints go by. A time lock that has ended since is not in
+    /// it before there is another entry.
+    ///
+    /// # Panics
+    /// Before the founding.
+    pub fn logged_state(&self) -> &State {
         self.replay.state().expect("an opened fleet has been founded")
+    }
+
+    /// Time locks that have ended, each with the entry by which it did.
+    pub fn unlocked(&self) -> &[(u64, Unlocked)] {
+        &self.unlocked
     }
 
     /// Whether it has been founded.
@@ -325,7 +365,8 @@ impl Fleet {
     /// # Errors
     /// [`FleetError`].
     pub fn certificate(&mut self, member: &MemberName) -> Result<Arc<Certificate>, FleetError> {
-        Ok(self.replay.current_certificate(member)?)
+        let now = self.now();
+        Ok(self.replay.at(now, |replay| replay.current_certificate(member))?)
     }
 
     /// The version of a certificate that has this signing subkey, whosever it was; `None` if nobody's.
@@ -342,7 +383,7 @@ impl Fleet {
     /// [`Void`], saying why not.
     pub fn check_vouched(&mut self, member: &MemberName) -> Result<(), Void> {
         let now = self.now();
-        self.replay.check_vouched(member, now)
+        self.replay.at(now, |replay| replay.check_vouched(member, now))
     }
 
     /// How many operators vouch for each member that needs it, and how many have to.

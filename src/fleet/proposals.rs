@@ -1,8 +1,6 @@
 //! Statements that wait for signatures: `proposals/<id>/body` and one file a signature, named by content, so that two
 //! people who sign at the same time never write the same file.
 
-use std::collections::BTreeSet;
-
 use super::{Fleet, FleetError};
 use crate::digest::Digest;
 use crate::disk::EntryKind;
@@ -54,7 +52,8 @@ impl Fleet {
         let mut all = Vec::new();
         for signed in self.statements()? {
             let lines = self.lines(&signed.id)?;
-            let mut signatures = self.replay.countable(&signed, &lines, self.now);
+            let (now, present) = (self.now, self.now());
+            let mut signatures = self.replay.at(present, |replay| replay.countable(&signed, &lines, now));
             // Any member may sign anything. Those who decide come first: an entry has room for so many.
             signatures.sort_by_cached_key(|line| self.precedence(line, &signed));
             signatures.truncate(SIGNATURES_MAX);
@@ -243,14 +242,9 @@ impl Fleet {
     /// A fold's verdict without taking the entry; a founding that lacks signatures is a verdict like any other.
     pub(super) fn preview(&mut self, bytes: &[u8]) -> Result<Verdict, FleetError> {
         match self.replay.preview(bytes) {
-            Err(ReplayError::NoFleet(void)) => Ok(Verdict {
-                index: 0,
-                id: None,
-                signers: BTreeSet::new(),
-                time: self.now,
-                applied: 0,
-                void: vec![(0, void)],
-            }),
+            Err(ReplayError::NoFleet(void)) => {
+                Ok(Verdict { time: self.now, void: vec![(0, void)], ..Verdict::default() })
+            }
             other => Ok(other?),
         }
     }

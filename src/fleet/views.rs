@@ -8,8 +8,8 @@ use crate::disk::EntryKind;
 use crate::limits::{CERT_BYTES_MAX, COMMIT_ENTRIES_MAX};
 use crate::name::{Address, MemberName};
 use crate::openpgp::Sealed;
-use crate::state::Objects as _;
-use crate::statement::{Act, Entry, ObjectKind};
+use crate::state::{Objects as _, Unlocked};
+use crate::statement::{Act, Entry, ObjectKind, Statement};
 use crate::store::{StoreError, certificate_path, object_digest, pending, staged_digest, staged_path};
 
 /// Left by a writer for as long as it writes.
@@ -18,7 +18,11 @@ pub(super) const MARK: &str = ".writing";
 /// The newest entries: a writer that was interrupted can only have left the views of their subjects behind. They are
 /// parsed when somebody writes; most who open a fleet do not.
 #[derive(Debug, Default)]
-pub(super) struct Recent(VecDeque<(u64, Vec<u8>)>);
+pub(super) struct Recent {
+    entries: VecDeque<(u64, Vec<u8>)>,
+    /// What took effect with an entry because its time had come.
+    unlocked: VecDeque<(u64, Statement)>,
+}
 
 /// What the views of the newest entries are about.
 #[derive(Debug, Default)]
@@ -30,20 +34,26 @@ struct Subjects {
 
 impl Recent {
     /// Notes an entry, and forgets those too old to matter.
-    pub(super) fn note(&mut self, index: u64, entry: &[u8]) {
+    pub(super) fn note(&mut self, index: u64, entry: &[u8], unlocked: &[Unlocked]) {
         let oldest = index.saturating_sub(COMMIT_ENTRIES_MAX as u64);
-        while self.0.front().is_some_and(|(i, _)| *i < oldest) {
-            self.0.pop_front();
+        while self.entries.front().is_some_and(|(i, _)| *i < oldest) {
+            self.entries.pop_front();
         }
-        self.0.push_back((index, entry.to_vec()));
+        while self.unlocked.front().is_some_and(|(i, _)| *i < oldest) {
+            self.unlocked.pop_front();
+        }
+        self.entries.push_back((index, entry.to_vec()));
+        self.unlocked.extend(unlocked.iter().filter_map(|u| Some((index, u.locked.statement()?))));
     }
 
     /// What the entries from `oldest` on are about.
     fn subjects(&self, oldest: u64) -> Subjects {
         let mut all = Subjects::default();
-        for entry in self.0.iter().filter(|(i, _)| *i >= oldest).filter_map(|(_, bytes)| Entry::parse(bytes).ok()) {
-            let act = &entry.signed.statement.act;
-            let (members, addresses) = subjects(act);
+        let entries = self.entries.iter().filter(|(i, _)| *i >= oldest);
+        let entries = entries.filter_map(|(_, bytes)| Some(Entry::parse(bytes).ok()?.signed.statement));
+        let unlocked = self.unlocked.iter().filter(|(i, _)| *i >= oldest).map(|(_, statement)| statement.clone());
+        for Statement { act, .. } in entries.chain(unlocked) {
+            let (members, addresses) = subjects(&act);
             all.members.extend(members);
             all.addresses.extend(addresses);
             let sealed = act.objects().into_iter().filter(|(_, kind)| *kind == ObjectKind::Sealed);
@@ -110,7 +120,7 @@ impl Fleet {
         members.iter().try_for_each(|member| self.refresh_certificate(member))?;
         addresses.iter().try_for_each(|address| self.refresh_sealed(address))?;
         // A sealed file that was superseded in the very commit that brought it has no address to be moved to.
-        let live: BTreeSet<Digest> = self.state().live_secrets().map(|(_, s)| s.file).collect();
+        let live: BTreeSet<Digest> = self.logged_state().live_secrets().map(|(_, s)| s.file).collect();
         for digest in sealed.difference(&live) {
             self.store.disk().remove(&staged_path(digest))?;
         }
@@ -118,7 +128,7 @@ impl Fleet {
     }
 
     fn refresh_certificate(&self, member: &MemberName) -> Result<(), FleetError> {
-        let Some(found) = self.state().members.get(member) else { return Ok(()) };
+        let Some(found) = self.logged_state().members.get(member) else { return Ok(()) };
         let path = certificate_path(&found.fingerprint);
         let there = self.store.disk().read(&path, CERT_BYTES_MAX)?;
         if there.is_none_or(|bytes| Digest::of(&bytes) != found.cert) {
@@ -129,7 +139,7 @@ impl Fleet {
 
     fn refresh_sealed(&self, address: &Address) -> Result<(), FleetError> {
         let (disk, path) = (self.store.disk(), address.path());
-        let Some(live) = self.state().secrets.get(address).and_then(|s| s.live.as_ref()) else {
+        let Some(live) = self.logged_state().secrets.get(address).and_then(|s| s.live.as_ref()) else {
             if disk.remove(&path)? {
                 disk.prune(path.rsplit_once('/').map_or("", |(directory, _)| directory));
             }

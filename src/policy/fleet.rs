@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use super::lock::{TimeLockTable, TimeLocks};
 use super::publish::{CosignerTable, Publication, PublishTable};
 use super::quorum::{Case, Quorums, Role, Rule};
 use super::{PolicyError, toml};
@@ -37,6 +38,8 @@ pub struct FleetPolicy {
     pub quorums: Quorums,
     /// Who has to cosign a head of the log before it is published; none: the log's own signature is enough.
     pub publication: Option<Publication>,
+    /// What waits in the log before it takes effect.
+    pub time_locks: TimeLocks,
 }
 
 #[derive(Deserialize)]
@@ -53,6 +56,8 @@ struct File {
     #[serde(default)]
     cosigner: Vec<CosignerTable>,
     publish: Option<PublishTable>,
+    #[serde(default, rename = "time-lock")]
+    time_lock: TimeLockTable,
 }
 
 #[derive(Deserialize)]
@@ -103,6 +108,10 @@ impl FleetPolicy {
             );
         }
         let quorums = Quorums::new(&path, file.quorum)?;
+        let time_locks = match file.time_lock.checked() {
+            Ok(locks) => locks,
+            Err((place, problem)) => return meaning(&place, problem),
+        };
         for rule in quorums.rules() {
             if let Some(n) =
                 rule.need.get(&Role::Root).filter(|n| usize::try_from(**n).unwrap_or(usize::MAX) > root.len())
@@ -137,6 +146,7 @@ impl FleetPolicy {
             proposal_lifetime: file.proposals.lifetime,
             quorums,
             publication: Publication::new(&path, file.cosigner, file.publish)?,
+            time_locks,
         })
     }
 
@@ -197,6 +207,14 @@ log = "365d"
 [proposals]
 # How long a proposal may wait for signatures.
 lifetime = "7d"
+
+# What waits in the log, for everybody to see, before it takes effect; any one operator can object meanwhile.
+# Recommended once there are operators who look every day: a thief with enough keys then has to wait, too. Off to begin
+# with, because a new fleet admits its people and settles its policy in one day.
+#
+# [time-lock]
+# policy.update = "24h"
+# member.enroll = "24h"       # operators and authorities only
 
 # Quorums. Every role of `need` must hold; several rules for one act are alternatives; an act without a rule is nobody's.
 # Members count, not keys. Stopping is cheap, starting is dear.

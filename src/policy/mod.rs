@@ -4,6 +4,7 @@
 //! `policy/` in a working copy are a draft until then. Every file refuses unknown keys, with line and caret.
 
 pub mod fleet;
+mod lock;
 pub mod publish;
 mod quorum;
 mod read;
@@ -14,6 +15,7 @@ pub mod wireguard;
 use std::collections::BTreeMap;
 
 pub use fleet::FleetPolicy;
+pub use lock::TimeLocks;
 pub use publish::{Cosigned, Cosigner, CosignerKind, Freshness, Publication};
 pub use quorum::{Case, Quorums, Role, Rule, Signers};
 pub use read::{PolicyError, toml};

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{PolicyInForce, State, Void};
+use super::{PolicyInForce, State, Unlocked, Void};
 use crate::digest::Digest;
 use crate::name::{ActName, Kind, MemberName};
 use crate::openpgp::{Certificate, OpenpgpError};
+use crate::policy::Policy;
 use crate::statement::{Act, Entry, Genesis, Signed};
 use crate::time::Time;
 
@@ -85,7 +86,7 @@ impl From<OpenpgpError> for Stop {
 }
 
 /// What became of an entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verdict {
     /// Its place in the log.
     pub index: u64,
@@ -97,6 +98,10 @@ pub struct Verdict {
     pub time: Time,
     /// Changes that took effect.
     pub applied: usize,
+    /// When it takes effect, if it waits for that.
+    pub locked: Option<Time>,
+    /// Locked statements whose time had come with this entry.
+    pub unlocked: Vec<Unlocked>,
     /// Changes that did not, by number from 0, with the reason. An entry that is void as a whole has one with number 0.
     pub void: Vec<(usize, Void)>,
 }
@@ -135,6 +140,8 @@ pub struct Replay<O> {
     certificates: BTreeMap<Digest, Arc<Certificate>>,
     /// What the changes that are being judged are held to.
     pub(super) measure: Measure,
+    /// What became of locked statements while the present entry is judged.
+    pub(super) unlocked: Vec<Unlocked>,
 }
 
 /// Which quorum a change is held to.
@@ -144,18 +151,36 @@ pub(super) enum Measure {
     InForce,
     /// None: to see what a change would do.
     Waived,
+    /// That of the policy under which it was logged: for what waited for its time.
+    Of(Arc<Policy>),
 }
 
 impl<O: Objects> Replay<O> {
     /// A fold of the log `log` from its beginning.
     pub fn new(log: String, objects: O) -> Self {
-        Self { objects, log, state: None, size: 0, certificates: BTreeMap::new(), measure: Measure::InForce }
+        Self {
+            objects,
+            log,
+            state: None,
+            size: 0,
+            certificates: BTreeMap::new(),
+            measure: Measure::InForce,
+            unlocked: Vec::new(),
+        }
     }
 
     /// A fold that goes on from a state, as if it had taken all entries before.
     pub fn resume(state: State, objects: O) -> Self {
         let (log, size) = (state.log.clone(), state.size);
-        Self { objects, log, state: Some(state), size, certificates: BTreeMap::new(), measure: Measure::InForce }
+        Self {
+            objects,
+            log,
+            state: Some(state),
+            size,
+            certificates: BTreeMap::new(),
+            measure: Measure::InForce,
+            unlocked: Vec::new(),
+        }
     }
 
     /// The state so far; none before the first entry.
@@ -200,7 +225,7 @@ impl<O: Objects> Replay<O> {
             Err(Stop::Void(void)) => {
                 let time = self.state.as_ref().map_or(Time::default(), |s| s.time);
                 let id = Entry::parse(bytes).ok().map(|e| e.signed.id);
-                Ok(Verdict { index, id, signers: BTreeSet::new(), time, applied: 0, void: vec![(0, void)] })
+                Ok(Verdict { index, id, time, void: vec![(0, void)], ..Verdict::default() })
             }
         }
     }
@@ -233,7 +258,24 @@ impl<O: Objects> Replay<O> {
         verdict
     }
 
+    /// Judges an entry. If it has no effect, neither has the time that it claims.
     fn entry(&mut self, index: u64, entry: &Entry) -> Result<Verdict, Stop> {
+        let waiting = self.state.as_ref().filter(|s| !s.locked.is_empty()).cloned();
+        self.unlocked.clear();
+        let mut judged = match &waiting {
+            Some(_) => self.unlock_for(&entry.signed, &entry.signatures).and_then(|()| self.judge(index, entry)),
+            None => self.judge(index, entry),
+        };
+        let unlocked = std::mem::take(&mut self.unlocked);
+        match &mut judged {
+            Ok(verdict) if verdict.applied > 0 => verdict.unlocked = unlocked,
+            _ if !unlocked.is_empty() => self.state = waiting,
+            _ => {}
+        }
+        judged
+    }
+
+    fn judge(&mut self, index: u64, entry: &Entry) -> Result<Verdict, Stop> {
         let Signed { statement, id, body } = &entry.signed;
         if statement.log != self.log {
             return Err(Void::OtherLog(crate::text::shown(&statement.log).to_string()).into());
@@ -272,7 +314,12 @@ impl<O: Objects> Replay<O> {
         }
         let context =
             Context { id: *id, index, time, by: &statement.by, signers: &counted.members, lapsed: &counted.lapsed };
-        let outcomes = self.act(&statement.act, &context)?;
+        let span = self.lock(&statement.act);
+        let outcomes = match span {
+            Some(span) => self.lock_up(&entry.signed, span, &context)?,
+            None => self.act(&statement.act, &context)?,
+        };
+        let locked = span.map(|span| time.plus(span)).filter(|_| outcomes.iter().all(Option::is_none));
         let applied = outcomes.iter().filter(|o| o.is_none()).count();
         let void: Vec<(usize, Void)> =
             outcomes.into_iter().enumerate().filter_map(|(i, o)| o.map(|v| (i, v))).collect();
@@ -285,7 +332,7 @@ impl<O: Objects> Replay<O> {
         }
         let time = self.state.as_ref().map_or(time, |s| s.time);
         let signers = counted.members.into_iter().chain(counted.lapsed).collect();
-        Ok(Verdict { index, id: Some(*id), signers, time, applied, void })
+        Ok(Verdict { index, id: Some(*id), signers, time, applied, locked, void, ..Verdict::default() })
     }
 
     /// Does the changes in order; `None` for one that took effect.
@@ -343,6 +390,7 @@ impl<O: Objects> Replay<O> {
             done: BTreeMap::new(),
             signing: BTreeMap::new(),
             objected: BTreeMap::new(),
+            locked: BTreeMap::new(),
         });
         let founded = self.found(entry, genesis, *id, body);
         if founded.is_err() {
@@ -381,7 +429,8 @@ impl<O: Objects> Replay<O> {
         state.time = counted.time;
         let policy = Arc::clone(&state.policy.policy);
         state.check_policy(&policy)?;
-        Ok(Verdict { index: 0, id: Some(id), signers: counted.members, time: state.time, applied: 1, void: Vec::new() })
+        let (signers, time) = (counted.members, state.time);
+        Ok(Verdict { id: Some(id), signers, time, applied: 1, ..Verdict::default() })
     }
 
     /// A version of a certificate, for what it signed.

@@ -13,6 +13,7 @@ mod enroll;
 mod fold;
 mod key;
 mod keys;
+mod locks;
 mod objections;
 mod policy;
 mod query;
@@ -42,6 +43,7 @@ pub use effects::{
 };
 pub use fold::{ObjectError, Objects, Replay, ReplayError, Verdict, Watch};
 pub use key::{KeyState, PublicKey, SlotKey, SlotKeys};
+pub use locks::{Locked, Unlocked};
 pub use query::{Drift, Due, ReadersError};
 pub use ssh::SshTerms;
 pub use suppose::Supposed;
@@ -86,6 +88,9 @@ pub struct State {
     /// Statements that somebody objected to, and who: they can never take effect any more.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub objected: BTreeMap<Digest, BTreeSet<MemberName>>,
+    /// Statements that have their quorum and wait for their time.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub locked: BTreeMap<Digest, Locked>,
 }
 
 /// The policy in force.

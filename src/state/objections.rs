@@ -16,11 +16,15 @@ impl<O: Objects> Replay<O> {
     pub(super) fn object(&mut self, change: &Objection, context: &Context<'_>) -> Result<(), Stop> {
         let state = self.state_ref()?;
         let known = state.objected.get(&change.statement);
-        if state.done.contains_key(&change.statement) || known.is_some_and(|k| context.signers.is_subset(k)) {
+        let waits = state.locked.contains_key(&change.statement);
+        if (!waits && state.done.contains_key(&change.statement)) || known.is_some_and(|k| context.signers.is_subset(k))
+        {
             return Err(Void::Done.into());
         }
         self.quorum(ActName::Object, None, None, context)?;
-        let objectors = self.state_mut()?.objected.entry(change.statement).or_default();
+        let state = self.state_mut()?;
+        state.locked.remove(&change.statement);
+        let objectors = state.objected.entry(change.statement).or_default();
         objectors.extend(context.signers.iter().cloned());
         Ok(())
     }

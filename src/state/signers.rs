@@ -109,10 +109,11 @@ impl<O: Objects> Replay<O> {
         own: Option<(&MemberName, bool)>,
         context: &Context<'_>,
     ) -> Result<(), Stop> {
-        if self.measure == Measure::Waived {
-            return Ok(());
-        }
-        let policy = Arc::clone(&self.state_ref()?.policy.policy);
+        let policy = match &self.measure {
+            Measure::Waived => return Ok(()),
+            Measure::Of(policy) => Arc::clone(policy),
+            Measure::InForce => Arc::clone(&self.state_ref()?.policy.policy),
+        };
         let signers = self.signers(own, context, &policy)?;
         policy.fleet.quorums.check(act, case, &signers).map_err(|missing| Void::Quorum { act, missing }.into())
     }

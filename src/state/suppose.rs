@@ -24,6 +24,10 @@ impl<O: Objects> Replay<O> {
     /// # Errors
     /// As [`Replay::apply`]: if an attachment is missing nothing can be said.
     pub fn suppose(&mut self, signed: &Signed, now: Time) -> Result<Option<Supposed>, ReplayError> {
+        self.at(now, |replay| replay.suppose_now(signed, now))
+    }
+
+    fn suppose_now(&mut self, signed: &Signed, now: Time) -> Result<Option<Supposed>, ReplayError> {
         let Some(before) = self.state().cloned() else { return Ok(None) };
         let time = before.time.max(now);
         let everybody: BTreeSet<MemberName> =

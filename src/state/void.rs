@@ -34,6 +34,9 @@ pub enum Void {
     /// Somebody objected.
     #[error("{0} objected to it, so it can never take effect")]
     Objected(String),
+    /// A change beside it is void, and they wait together or not at all.
+    #[error("another change of the same statement is void, and a statement with a time lock has effect as a whole")]
+    Together,
     /// It would wait for longer than the policy lets a proposal wait.
     #[error("it would wait until {expires}; the policy lets a proposal wait {allowed}")]
     Patient {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::fold::{Objects, Stop};
 use super::policy::read_policy;
-use super::{Issued, Member, MeshIndexes, ObjectError, PolicyInForce, Secret, State};
+use super::{Issued, Locked, Member, MeshIndexes, ObjectError, PolicyInForce, Secret, State};
 use crate::digest::Digest;
 use crate::json::{self, JsonError};
 use crate::name::{Address, FleetName, MemberName};
@@ -64,6 +64,8 @@ struct Parts {
     signing: BTreeMap<String, Digest>,
     #[serde(default)]
     objected: BTreeMap<Digest, BTreeSet<MemberName>>,
+    #[serde(default)]
+    locked: BTreeMap<Digest, Locked>,
 }
 
 #[derive(Deserialize)]
@@ -138,6 +140,7 @@ impl Parts {
             done: self.done,
             signing: self.signing,
             objected: self.objected,
+            locked: self.locked,
         })
     }
 }

@@ -17,6 +17,7 @@ mod gpg;
 mod gpg_agent;
 mod hardening;
 mod lifecycle;
+mod locks;
 mod objections;
 mod recipients;
 mod replay;
@@ -48,6 +49,7 @@ fn main() -> std::process::ExitCode {
         gpg_agent::tests(),
         hardening::tests(),
         lifecycle::tests(),
+        locks::tests(),
         objections::tests(),
         recipients::tests(),
         replay::tests(),

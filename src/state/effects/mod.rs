@@ -38,6 +38,8 @@ pub struct Effects {
     pub alone: BTreeMap<MemberName, AloneEffect>,
     /// Single values of the policy that decide how much is asked.
     pub settings: Vec<SettingEffect>,
+    /// Keys that are asked to cosign the log's head, with what they say by that.
+    pub cosigners: Sides<String>,
     /// Statements that can never take effect any more.
     pub stopped: BTreeSet<String>,
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{AloneEffect, Effects, RuleEffect, SettingEffect, Sides};
 use crate::name::{ActName, Kind, MemberName};
 use crate::openpgp::Profile;
-use crate::policy::{Case, Role, Rule, Signers};
+use crate::policy::{Case, CosignerKind, Publication, Role, Rule, Signers};
 use crate::state::State;
 
 /// Adds what differs.
@@ -53,8 +53,34 @@ pub(super) fn compare(before: &State, after: &State, effects: &mut Effects) {
         profiles.1.word().to_owned(),
         profiles.1 == Profile::Compat,
     );
+    for ((act, was), (_, is)) in old.time_locks.by_act().into_iter().zip(new.time_locks.by_act()) {
+        setting(&format!("[time-lock] {act}"), was.to_string(), is.to_string(), is < was);
+    }
+    publication(old.publication.as_ref(), new.publication.as_ref(), effects);
+    let mut setting = |name: &str, before: String, after: String, weaker| {
+        if before != after {
+            effects.settings.push(SettingEffect { name: name.to_owned(), before, after, weaker });
+        }
+    };
     let waits = (old.proposal_lifetime, new.proposal_lifetime);
     setting("[proposals] lifetime", waits.0.to_string(), waits.1.to_string(), waits.1 > waits.0);
+}
+
+/// Who cosigns the log's head, and how many it takes.
+fn publication(old: Option<&Publication>, new: Option<&Publication>, effects: &mut Effects) {
+    let keys = |p: Option<&Publication>| -> BTreeSet<String> {
+        p.into_iter().flat_map(|p| &p.cosigners).map(|c| format!("{} {}", c.kind, c.key)).collect()
+    };
+    effects.cosigners = Sides::between(&keys(old), &keys(new));
+    for kind in CosignerKind::ALL {
+        let need = |p: Option<&Publication>| p.and_then(|p| p.need.get(kind)).copied().unwrap_or_default();
+        let (before, after) = (need(old), need(new));
+        if before != after {
+            let name = format!("[publish] need {kind}");
+            let (weaker, before, after) = (after < before, before.to_string(), after.to_string());
+            effects.settings.push(SettingEffect { name, before, after, weaker });
+        }
+    }
 }
 
 /// Every act with each of its cases.
