@@ -41,7 +41,7 @@
 //! | [`cidr`] | address ranges | core |
 //! | [`json`] | canonical JSON (RFC 8785) | core |
 //! | [`name`] | checked names: fleets, members, slots, addresses, acts | core |
-//! | [`log`] | the log's formats (C2SP): tree, tiles, notes, checkpoints, commits | core |
+//! | [`log`] | the log's formats (C2SP): tree, tiles, notes, checkpoints, commits, proofs | core |
 //! | [`openpgp`] | certificates, standby subkeys, web of trust, sealed messages | core |
 //! | [`ssh`] | SSH keys, certificates, revocation lists, node files | core |
 //! | [`policy`] | the TOML files that say what may happen | core |

@@ -55,6 +55,8 @@ pub const WITNESS_CONNECTIONS_MAX: usize = 32;
 pub const COSIGNERS_MAX: usize = SIGNATURES_MAX - 1;
 /// A cosigner's address, bytes.
 pub const URL_BYTES_MAX: usize = 300;
+/// One proof that the log has an entry, bytes: the path, the checkpoint, and as much of what somebody put beside.
+pub const PROOF_BYTES_MAX: usize = 256 << 10;
 /// One tile or entry bundle, bytes: 256 entries of the largest size with their length prefixes.
 pub const TILE_BYTES_MAX: usize = 256 * (ENTRY_BYTES_MAX + 2);
 /// One commit file, bytes: at most [`COMMIT_ENTRIES_MAX`] entries in base64.

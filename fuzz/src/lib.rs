@@ -131,6 +131,7 @@ targets! {
     log::commit, NOTE;
     log::tile, &["tile/", "entries/", "x", "/", ".p/", "000", "255"];
     log::proof, &[];
+    log::tlog_proof, &["c2sp.org/tlog-proof@v1\n", "extra ", "index ", "\n\n", "\u{2014} ", "=", "0", "3"];
     statement::json, JSON;
     statement::body, STATEMENT;
     statement::entry, STATEMENT;

@@ -5,6 +5,7 @@ use keys::log::checkpoint::Checkpoint;
 use keys::log::commit::Commit;
 use keys::log::merkle::{verify_consistency, verify_inclusion};
 use keys::log::note::{Note, SignerKey, VerifierKey};
+use keys::log::proof::Proof;
 use keys::log::tile::{TileId, parse_entries, parse_hashes, tiles_of, write_entry, write_hashes};
 use rand::SeedableRng as _;
 
@@ -86,6 +87,18 @@ pub fn proof(data: &[u8]) {
     }
 }
 
+/// A proof for strangers has one spelling, and holds for no entry but its own. The entry is that of the seeds.
+pub fn tlog_proof(data: &[u8]) {
+    let Ok(proof) = Proof::parse(data) else { return };
+    assert_eq!(proof.to_bytes(), data);
+    let key = SignerKey::generate("cdn.example/keys/1", &mut rand::rngs::StdRng::from_seed([7; 32])).verifier();
+    assert!(proof.verify(b"another entry", &[]).is_err());
+    if let Ok(checkpoint) = proof.verify(seeds::LOGGED, std::slice::from_ref(&key)) {
+        assert_eq!((checkpoint.size, proof.index), (3, 1), "the key has signed one checkpoint alone");
+        assert!(proof.verify(b"another entry", &[key]).is_err());
+    }
+}
+
 /// What to begin with.
 pub mod seeds {
     use rand::SeedableRng as _;
@@ -93,6 +106,22 @@ pub mod seeds {
 
     use super::*;
     use crate::example;
+
+    /// The entry that [`tlog_proof`] proves.
+    pub const LOGGED: &[u8] = b"the second of three";
+
+    /// Of [`super::tlog_proof`].
+    pub fn tlog_proof() -> Vec<Vec<u8>> {
+        use keys::log::merkle::{leaf, node};
+        let [a, b, c] = [b"one".as_slice(), LOGGED, b"three"].map(leaf);
+        let root = node(&node(&a, &b), &c);
+        let text = Checkpoint { origin: "cdn.example/keys/1".into(), size: 3, root }.to_text();
+        let key = SignerKey::generate("cdn.example/keys/1", &mut StdRng::from_seed([7; 32]));
+        let note = Note { signatures: vec![key.sign(&text)], text };
+        let proof = Proof { extra: None, index: 1, path: vec![a, c], note };
+        let with = Proof { extra: Some(b"beside".to_vec()), ..proof.clone() };
+        vec![proof.to_bytes(), with.to_bytes()]
+    }
 
     /// Of [`super::note`].
     pub fn note() -> Vec<Vec<u8>> {

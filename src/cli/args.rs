@@ -505,6 +505,10 @@ pub(super) enum LogVerb {
     Vkey,
     /// Cosign logs: as a witness that they only grow, or as an auditor that replays them
     Witness(WitnessArgs),
+    /// Prove that the log has an entry, to somebody who has only the log's verifier key (C2SP tlog-proof)
+    Prove(super::proof_cmd::Prove),
+    /// Check such a proof, offline
+    CheckProof(super::proof_cmd::CheckProof),
 }
 
 #[derive(Debug, ClapArgs)]

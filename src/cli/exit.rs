@@ -147,6 +147,7 @@ impl From<StoreError> for CliError {
             StoreError::Missing(_) | StoreError::Damaged { .. } => Self::new(Exit::No, &e)
                 .hint("'keys log verify' lists everything that is damaged; fetch those files again from a mirror"),
             StoreError::Raced => Self::new(Exit::Moved, &e).hint("run it again"),
+            StoreError::NoEntry { .. } => Self::new(Exit::NotFound, &e),
         }
     }
 }

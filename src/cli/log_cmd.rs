@@ -10,6 +10,7 @@ use super::describe;
 use super::exit::{CliError, Exit};
 use super::founding::write_file;
 use super::output::Progress;
+use super::proof_cmd;
 use crate::digest::Digest;
 use crate::fleet::{Fleet, Report, Severity};
 use crate::name::Slot;
@@ -25,6 +26,8 @@ pub(super) fn log(context: &Context, args: &Log) -> Result<Exit, CliError> {
         LogVerb::Show { index, about, last, raw } => show(context, *index, about.as_deref(), *last, raw.as_deref()),
         LogVerb::Vkey => vkey(context),
         LogVerb::Witness(args) => super::witness_cmd::witness(context, args),
+        LogVerb::Prove(args) => proof_cmd::prove_entry(context, args),
+        LogVerb::CheckProof(args) => proof_cmd::check_proof(context, args),
     }
 }
 

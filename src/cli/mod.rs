@@ -20,6 +20,7 @@ mod log_cmd;
 mod object_cmd;
 mod output;
 mod policy_cmd;
+mod proof_cmd;
 mod render_cmd;
 mod rotate_cmd;
 mod secret_cmd;

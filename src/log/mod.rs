@@ -14,5 +14,6 @@ pub mod commit;
 pub mod cosign;
 pub mod merkle;
 pub mod note;
+pub mod proof;
 pub mod tile;
 pub mod witness;

@@ -74,6 +74,12 @@ impl Entry {
         Ok(Self { signed: Signed::parse(note.text.as_bytes())?, signatures: note.signatures })
     }
 
+    /// The id of the statement in an entry's bytes, without looking at anything else; `None` if it has no signature lines.
+    pub fn id_of(bytes: &[u8]) -> Option<Digest> {
+        let end = bytes.windows(2).rposition(|two| two == b"\n\n")?;
+        bytes.get(..=end).map(Digest::of)
+    }
+
     /// Writes the entry.
     ///
     /// # Errors

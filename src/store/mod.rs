@@ -16,6 +16,7 @@
 //! another kind as one's sealed file must not take that object away.
 
 mod append;
+mod prove;
 mod read;
 
 use crate::digest::Digest;
@@ -27,6 +28,7 @@ use crate::openpgp::Fingerprint;
 use crate::state::{ObjectError, Objects};
 
 pub use append::{Appended, append, finish, pending};
+pub use prove::prove;
 pub use read::{
     Bundle, CHECKPOINT, HEAD, Head, LogReader, SignedHead, consistency_proof, read_checkpoint, read_hashes, read_newest,
 };
@@ -51,6 +53,14 @@ pub enum StoreError {
         path: String,
         /// What is wrong.
         problem: String,
+    },
+    /// The log is not that long.
+    #[error("the log has {size} entries, numbered from 0; there is no entry {index}")]
+    NoEntry {
+        /// The entry that was asked for.
+        index: u64,
+        /// How many there are.
+        size: u64,
     },
     /// Somebody else's commit came first.
     #[error("somebody else appended to the log first")]

@@ -120,33 +120,12 @@ impl<'a> LogReader<'a> {
         }
         let width = (self.size - first).min(TILE_WIDTH);
         let id = TileId { level: Level::Entries, index: first / TILE_WIDTH, width };
-        let entries = self.read(id)?;
+        let entries = read_bundle(self.store, id)?;
         for entry in &entries {
             self.edge.push(merkle::leaf(entry));
         }
         self.bundle = if width < TILE_WIDTH { entries.clone() } else { Vec::new() };
         Ok(Some((first, entries)))
-    }
-
-    /// The bundle with this id. A partial bundle that a writer has meanwhile outgrown is cut from its successor.
-    fn read(&self, id: TileId) -> Result<Vec<Vec<u8>>, StoreError> {
-        let path = format!("log/{id}");
-        let damaged = |path: &str| StoreError::Damaged {
-            path: path.to_owned(),
-            problem: "it is not a bundle of that many entries".to_owned(),
-        };
-        if let Some(bytes) = self.store.read(&path, TILE_BYTES_MAX)? {
-            return parse_entries(&bytes, id.width).ok_or_else(|| damaged(&path));
-        }
-        for width in (id.width + 1)..=TILE_WIDTH {
-            let wider = format!("log/{}", TileId { width, ..id });
-            if let Some(bytes) = self.store.read(&wider, TILE_BYTES_MAX)? {
-                let mut entries = parse_entries(&bytes, width).ok_or_else(|| damaged(&wider))?;
-                entries.truncate(usize::try_from(id.width).unwrap_or(usize::MAX));
-                return Ok(entries);
-            }
-        }
-        Err(StoreError::Missing(path))
     }
 
     /// The tree's edge over what was read.
@@ -168,4 +147,19 @@ impl<'a> LogReader<'a> {
         }
         Ok(Head { note, checkpoint, edge: self.edge, bundle: self.bundle })
     }
+}
+
+/// The bundle with this id. A partial bundle that a writer has meanwhile outgrown is cut from its successor.
+pub(super) fn read_bundle(store: &Store, id: TileId) -> Result<Vec<Vec<u8>>, StoreError> {
+    for width in id.width..=TILE_WIDTH {
+        let path = format!("log/{}", TileId { width, ..id });
+        let Some(bytes) = store.read(&path, TILE_BYTES_MAX)? else { continue };
+        let mut entries = parse_entries(&bytes, width).ok_or_else(|| StoreError::Damaged {
+            path,
+            problem: "it is not a bundle of that many entries".to_owned(),
+        })?;
+        entries.truncate(usize::try_from(id.width).unwrap_or(usize::MAX));
+        return Ok(entries);
+    }
+    Err(StoreError::Missing(format!("log/{id}")))
 }

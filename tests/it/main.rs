@@ -19,6 +19,7 @@ mod hardening;
 mod lifecycle;
 mod locks;
 mod objections;
+mod proofs;
 mod recipients;
 mod replay;
 mod root;
@@ -51,6 +52,7 @@ fn main() -> std::process::ExitCode {
         lifecycle::tests(),
         locks::tests(),
         objections::tests(),
+        proofs::tests(),
         recipients::tests(),
         replay::tests(),
         root::tests(),

@@ -1,0 +1,4 @@
+//! `tlog_proof` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keys_fuzz::log::tlog_proof(data));
