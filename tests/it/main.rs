@@ -28,6 +28,7 @@ mod snapshots;
 mod sq;
 mod ssh_keygen;
 mod sshd;
+mod strangers;
 mod support;
 mod tidy;
 mod web;
@@ -61,6 +62,7 @@ fn main() -> std::process::ExitCode {
         sq::tests(),
         ssh_keygen::tests(),
         sshd::tests(),
+        strangers::tests(),
         tidy::tests(),
         web::tests(),
         wg_tools::tests(),

@@ -19,6 +19,10 @@ pub(crate) enum Tool {
     Ip,
     Strace,
     Faketime,
+    Openssl,
+    Go,
+    /// Not a program: Go's packages for transparency logs, as source.
+    GoMod,
     /// Not a program: the right to make network namespaces and the like.
     Root,
     /// Not a program: the right to mount a small disk where nobody else sees it.
@@ -41,6 +45,9 @@ impl Tool {
             Self::Ip => "ip",
             Self::Strace => "strace",
             Self::Faketime => "faketime",
+            Self::Openssl => "openssl",
+            Self::Go => "go",
+            Self::GoMod => "golang-golang-x-mod-dev",
             Self::Root => "root",
             Self::MountNamespace => "a mount namespace",
         }
@@ -51,6 +58,9 @@ impl Tool {
         if self == Self::Root {
             let root = rustix_free_uid() == 0;
             return root.then(|| PathBuf::from("/"));
+        }
+        if self == Self::GoMod {
+            return Some(PathBuf::from("/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog")).filter(|p| p.is_dir());
         }
         if self == Self::MountNamespace {
             let mount = ["-m", "/bin/sh", "-c", "mount -t tmpfs -o size=64k none /mnt"];
