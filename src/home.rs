@@ -4,6 +4,7 @@
 //! home/                                  0700
 //!   pin                                  fleet, id and log: the only thing that has to be pinned
 //!   seen                                 the newest checkpoint that was accepted here
+//!   restored                             it came out of a backup: the checkpoint of then. Nothing is signed while it is there
 //!   members/fra1/openpgp.tsk             the certificate with its secrets (OpenPGP transferable secret key)
 //!   members/fra1/ssh-host/3f2b….key      OpenSSH private key, named by the digest of its public half
 //!   members/fra1/wireguard/9a01….key     as `wg set … private-key FILE` reads
@@ -66,6 +67,9 @@ pub enum HomeError {
         /// What is wrong.
         problem: String,
     },
+    /// It came out of a backup, and nobody has shown yet that the fleet's log has not gone on.
+    #[error("this home was restored from a backup; it signs nothing until the log is shown to be that of the others")]
+    Restored,
     /// A private key that is needed is not here.
     #[error("the {slot} key of {member} is not in this home")]
     NoKey {
@@ -87,6 +91,9 @@ pub struct Pin {
     /// The log's name.
     pub log: String,
 }
+
+/// The mark of a home that came out of a backup.
+pub const RESTORED: &str = "restored";
 
 /// A home.
 #[derive(Debug, Clone)]
@@ -208,6 +215,31 @@ impl Home {
         if self.seen()?.as_deref() != Some(note) {
             self.disk.replace("seen", note)?;
         }
+        Ok(())
+    }
+
+    /// The checkpoint's text of the backup that this home came out of, until that is confirmed.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn restored(&self) -> Result<Option<Vec<u8>>, HomeError> {
+        Ok(self.disk.read(RESTORED, CHECKPOINT_BYTES_MAX)?)
+    }
+
+    /// Refuses if this home came out of a backup: for whoever is about to sign.
+    ///
+    /// # Errors
+    /// [`HomeError::Restored`].
+    pub fn check_confirmed(&self) -> Result<(), HomeError> {
+        if self.restored()?.is_some() { Err(HomeError::Restored) } else { Ok(()) }
+    }
+
+    /// Takes that mark away.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn set_confirmed(&self) -> Result<(), HomeError> {
+        self.disk.remove(RESTORED)?;
         Ok(())
     }
 

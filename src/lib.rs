@@ -48,6 +48,7 @@
 //! | [`wireguard`] | WireGuard keys, addresses, checks, configurations | core |
 //! | [`statement`] | statements, entries, requests: what is signed | core |
 //! | [`enrolment`] | what a machine makes when it joins | core |
+//! | [`backup`] | what a backup is made of: archive, manifest, shares | core |
 //! | [`state`] | the fold: what the log means | core |
 //! | [`audit`] | the report for auditors: values, page, bundle, sample | core |
 //! | [`disk`] | files that are old or new, never torn | shell |
@@ -60,6 +61,7 @@
 //! | [`cli`] | the command | shell |
 
 pub mod audit;
+pub mod backup;
 pub mod cidr;
 #[cfg(feature = "cli")]
 pub mod cli;

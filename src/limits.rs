@@ -115,3 +115,13 @@ pub const AGENT_RSA_BITS_MAX: usize = 16_384;
 pub const SEXP_DEPTH_MAX: usize = 8;
 /// Atoms and lists in one S-expression; what an agent sends has about 10.
 pub const SEXP_ITEMS_MAX: usize = 64;
+/// Custodians of one backup, each with a share: a crowd larger than this cannot be brought together.
+pub const CUSTODIANS_MAX: usize = 32;
+/// Files in one backup; a fleet of 10 000 members has some 100 000.
+pub const BACKUP_FILES_MAX: usize = 500_000;
+/// `SHA256SUMS` in a backup, bytes: [`BACKUP_FILES_MAX`] lines of the longest kind.
+pub const BACKUP_SUMS_BYTES_MAX: usize = BACKUP_FILES_MAX * 330;
+/// A backup's manifest, bytes: a checkpoint, and 32 custodians with their keys.
+pub const BACKUP_MANIFEST_BYTES_MAX: usize = 128 << 10;
+/// A share of a backup's key, sealed to one custodian, or on its way to whoever restores; bytes.
+pub const SHARE_BYTES_MAX: usize = 64 << 10;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::backup_args::{Backup, Restore};
 use super::witness_cmd::WitnessArgs;
 use crate::name::{Address, FleetName, Glob, Label, MemberName, Slot};
 use crate::statement::RetireReason;
@@ -128,6 +129,10 @@ pub(super) enum Command {
     Ring(Ring),
     /// The policy
     Policy(Policy),
+    /// Keyring and policy in one file, which a quorum of custodians opens together
+    Backup(Backup),
+    /// Restore a backup into an empty directory
+    Restore(Restore),
     /// Run a whole fleet's life in a temporary directory
     Demo(Demo),
     /// Explain an exit code

@@ -3,6 +3,7 @@
 use super::args::Explain;
 use super::context::Context;
 use super::output;
+use crate::backup::ShareError;
 use crate::disk::DiskError;
 use crate::fleet::FleetError;
 use crate::home::HomeError;
@@ -108,6 +109,10 @@ impl CliError {
     }
 }
 
+/// The way out where something came out of a backup.
+const CONFIRM: &str = "show that the fleet has not gone on: 'keys restore confirm --checkpoint FILE', with log/checkpoint \
+    of another machine or a mirror";
+
 impl From<DiskError> for CliError {
     fn from(e: DiskError) -> Self {
         let reading = matches!(e.doing, "read" | "list" | "look at" | "open" | "lock");
@@ -130,6 +135,7 @@ impl From<HomeError> for CliError {
             HomeError::NotOurs { .. } => Self::failed(&e).hint("run as its owner, or give another one with --home"),
             HomeError::Absent(_) => Self::new(Exit::NotFound, &e)
                 .hint("'keys init' and 'keys enroll' make one; --home or KEYS_HOME names another"),
+            HomeError::Restored => Self::new(Exit::Stale, &e).hint(CONFIRM),
             HomeError::Damaged { .. } => Self::new(Exit::No, &e),
             HomeError::NoKey { .. } => {
                 Self::new(Exit::NotFound, &e).hint("it is on the machine that made it; run this there")
@@ -181,6 +187,7 @@ impl From<FleetError> for CliError {
             FleetError::Future { .. } => Self::new(Exit::Unknown, &e).hint("compare the clock with another machine's"),
             FleetError::Refused(ref void) => refused(void),
             FleetError::Moved(_) => Self::new(Exit::Moved, &e).hint("look at the plan again"),
+            FleetError::Restored { .. } => Self::new(Exit::Stale, &e).hint(CONFIRM),
             FleetError::NoProposal(_) => Self::new(Exit::NotFound, &e).hint("'keys approve' lists what waits; give at least four digits of an id"),
             FleetError::Statement(e) => Self::failed(e),
             FleetError::Entry(e) => Self::failed(e),
@@ -263,6 +270,20 @@ impl From<OpsError> for CliError {
             }
             OpsError::NoActor(_) => Self::new(Exit::NotFound, &e).hint("give the home of somebody who can with --home"),
             OpsError::Mesh(_) => Self::new(Exit::No, &e),
+            OpsError::Checkpoint(_) => Self::new(Exit::No, &e)
+                .hint("take log/checkpoint of a machine or mirror that is up to date; if nothing has happened since the backup, \
+                       and colleagues say so, pass --unchanged"),
+            OpsError::Behind { .. } => Self::new(Exit::Stale, &e)
+                .hint("bring the keyring up to date from a mirror or a colleague's, then confirm again"),
+            OpsError::Archive(_) => Self::failed(&e),
+            OpsError::Contents(_) | OpsError::Backup(_) => {
+                Self::new(Exit::No, &e).hint("take another copy of this backup, or another backup")
+            }
+            OpsError::Share { .. } => Self::new(Exit::No, &e).hint("'keys backup show FILE' lists the custodians"),
+            OpsError::Shares(ShareError::TooFew { .. }) => {
+                Self::new(Exit::Unauthorised, &e).hint("'keys backup show FILE' lists the custodians")
+            }
+            OpsError::Shares(_) => Self::failed(&e),
             OpsError::Openpgp(_)
             | OpsError::Certificate { .. }
             | OpsError::Name(_)

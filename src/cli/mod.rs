@@ -8,6 +8,8 @@
 mod args;
 mod audit_cmd;
 mod audit_text;
+mod backup_args;
+mod backup_cmd;
 mod context;
 mod demo;
 mod describe;
@@ -22,6 +24,7 @@ mod output;
 mod policy_cmd;
 mod proof_cmd;
 mod render_cmd;
+mod restore_cmd;
 mod rotate_cmd;
 mod secret_cmd;
 mod status;
@@ -116,6 +119,8 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Audit(a) => audit_cmd::audit(context, a),
         Command::Ring(a) => log_cmd::ring(context, a),
         Command::Policy(a) => policy_cmd::policy(context, a),
+        Command::Backup(a) => backup_cmd::backup(context, a),
+        Command::Restore(a) => restore_cmd::restore(context, a),
         Command::Demo(a) => demo::demo(context, a),
         Command::Explain(a) => exit::explain(context, a),
         Command::Completions { shell } => {

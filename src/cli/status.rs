@@ -132,6 +132,13 @@ fn items(context: &Context, fleet: &mut Fleet) -> Result<Vec<Item>, CliError> {
             });
         }
     }
+    if let Some(backup) = fleet.restored()? {
+        items.push(Item {
+            topic: "restored",
+            text: format!("from a backup of {} entries; nothing is changed until that is confirmed", backup.size),
+            fix: "keys restore confirm --checkpoint FILE",
+        });
+    }
     from_state(fleet.state(), now, &mut items);
     let untrusted: Vec<(MemberName, String)> =
         fleet.trust().into_iter().filter_map(|(n, r)| r.err().map(|e| (n, e.to_string()))).collect();

@@ -13,12 +13,14 @@
 #![allow(clippy::disallowed_methods, reason = "this is the module that the fence points to")]
 
 mod real;
+mod stream;
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use real::{Access, RealFiles};
+pub use stream::{NewFile, open_file};
 
 /// What a directory holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -113,6 +113,9 @@ impl Fleet {
     /// # Errors
     /// [`FleetError`].
     pub fn prepare(&mut self, sequencer: Option<&Sequencer>) -> Result<(), FleetError> {
+        if let Some(backup) = self.restored()? {
+            return Err(FleetError::Restored { size: backup.size });
+        }
         let clean = self.store.disk().mark(MARK)?;
         if !clean {
             self.store.disk().settle("")?;

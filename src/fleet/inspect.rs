@@ -18,7 +18,8 @@ use crate::openpgp::{Certificate, Sealed};
 use crate::ssh::{Serial, SshCertificate};
 use crate::state::{ObjectError, ReplayError, Void};
 use crate::store::{
-    Store, StoreError, certificate_path, issued_path, issued_serial, object_digest, read_checkpoint, staged_digest,
+    RESTORED, Store, StoreError, certificate_path, issued_path, issued_serial, object_digest, read_checkpoint,
+    staged_digest,
 };
 use crate::time::Time;
 
@@ -161,6 +162,8 @@ impl Fleet {
                 report.damage(path, "it is neither file nor directory (a symbolic link, socket or device)");
             } else if is_temporary(path) || path == MARK {
                 report.note(path, "left by a writer that was interrupted; the next change removes it");
+            } else if path == RESTORED {
+                report.note(path, "it was restored from a backup; 'keys restore confirm' takes this away");
             } else if let Some((member, digest)) = certificates.get(path) {
                 let Some(bytes) = report.read(&self.store, path, CERT_BYTES_MAX)? else { continue };
                 if Digest::of(&bytes) == *digest {
@@ -228,7 +231,7 @@ impl Fleet {
 
     /// Every commit was signed with the log's key of its time.
     fn check_commit_signatures(&self, files: &[(String, EntryKind)], report: &mut Report) -> Result<(), FleetError> {
-        let keys = self.all_log_keys();
+        let keys = self.every_log_key();
         for (path, _) in
             files.iter().filter(|(p, _)| p.strip_prefix("log/").is_some_and(|p| Commit::number(p).is_some()))
         {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::disk::DiskError;
 use crate::home::Pin;
-use crate::limits::FUTURE_SECONDS_MAX;
+use crate::limits::{CHECKPOINT_BYTES_MAX, FUTURE_SECONDS_MAX};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::merkle;
 use crate::log::note::{Note, VerifierKey};
@@ -24,7 +24,7 @@ use crate::name::{MemberName, Slot};
 use crate::openpgp::Certificate;
 use crate::state::{ObjectError, Replay, ReplayError, State, Unlocked, Verdict, Void, Watch};
 use crate::statement::{EntryError, StatementError};
-use crate::store::{Head, LogReader, Store, StoreError, read_checkpoint};
+use crate::store::{Head, LogReader, RESTORED, Store, StoreError, read_checkpoint};
 use crate::time::{Span, Time};
 
 pub use change::{Absorbed, Draft, Placed, Sequencer, Signer};
@@ -89,6 +89,14 @@ pub enum FleetError {
     /// Somebody changed something between plan and execution.
     #[error("the fleet has changed since this was planned: {0}")]
     Moved(String),
+    /// The keyring came out of a backup, and nobody has shown yet that the fleet's log has not gone on.
+    #[error(
+        "this keyring was restored from a backup of {size} entries; nothing is changed until the log is shown to be that of the others"
+    )]
+    Restored {
+        /// How many entries the backup had.
+        size: u64,
+    },
     /// No such proposal.
     #[error("there is no proposal {0}")]
     NoProposal(String),
@@ -277,7 +285,7 @@ impl Fleet {
     }
 
     /// Every log key there ever was: for what was signed long ago.
-    pub(super) fn all_log_keys(&self) -> Vec<VerifierKey> {
+    pub fn every_log_key(&self) -> Vec<VerifierKey> {
         let members = self.replay.state().into_iter().flat_map(|s| s.members.values());
         let keys = members.filter_map(|m| m.slot(Slot::Log)).flat_map(|s| &s.keys);
         keys.filter_map(|k| VerifierKey::parse(&k.key).ok()).collect()
@@ -321,6 +329,30 @@ impl Fleet {
     /// Whether it has been founded.
     pub fn is_founded(&self) -> bool {
         self.replay.state().is_some()
+    }
+
+    /// The checkpoint of the backup that this keyring came out of, until that is confirmed.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn restored(&self) -> Result<Option<Checkpoint>, FleetError> {
+        let Some(bytes) = self.store.read(RESTORED, CHECKPOINT_BYTES_MAX)? else { return Ok(None) };
+        let text = String::from_utf8_lossy(&bytes);
+        let damaged = || StoreError::Damaged { path: RESTORED.to_owned(), problem: "it is no checkpoint".to_owned() };
+        Ok(Some(Checkpoint::parse(&text).ok_or_else(damaged)?))
+    }
+
+    /// The root of the first `size` entries; `None` if there are not so many.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn root_at(&self, size: u64) -> Result<Option<Digest>, FleetError> {
+        if self.head.as_ref().is_none_or(|h| h.checkpoint.size < size) {
+            return Ok(None);
+        }
+        let mut reader = LogReader::new(&self.store, size);
+        while reader.next_bundle()?.is_some() {}
+        Ok(Some(reader.edge().root()))
     }
 
     /// The present: the clock, but never before what the log has seen. Whatever is made now is dated so.

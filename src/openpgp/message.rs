@@ -33,7 +33,9 @@ use crate::name::FleetName;
 use crate::time::Time;
 
 /// A public key as Sequoia has it.
-type PublicKey = Key<PublicParts, UnspecifiedRole>;
+pub type PublicKey = Key<PublicParts, UnspecifiedRole>;
+/// A key's fingerprint, and whatever decrypts with it.
+pub type OwnKey<'a> = (Fingerprint, Box<dyn KeyDecryptor + 'a>);
 
 /// What the author signs along with the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -257,7 +259,7 @@ type Unwrapped = (Option<SymmetricAlgorithm>, SessionKey);
 
 /// Finds the PKESK of one of our keys, and the session key in it. Keys are looked up by id, so that a hundred
 /// recipients cost no more than one.
-fn unwrap<'a>(
+pub(super) fn unwrap<'a>(
     sealed: &Sealed<'a>,
     own: &mut [(Fingerprint, Box<dyn KeyDecryptor + '_>)],
 ) -> Result<(&'a [u8], Unwrapped), SealError> {

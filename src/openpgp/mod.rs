@@ -12,6 +12,7 @@ mod certify;
 mod make;
 mod message;
 mod packets;
+mod plain;
 mod profile;
 mod sign;
 #[cfg(test)]
@@ -22,8 +23,9 @@ pub use bind::{Use, extend, rebind, subkey_states, without_later};
 pub use certificate::{Certificate, CertificateError, directory_path, material};
 pub use certify::{Grant, certify, merge_revocation, withdraw};
 pub use make::{Made, add_subkey, generate};
-pub use message::{Envelope, Opened, SealError, open, open_raw, reseal, seal};
+pub use message::{Envelope, Opened, OwnKey, PublicKey, SealError, open, open_raw, reseal, seal};
 pub use packets::{PacketError, Sealed};
+pub use plain::{BodyWriter, armor, body_reader, dearmor, decrypt, encrypt, one_time};
 pub use profile::{Profile, Validity, notation_name, policy_at};
 pub use sign::{SignatureError, StatementSignature, sign_statement};
 pub use web::{Web, amount_for};

@@ -31,6 +31,7 @@ pub(super) fn signing_key(
 /// # Errors
 /// [`OpsError`]; also if `only` is not here.
 pub fn signers(home: &Home, fleet: &mut Fleet, only: Option<&MemberName>) -> Result<Vec<Signer>, OpsError> {
+    home.check_confirmed()?;
     let mut found: Vec<(Kind, Signer)> = Vec::new();
     for member in home.members()? {
         let Some(state) = fleet.state().members.get(&member).filter(|m| m.is_active()) else { continue };
@@ -63,6 +64,7 @@ pub fn sequencer(home: &Home, fleet: &Fleet) -> Result<Option<Sequencer>, OpsErr
         };
         match home.key(&member, Slot::Log, &key.key) {
             Ok(text) => {
+                home.check_confirmed()?;
                 let signer = SignerKey::from_private_text(&text);
                 return signer.map(Some).map_err(|e| OpsError::Impossible(format!("the log key of {member} {e}")));
             }

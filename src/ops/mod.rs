@@ -71,11 +71,13 @@
 
 mod act;
 mod admit;
+mod backup;
 mod found;
 mod join;
 mod open;
 mod render;
 mod reseal;
+mod restore;
 mod revoke;
 mod ring;
 mod rotate;
@@ -83,6 +85,7 @@ mod seal;
 mod ssh;
 mod sync;
 
+use crate::backup::{ArchiveError, ContentsError, ShareError};
 use crate::digest::Digest;
 use crate::fleet::FleetError;
 use crate::home::HomeError;
@@ -93,11 +96,13 @@ use crate::state::{ReadersError, Void};
 
 pub use act::{carry_out, sequencer, signers};
 pub use admit::{admit, is_admitted};
+pub use backup::{BackupPlan, Custodian, Sources, check_share, open_share, plan_backup, verify_backup, write_backup};
 pub use found::{Founded, Founder, Founding, approve_founding, found};
 pub use join::{Joining, ask, ask_to_found};
 pub use open::{Opened, open};
 pub use render::{check_policy, mesh, node_files, wireguard_files};
 pub use reseal::{ResealPlan, Stuck, plan_reseal};
+pub use restore::{Confirmed, Place, Restored, confirm, open_shares, prepare, restore};
 pub use revoke::{RevokePlan, plan_revoke};
 pub use ring::{Ring, export_ring};
 pub use rotate::{RotatePlan, Rotation, Selection, Skipped, plan_rotate};
@@ -223,6 +228,37 @@ pub enum OpsError {
     /// The mesh has faults.
     #[error("the mesh has faults:\n{0}")]
     Mesh(String),
+    /// A backup cannot be written or read.
+    #[error("the backup: {0}")]
+    Archive(#[from] ArchiveError),
+    /// A backup is not what it has to be.
+    #[error(transparent)]
+    Contents(#[from] ContentsError),
+    /// A backup that is not to be used.
+    #[error("the backup: {0}")]
+    Backup(String),
+    /// Too few shares, or no quorum of custodians.
+    #[error("shares: {0}")]
+    Shares(#[from] ShareError),
+    /// One share.
+    #[error("the share of {custodian}: {problem}")]
+    Share {
+        /// Whose.
+        custodian: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A checkpoint that shows nothing.
+    #[error("the checkpoint: {0}")]
+    Checkpoint(String),
+    /// The others' log has gone on.
+    #[error("the fleet's log has {theirs} entries, and this one {own}: it is behind")]
+    Behind {
+        /// How many the others have seen.
+        theirs: u64,
+        /// How many there are here.
+        own: u64,
+    },
     /// Something else that was asked is impossible.
     #[error("{0}")]
     Impossible(String),

@@ -110,6 +110,9 @@ pub fn cosignature_path(key: &CosignerKey) -> String {
     format!("log/cosignatures/{}", Digest::of(key.to_string().as_bytes()))
 }
 
+/// The mark of a keyring that came out of a backup: the checkpoint's text of the backup. While it is there nothing is changed.
+pub const RESTORED: &str = ".restored";
+
 /// A keyring.
 #[derive(Debug, Clone)]
 pub struct Store {

@@ -8,6 +8,7 @@
 mod admission;
 mod attacks;
 mod audit;
+mod backup;
 mod bad_input;
 mod counting;
 mod documents;
@@ -42,6 +43,7 @@ fn main() -> std::process::ExitCode {
         admission::tests(),
         attacks::tests(),
         audit::tests(),
+        backup::tests(),
         bad_input::tests(),
         counting::tests(),
         documents::tests(),
