@@ -63,6 +63,8 @@ pub const TILE_BYTES_MAX: usize = 256 * (ENTRY_BYTES_MAX + 2);
 pub const COMMIT_BYTES_MAX: usize = 64 << 20;
 /// Entries sequenced by one commit.
 pub const COMMIT_ENTRIES_MAX: usize = 512;
+/// How often a writer that lost its place in the log tries for the next one before it says so.
+pub const RACES_MAX: usize = 256;
 /// Entry bundles that a verifier reports one by one as missing; a checkpoint that claims more beyond the files there are
 /// is itself called wrong, before anything is allocated for what it claims.
 pub const BUNDLES_MISSING_MAX: usize = 1_000;

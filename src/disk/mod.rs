@@ -1,24 +1,27 @@
-//! Files that are old or new, never torn, and on the platter before anybody is told.
+//! Files that are old or new, never torn, and durable before anybody is told.
 //!
-//! Two layers. [`Files`] is the handful of file-system calls that everything is made of; the real one and the simulated
-//! one of the tests run the same code above it. [`Disk`] is what the rest uses: create-if-absent, replace, remove.
+//! [`Disk`] is what the rest uses: read, list, create-if-absent, replace, replace-if-unchanged, remove. It stands on one of
+//! two things. [`Files`] is the handful of file-system calls that a directory is made of; the real one and the simulated
+//! one of the tests run the same code above it. [`Bucket`] is an object store: each call is whole and durable by itself,
+//! and there is neither rename nor lock.
 //!
-//! ```text
-//! create:   write .tmp-…   fsync it   link(2) to the name (fails if it exists)   unlink .tmp-…   fsync the directory
-//! replace:  write .tmp-…   fsync it   rename(2) over the name                                    fsync the directory
-//! ```
-//! A crash at any point leaves the name old or new, and at most a `.tmp-…` beside it, which the next writer removes.
-//! A failed fsync is never tried again as if nothing had happened: the page cache may have dropped what it could not
-//! write, so the caller hears of it and the name is not touched.
+//! A directory has a lock ([`Disk::try_lock`]), under which one writer at a time may also tidy up after a dead one. A
+//! bucket has none: what must not be lost is won by create-if-absent or replaced only as long as nobody else has replaced
+//! it, and nothing is removed that somebody may be about to name ([`Disk::has_lock`]).
 #![allow(clippy::disallowed_methods, reason = "this is the module that the fence points to")]
 
+mod bucket;
+mod files;
+mod memory;
 mod real;
 mod stream;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use bucket::{Bucket, Condition, Tag};
+pub use files::Files;
+pub use memory::Memory;
 pub use real::{Access, RealFiles};
 pub use stream::{NewFile, open_file};
 
@@ -31,79 +34,6 @@ pub enum EntryKind {
     Directory,
     /// Anything else: a symbolic link, a socket, a device. Never followed, never read.
     Other,
-}
-
-/// The file-system calls, relative to a root that no path leaves: components are names, without `.` and `..`, and no
-/// symbolic link is followed.
-pub trait Files: Send + Sync {
-    /// Reads a whole file of at most `limit` bytes; `None` if there is none.
-    ///
-    /// # Errors
-    /// Those of the file system; [`io::ErrorKind::FileTooLarge`] beyond the limit.
-    fn read(&self, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>>;
-
-    /// Names and kinds in a directory, sorted; empty if there is none. `""` is the root.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    fn list(&self, directory: &str) -> io::Result<Vec<(String, EntryKind)>>;
-
-    /// Creates a file that must not exist and writes it, without making it durable.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    fn write_new(&self, path: &str, bytes: &[u8]) -> io::Result<()>;
-
-    /// Makes a file's content durable.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    fn sync_file(&self, path: &str) -> io::Result<()>;
-
-    /// Makes a directory's names durable.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    fn sync_directory(&self, directory: &str) -> io::Result<()>;
-
-    /// Gives a file a second name; `false` if that name exists.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    fn link(&self, from: &str, to: &str) -> io::Result<bool>;
-
-    /// Renames a file, replacing what was there.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-
-    /// Removes a file; `false` if there was none.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    fn unlink(&self, path: &str) -> io::Result<bool>;
-
-    /// Creates a directory; `false` if it exists.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    fn make_directory(&self, directory: &str) -> io::Result<bool>;
-
-    /// Removes an empty directory; `false` if there is none or it is not empty.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    fn remove_directory(&self, directory: &str) -> io::Result<bool>;
-
-    /// Takes the root's lock if it is free; it is given back when the value is dropped, or the process dies.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    fn try_lock(&self) -> io::Result<Option<Box<dyn Send>>>;
-
-    /// The root, for messages.
-    fn root(&self) -> String;
 }
 
 /// A file operation that failed, with what it was about.
@@ -140,11 +70,29 @@ pub enum Created {
     Existed,
 }
 
-/// A directory with durable operations. Cheap to clone.
+/// What a disk stands on.
+trait Backend: Send + Sync {
+    fn read(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, DiskError>;
+    fn list(&self, directory: &str) -> Result<Vec<(String, EntryKind)>, DiskError>;
+    fn create(&self, path: &str, bytes: &[u8]) -> Result<Created, DiskError>;
+    fn replace(&self, path: &str, bytes: &[u8]) -> Result<(), DiskError>;
+    fn replace_if(&self, path: &str, before: Option<&[u8]>, bytes: &[u8]) -> Result<bool, DiskError>;
+    fn rename(&self, from: &str, to: &str) -> Result<(), DiskError>;
+    fn remove(&self, path: &str) -> Result<bool, DiskError>;
+    fn prune(&self, directory: &str);
+    fn make_directory(&self, directory: &str) -> Result<(), DiskError>;
+    fn settle(&self, directory: &str) -> Result<(), DiskError>;
+    fn mark(&self, name: &str) -> Result<bool, DiskError>;
+    fn unmark(&self, name: &str);
+    fn try_lock(&self) -> Result<Option<Box<dyn Send>>, DiskError>;
+    fn has_lock(&self) -> bool;
+    fn root(&self) -> String;
+}
+
+/// A directory, or a bucket, with durable operations. Cheap to clone.
 #[derive(Clone)]
 pub struct Disk {
-    files: Arc<dyn Files>,
-    counter: Arc<AtomicU64>,
+    backend: Arc<dyn Backend>,
 }
 
 /// The prefix of temporary files.
@@ -153,23 +101,23 @@ const TEMPORARY: &str = ".tmp-";
 impl Disk {
     /// A disk over these files.
     pub fn new(files: impl Files + 'static) -> Self {
-        Self { files: Arc::new(files), counter: Arc::new(AtomicU64::new(0)) }
+        Self { backend: Arc::new(files::Directory::new(files)) }
+    }
+
+    /// A disk over an object store.
+    pub fn of_bucket(bucket: impl Bucket + 'static) -> Self {
+        Self { backend: Arc::new(bucket::Objects::new(bucket)) }
     }
 
     /// The root, for messages.
     pub fn root(&self) -> String {
-        self.files.root()
+        self.backend.root()
     }
 
-    fn context<T>(&self, doing: &'static str, path: &str, result: io::Result<T>) -> Result<T, DiskError> {
-        result.map_err(|source| {
-            let separator = if path.is_empty() { "" } else { "/" };
-            DiskError {
-                doing,
-                path: crate::text::shown(&format!("{}{separator}{path}", self.root())).to_string(),
-                source,
-            }
-        })
+    /// Whether there is a lock. Without one others may be writing at any moment: nobody can tell what a dead writer has
+    /// left from what a live one is about to use.
+    pub fn has_lock(&self) -> bool {
+        self.backend.has_lock()
     }
 
     /// Reads a whole file of at most `limit` bytes; `None` if there is none.
@@ -177,7 +125,7 @@ impl Disk {
     /// # Errors
     /// [`DiskError`].
     pub fn read(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, DiskError> {
-        self.context("read", path, self.files.read(path, limit))
+        self.backend.read(path, limit)
     }
 
     /// Every file below `directory`, with its path from the root, sorted; directories are walked, other things listed
@@ -189,7 +137,7 @@ impl Disk {
         let mut found = Vec::new();
         let mut todo = vec![directory.to_owned()];
         while let Some(directory) = todo.pop() {
-            for (name, kind) in self.context("list", &directory, self.files.list(&directory))? {
+            for (name, kind) in self.list(&directory)? {
                 let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
                 match kind {
                     EntryKind::Directory => todo.push(path),
@@ -197,7 +145,7 @@ impl Disk {
                 }
             }
             if found.len() > crate::limits::LISTING_MAX {
-                return self.context("list", &directory, Err(io::ErrorKind::FileTooLarge.into()));
+                return context(&self.root(), "list", &directory, Err(io::ErrorKind::FileTooLarge.into()));
             }
         }
         found.sort();
@@ -209,7 +157,7 @@ impl Disk {
     /// # Errors
     /// [`DiskError`].
     pub fn list(&self, directory: &str) -> Result<Vec<(String, EntryKind)>, DiskError> {
-        self.context("list", directory, self.files.list(directory))
+        self.backend.list(directory)
     }
 
     /// Creates a file, durably, unless it exists. Of several writers exactly one gets [`Created::New`].
@@ -217,12 +165,7 @@ impl Disk {
     /// # Errors
     /// [`DiskError`]; the name is then as it was.
     pub fn create(&self, path: &str, bytes: &[u8]) -> Result<Created, DiskError> {
-        let temporary = self.write_temporary(path, bytes)?;
-        let linked = self.context("create", path, self.files.link(&temporary, path));
-        self.discard(&temporary);
-        let created = if linked? { Created::New } else { Created::Existed };
-        self.sync_parent(path)?;
-        Ok(created)
+        self.backend.create(path, bytes)
     }
 
     /// Replaces a file, or creates it, durably and at once.
@@ -230,12 +173,16 @@ impl Disk {
     /// # Errors
     /// [`DiskError`]; the file is then the old one, unless only the last step failed, when it is the new one.
     pub fn replace(&self, path: &str, bytes: &[u8]) -> Result<(), DiskError> {
-        let temporary = self.write_temporary(path, bytes)?;
-        if let Err(e) = self.context("replace", path, self.files.rename(&temporary, path)) {
-            self.discard(&temporary);
-            return Err(e);
-        }
-        self.sync_parent(path)
+        self.backend.replace(path, bytes)
+    }
+
+    /// Replaces a file whose content is `before`, or creates it where there is none and `before` is; `false`, and nothing
+    /// done, if it is another by now. In a directory only under the lock: there the two steps are not one.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn replace_if(&self, path: &str, before: Option<&[u8]>, bytes: &[u8]) -> Result<bool, DiskError> {
+        self.backend.replace_if(path, before, bytes)
     }
 
     /// Moves a durable file to another name, replacing what was there.
@@ -243,10 +190,7 @@ impl Disk {
     /// # Errors
     /// [`DiskError`].
     pub fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
-        self.make_parents(to)?;
-        self.context("move", from, self.files.rename(from, to))?;
-        self.sync_parent(to)?;
-        self.sync_parent(from)
+        self.backend.rename(from, to)
     }
 
     /// Removes a file, durably; `false` if there was none.
@@ -254,19 +198,12 @@ impl Disk {
     /// # Errors
     /// [`DiskError`].
     pub fn remove(&self, path: &str) -> Result<bool, DiskError> {
-        let removed = self.context("remove", path, self.files.unlink(path))?;
-        if removed {
-            self.sync_parent(path)?;
-        }
-        Ok(removed)
+        self.backend.remove(path)
     }
 
     /// Removes `directory` and the directories above it as far as they are empty. What is not is left alone.
     pub fn prune(&self, directory: &str) {
-        let mut directory = directory;
-        while !directory.is_empty() && self.files.remove_directory(directory).unwrap_or(false) {
-            directory = parent(directory);
-        }
+        self.backend.prune(directory)
     }
 
     /// Creates a directory with its parents.
@@ -274,18 +211,7 @@ impl Disk {
     /// # Errors
     /// [`DiskError`].
     pub fn make_directory(&self, directory: &str) -> Result<(), DiskError> {
-        let mut made = String::new();
-        for name in directory.split('/').filter(|n| !n.is_empty()) {
-            let above = made.clone();
-            if !made.is_empty() {
-                made.push('/');
-            }
-            made.push_str(name);
-            if self.context("create", &made, self.files.make_directory(&made))? {
-                self.context("sync", &above, self.files.sync_directory(&above))?;
-            }
-        }
-        Ok(())
+        self.backend.make_directory(directory)
     }
 
     /// Removes what interrupted writers left in `directory`. Only under the lock: another writer's would go, too.
@@ -309,16 +235,7 @@ impl Disk {
     /// # Errors
     /// [`DiskError`].
     pub fn settle(&self, directory: &str) -> Result<(), DiskError> {
-        let mut todo = vec![directory.to_owned()];
-        while let Some(directory) = todo.pop() {
-            self.context("sync", &directory, self.files.sync_directory(&directory))?;
-            for (name, kind) in self.context("list", &directory, self.files.list(&directory))? {
-                if kind == EntryKind::Directory {
-                    todo.push(if directory.is_empty() { name } else { format!("{directory}/{name}") });
-                }
-            }
-        }
-        Ok(())
+        self.backend.settle(directory)
     }
 
     /// Leaves a mark in the root, durably: somebody is writing. `false` if there was one, so that whoever left it did not
@@ -327,19 +244,12 @@ impl Disk {
     /// # Errors
     /// [`DiskError`].
     pub fn mark(&self, name: &str) -> Result<bool, DiskError> {
-        match self.files.write_new(name, b"") {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            result => {
-                self.context("write", name, result)?;
-                self.sync_parent(name)?;
-                Ok(true)
-            }
-        }
+        self.backend.mark(name)
     }
 
     /// Takes the mark away.
     pub fn unmark(&self, name: &str) {
-        self.discard(name);
+        self.backend.unmark(name)
     }
 
     /// Takes the lock if it is free.
@@ -347,49 +257,7 @@ impl Disk {
     /// # Errors
     /// [`DiskError`].
     pub fn try_lock(&self) -> Result<Option<Box<dyn Send>>, DiskError> {
-        self.context("lock", "", self.files.try_lock())
-    }
-
-    fn write_temporary(&self, path: &str, bytes: &[u8]) -> Result<String, DiskError> {
-        self.make_parents(path)?;
-        let directory = parent(path);
-        let separator = if directory.is_empty() { "" } else { "/" };
-        let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        // The process id keeps two processes apart, the counter two threads, the suffix this process and a dead one.
-        let unique = std::process::id();
-        let mut attempt = 0u32;
-        let temporary = loop {
-            let temporary = format!("{directory}{separator}{TEMPORARY}{unique}-{number}-{attempt}");
-            match self.files.write_new(&temporary, bytes) {
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => attempt += 1,
-                Err(e) => {
-                    if e.kind() != io::ErrorKind::AlreadyExists {
-                        self.discard(&temporary);
-                    }
-                    return self.context("write", path, Err(e));
-                }
-                Ok(()) => break temporary,
-            }
-        };
-        if let Err(e) = self.files.sync_file(&temporary) {
-            self.discard(&temporary);
-            return self.context("write", path, Err(e));
-        }
-        Ok(temporary)
-    }
-
-    /// Removes a temporary file; if that fails, too, the next writer does.
-    fn discard(&self, temporary: &str) {
-        let _ = self.files.unlink(temporary);
-    }
-
-    fn make_parents(&self, path: &str) -> Result<(), DiskError> {
-        self.make_directory(parent(path))
-    }
-
-    fn sync_parent(&self, path: &str) -> Result<(), DiskError> {
-        let directory = parent(path);
-        self.context("sync", directory, self.files.sync_directory(directory))
+        self.backend.try_lock()
     }
 }
 
@@ -402,6 +270,14 @@ impl std::fmt::Debug for Disk {
 /// Whether the path is a temporary file's.
 pub fn is_temporary(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(|name| name.starts_with(TEMPORARY))
+}
+
+/// An error with what it was about.
+fn context<T>(root: &str, doing: &'static str, path: &str, result: io::Result<T>) -> Result<T, DiskError> {
+    result.map_err(|source| {
+        let separator = if path.is_empty() { "" } else { "/" };
+        DiskError { doing, path: crate::text::shown(&format!("{root}{separator}{path}")).to_string(), source }
+    })
 }
 
 /// The directory of a path; empty for one in the root.

@@ -112,7 +112,7 @@ impl Files for RealFiles {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         let mut bytes = Vec::new();
-        File::from(fd).take(limit as u64 + 1).read_to_end(&mut bytes)?;
+        File::from(fd).take((limit as u64).saturating_add(1)).read_to_end(&mut bytes)?;
         if bytes.len() > limit {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {limit} bytes")));
         }

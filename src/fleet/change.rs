@@ -15,13 +15,13 @@ use super::views::MARK;
 use super::{Fleet, FleetError, Standing};
 use crate::digest::Digest;
 use crate::disk::Created;
-use crate::limits::{COMMIT_ENTRIES_MAX, SIGNATURES_MAX};
+use crate::limits::SIGNATURES_MAX;
 use crate::log::note::{SignatureLine, SignerKey};
 use crate::name::MemberName;
 use crate::openpgp::sign_statement;
 use crate::state::{Verdict, Void};
 use crate::statement::{Act, Entry, ObjectKind, Signed, Statement, key_hash, principal};
-use crate::store::{StoreError, append, finish, object_path, pending, staged_path};
+use crate::store::{object_path, pending, staged_path};
 use crate::time::{Span, Time};
 
 /// How long a founding may wait for the founders, before there is a policy that says so.
@@ -120,30 +120,19 @@ impl Fleet {
         if !clean {
             self.store.disk().settle("")?;
         }
-        // Who hands in a request leaves no mark.
-        self.store.disk().remove_temporaries("proposals/requests")?;
-        let log = self.log.clone();
-        let mut stale_from = if clean { u64::MAX } else { 0 };
-        if let Some(key) = sequencer {
-            let store = self.store.clone();
-            let own = if self.is_founded() { None } else { Some(key.verifier()) };
-            let keys: Vec<_> = self.log_keys().into_iter().chain(own).collect();
-            while let Some(appended) = finish(&store, self.head.as_ref(), &log, key, &keys)? {
-                let size = self.replay.size();
-                for (entry, _) in entries_after(&store, size, appended.head.checkpoint.size)?.iter().zip(size..) {
-                    self.take(entry)?;
-                }
-                self.look();
-                self.head = Some(appended.head);
-                // Whoever was interrupted is not always who wrote before us.
-                stale_from = stale_from.min(appended.first);
-            }
+        if self.store.disk().has_lock() {
+            // Who hands in a request leaves no mark.
+            self.store.disk().remove_temporaries("proposals/requests")?;
         }
+        let finished = sequencer.map(|key| self.catch_up(key)).transpose()?.flatten();
         if self.is_founded() && !clean {
             self.tidy()?;
         }
-        if self.is_founded() && stale_from < u64::MAX {
-            self.refresh_views(stale_from)?;
+        // Whoever was interrupted is not always who wrote before us.
+        if let Some(from) = if clean { finished } else { Some(0) }
+            && self.is_founded()
+        {
+            self.refresh_views(from)?;
         }
         Ok(())
     }
@@ -152,6 +141,9 @@ impl Fleet {
     /// cannot clean up, or somebody still has to finish, the next writer looks after.
     pub fn give_up(&self) {
         let disk = self.store.disk();
+        if !disk.has_lock() {
+            return;
+        }
         let finished = matches!(pending(&self.store, self.head.as_ref(), &self.log_keys()), Ok(None));
         if finished && disk.settle("").is_ok() && self.tidy().is_ok() && self.refresh_views(0).is_ok() {
             self.done();
@@ -175,6 +167,7 @@ impl Fleet {
         }
         self.drop_unreadable_proposals()?;
         loop {
+            let before = self.replay.state().cloned();
             let mut entries = Vec::new();
             let (mut gone, mut dead) = (Vec::new(), Vec::new());
             let mut proposals = self.proposals()?;
@@ -190,10 +183,8 @@ impl Fleet {
                     Standing::Complete => {
                         let bytes = Entry { signed: proposal.signed.clone(), signatures: proposal.signatures.clone() }
                             .to_bytes()?;
-                        let verdict = self.offer(&bytes)?;
-                        entries.push(bytes);
+                        entries.push((bytes.clone(), self.offer(&bytes)?));
                         gone.push(proposal.signed.id);
-                        absorbed.placed.push(Placed::Logged { id: proposal.signed.id, verdict });
                         // With this the log's key may have left: what follows is for another authority.
                         if !self.is_log_key(sequencer) {
                             break;
@@ -202,7 +193,9 @@ impl Fleet {
                 }
             }
             let progressed = !entries.is_empty() && self.is_log_key(sequencer);
-            self.commit(entries, sequencer)?;
+            let verdicts = self.commit(before, entries, sequencer)?;
+            let logged = gone.iter().zip(verdicts).map(|(id, verdict)| Placed::Logged { id: *id, verdict });
+            absorbed.placed.extend(logged);
             gone.iter().try_for_each(|id| self.remove_proposal(id))?;
             dead.iter().try_for_each(|id| self.drop_proposal(id))?;
             // What was complete but waited for one of these comes in the next round.
@@ -226,7 +219,8 @@ impl Fleet {
         self.check_clock()?;
         let mut staged = Vec::new();
         let result = self.place(drafts, signers, sequencer, &mut staged);
-        if result.is_err() {
+        // Without a lock somebody else may be about to name the same bytes.
+        if result.is_err() && self.store.disk().has_lock() {
             for path in staged {
                 let _ = self.store.disk().remove(&path);
                 self.store.disk().prune(path.rsplit_once('/').map_or("", |(directory, _)| directory));
@@ -258,6 +252,7 @@ impl Fleet {
         sequencer: Option<&Sequencer>,
         staged: &mut Vec<String>,
     ) -> Result<Vec<Placed>, FleetError> {
+        let before = self.replay.state().cloned();
         let mut placed = Vec::new();
         let mut entries = Vec::new();
         let mut proposals = Vec::new();
@@ -272,7 +267,7 @@ impl Fleet {
                 (Standing::Complete, Some(_)) => {
                     let bytes = entry.to_bytes()?;
                     let verdict = self.offer(&bytes)?;
-                    entries.push(bytes);
+                    entries.push((bytes, verdict.clone()));
                     placed.push(Placed::Logged { id, verdict });
                 }
                 (Standing::Complete, None) => {
@@ -292,7 +287,11 @@ impl Fleet {
             self.write_proposal(proposal)?;
         }
         if let Some(key) = sequencer {
-            self.commit(entries, key)?;
+            let verdicts = self.commit(before, entries, key)?;
+            let logged = placed
+                .iter_mut()
+                .filter_map(|p| if let Placed::Logged { verdict, .. } = p { Some(verdict) } else { None });
+            logged.zip(verdicts).for_each(|(placed, logged)| *placed = logged);
         }
         Ok(placed)
     }
@@ -331,8 +330,9 @@ impl Fleet {
             (Standing::Dead(void), _) => Err(FleetError::Refused(void)),
             (Standing::Complete, Some(key)) => {
                 let bytes = Entry { signed: signed.signed.clone(), signatures: signed.signatures }.to_bytes()?;
+                let before = self.replay.state().cloned();
                 let verdict = self.offer(&bytes)?;
-                self.commit(vec![bytes], key)?;
+                let verdict = self.commit(before, vec![(bytes, verdict.clone())], key)?.pop().unwrap_or(verdict);
                 self.remove_proposal(&id)?;
                 Ok(Placed::Logged { id, verdict })
             }
@@ -405,33 +405,6 @@ impl Fleet {
             _ => Err(FleetError::Refused(Void::Genesis)),
         }
     }
-
-    /// Commits entries that the fold has taken, and makes the views right.
-    fn commit(&mut self, entries: Vec<Vec<u8>>, sequencer: &Sequencer) -> Result<(), FleetError> {
-        if entries.is_empty() {
-            return Ok(());
-        }
-        self.check_clock()?;
-        let (store, before) = (self.store.clone(), self.head.clone());
-        self.publish(&entries, sequencer).map_err(|e| match e {
-            FleetError::Store(StoreError::Raced) => e,
-            // Our commit is there: it has happened, whatever failed afterwards.
-            _ if matches!(pending(&store, before.as_ref(), &[sequencer.verifier()]), Ok(Some(_))) => {
-                FleetError::Unfinished(Box::new(e))
-            }
-            _ => e,
-        })
-    }
-
-    fn publish(&mut self, entries: &[Vec<u8>], sequencer: &Sequencer) -> Result<(), FleetError> {
-        let log = self.log.clone();
-        for part in entries.chunks(COMMIT_ENTRIES_MAX) {
-            let appended = append(&self.store, self.head.as_ref(), &log, part.to_vec(), sequencer)?;
-            self.head = Some(appended.head);
-            self.refresh_views(appended.first)?;
-        }
-        Ok(())
-    }
 }
 
 /// Whether a statement that is void for this reason will be void for ever: what it was made for has passed.
@@ -449,14 +422,4 @@ fn is_final(void: &Void) -> bool {
             | Void::KeyReused { .. }
             | Void::Transition { .. }
     )
-}
-
-/// The entries from `from` to `to`.
-fn entries_after(store: &crate::store::Store, from: u64, to: u64) -> Result<Vec<Vec<u8>>, StoreError> {
-    let mut reader = crate::store::LogReader::new(store, to);
-    let mut found = Vec::new();
-    while let Some((first, entries)) = reader.next_bundle()? {
-        found.extend(entries.into_iter().zip(first..).filter(|(_, i)| *i >= from).map(|(e, _)| e));
-    }
-    Ok(found)
 }

@@ -187,7 +187,9 @@ impl Fleet {
             }
         }
         for (path, (member, _)) in certificates.iter().filter(|(p, _)| !seen.contains(p.as_str())) {
-            if interrupted {
+            if !self.store.disk().has_lock() {
+                // There are no views.
+            } else if interrupted {
                 report.note(path, INTERRUPTED);
             } else {
                 report.damage(path, format!("the certificate of {member} is missing"));

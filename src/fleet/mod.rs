@@ -5,6 +5,7 @@
 //! keyring's lock from before it reads the state its draft is made from.
 
 mod change;
+mod commit;
 mod inspect;
 mod proposals;
 mod tree;

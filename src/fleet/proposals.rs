@@ -169,6 +169,10 @@ impl Fleet {
     pub(super) fn drop_proposal(&self, id: &Digest) -> Result<(), FleetError> {
         let own = self.statement(id)?.map(|signed| signed.statement.act.objects()).unwrap_or_default();
         self.remove_proposal(id)?;
+        if !self.store.disk().has_lock() {
+            // Somebody else may be about to name the same bytes.
+            return Ok(());
+        }
         let Some(referenced) = self.referenced()? else { return Ok(()) };
         for (digest, kind) in own {
             let (path, needed) = match kind {

@@ -139,6 +139,10 @@ impl Tree {
             } else if let Some(id) = TileId::parse(below) {
                 let Some(bytes) = report.read(store, path, TILE_BYTES_MAX)? else { continue };
                 if self.has(id, &bytes) {
+                    if id.width < id.width_in(self.size) {
+                        report
+                            .note(path, "a part of a tile that has grown since; left by a writer that was interrupted");
+                    }
                     continue;
                 }
                 match &ahead {

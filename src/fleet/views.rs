@@ -10,7 +10,7 @@ use crate::name::{Address, MemberName};
 use crate::openpgp::Sealed;
 use crate::state::{Objects as _, Unlocked};
 use crate::statement::{Act, Entry, ObjectKind, Statement};
-use crate::store::{StoreError, certificate_path, object_digest, pending, staged_digest, staged_path};
+use crate::store::{StoreError, certificate_path, object_digest, pending, staged_digest, staged_path, sweep};
 
 /// Left by a writer for as long as it writes.
 pub(super) const MARK: &str = ".writing";
@@ -44,6 +44,12 @@ impl Recent {
         }
         self.entries.push_back((index, entry.to_vec()));
         self.unlocked.extend(unlocked.iter().filter_map(|u| Some((index, u.locked.statement()?))));
+    }
+
+    /// Forgets the entries from `from` on: they have not come into the log there.
+    pub(super) fn forget(&mut self, from: u64) {
+        self.entries.retain(|(i, _)| *i < from);
+        self.unlocked.retain(|(i, _)| *i < from);
     }
 
     /// What the entries from `oldest` on are about.
@@ -115,7 +121,13 @@ impl Referenced {
 impl Fleet {
     /// Makes the views of what the newest entries, from number `from` on, are about what the log says. Idempotent; the
     /// caller holds the lock.
+    ///
+    /// Without a lock there are no views: a writer that is slow would put an older version over a newer one. Sealed files
+    /// stay where they wait, and are read there.
     pub(super) fn refresh_views(&self, from: u64) -> Result<(), FleetError> {
+        if !self.store.disk().has_lock() {
+            return Ok(());
+        }
         let Subjects { members, addresses, sealed } = self.recent.subjects(from);
         members.iter().try_for_each(|member| self.refresh_certificate(member))?;
         addresses.iter().try_for_each(|address| self.refresh_sealed(address))?;
@@ -174,6 +186,7 @@ impl Fleet {
         let disk = self.store.disk();
         disk.remove_temporaries("")?;
         self.remove_headless_proposals()?;
+        sweep(&self.store, self.head.as_ref().map_or(0, |h| h.checkpoint.size))?;
         let Some(referenced) = self.referenced()? else { return Ok(()) };
         for (path, kind) in disk.walk("objects")? {
             let unreferenced = object_digest(&path).is_some_and(|d| !referenced.has(&d))

@@ -9,7 +9,7 @@ use crate::limits::ENTRY_BYTES_MAX;
 /// Hashes of one full tile.
 pub const TILE_WIDTH: u64 = 256;
 /// Levels a tree of 2^63 leaves can have.
-const LEVELS_MAX: u32 = 8;
+pub const LEVELS_MAX: u32 = 8;
 
 /// Which tile: a level of the tree, or the entries themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +18,16 @@ pub enum Level {
     Hashes(u32),
     /// Entries.
     Entries,
+}
+
+impl Level {
+    /// How many hashes or entries a tree of `size` leaves has at this level.
+    pub fn count_in(self, size: u64) -> u64 {
+        match self {
+            Self::Hashes(level) => size.checked_shr(8 * level).unwrap_or_default(),
+            Self::Entries => size,
+        }
+    }
 }
 
 /// A tile's name.
@@ -68,6 +78,11 @@ impl TileId {
                 .checked_add(group.strip_prefix('x').unwrap_or(group).parse().ok().filter(|&g: &u64| g < 1000)?)
         })?;
         Some(Self { level, index, width }).filter(|id| id.to_string() == path)
+    }
+
+    /// How wide the tile of this level and number is in a tree of `size` leaves; 0 if there is none.
+    pub fn width_in(&self, size: u64) -> u64 {
+        self.level.count_in(size).saturating_sub(self.index.saturating_mul(TILE_WIDTH)).min(TILE_WIDTH)
     }
 }
 

@@ -183,6 +183,12 @@ impl<O: Objects> Replay<O> {
         }
     }
 
+    /// Goes back to a state that it had.
+    pub fn rewind(&mut self, state: Option<State>) {
+        self.size = state.as_ref().map_or(0, |s| s.size);
+        self.state = state;
+    }
+
     /// The state so far; none before the first entry.
     pub fn state(&self) -> Option<&State> {
         self.state.as_ref()

@@ -3,30 +3,36 @@
 //! 1. `log/commit/<old size>` by create-if-absent — before: nothing happened. After: the entries have their places, for
 //!    ever; whoever writes next finishes the rest ([`finish`]).
 //! 2. entry bundles, then hash tiles, each durable and read back — the checkpoint still shows the old tree.
-//! 3. the signature over the *committed* root, and `log/checkpoint` — the entries are published.
-//! 4. partial tiles that grew are removed — readers of the old size find the wider ones.
+//! 3. the signature over the *committed* root, and `log/checkpoint`, unless it shows a larger tree by now — the entries are
+//!    published.
+//! 4. partial tiles that grew are removed — readers of the old size find the wider ones. What a crash here leaves, a later
+//!    writer removes ([`sweep`]).
 //!
-//! Repeating any step does no harm: the bytes are the same.
+//! Repeating any step does no harm: the bytes are the same. No step needs a lock: the commit is won by create-if-absent,
+//! tiles are the same whoever writes them, and the checkpoint is replaced only as long as it is the one that was read. So a
+//! writer that is slow, or comes back after others have finished its work, changes nothing.
 
 use super::{Head, Store, StoreError};
-use crate::disk::Created;
-use crate::limits::{COMMIT_BYTES_MAX, TILE_BYTES_MAX};
+use crate::disk::{Created, EntryKind};
+use crate::limits::{CHECKPOINT_BYTES_MAX, COMMIT_BYTES_MAX, TILE_BYTES_MAX};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::commit::Commit;
 use crate::log::merkle;
 use crate::log::note::{Note, SignerKey, VerifierKey};
-use crate::log::tile::{Edge, Level, TILE_WIDTH, TileId, write_entry, write_hashes};
+use crate::log::tile::{LEVELS_MAX, Level, TILE_WIDTH, TileId, write_entry, write_hashes};
 
 /// What an append came to.
 #[derive(Debug, Clone)]
 pub struct Appended {
     /// The index of the first new entry.
     pub first: u64,
+    /// The new entries.
+    pub entries: Vec<Vec<u8>>,
     /// The new head.
     pub head: Head,
 }
 
-/// Appends `entries` to the log with this head. The caller holds the keyring's lock and has finished what others left.
+/// Appends `entries` to the log with this head. The caller holds the keyring's lock, where there is one.
 ///
 /// # Errors
 /// [`StoreError::Raced`], if somebody else won the place; then nothing happened. Another error after the commit leaves it
@@ -45,7 +51,7 @@ pub fn append(
     }
     let commit = Commit { old_size, new_root: edge.root(), entries };
     match store.disk().create(&format!("log/{}", Commit::path(old_size)), &commit.to_bytes(signer))? {
-        Created::New => publish(store, head, origin, &commit, signer),
+        Created::New => publish(store, head, origin, commit, signer),
         Created::Existed => Err(StoreError::Raced),
     }
 }
@@ -63,7 +69,7 @@ pub fn finish(
     keys: &[VerifierKey],
 ) -> Result<Option<Appended>, StoreError> {
     let Some(commit) = pending(store, head, keys)? else { return Ok(None) };
-    publish(store, head, origin, &commit, signer).map(Some)
+    publish(store, head, origin, commit, signer).map(Some)
 }
 
 /// The commit beyond `head` that is not yet published, checked against the tree and the keys that may sign one.
@@ -92,12 +98,11 @@ fn publish(
     store: &Store,
     head: Option<&Head>,
     origin: &str,
-    commit: &Commit,
+    commit: Commit,
     signer: &SignerKey,
 ) -> Result<Appended, StoreError> {
     let mut edge = head.map(|h| h.edge.clone()).unwrap_or_default();
     let mut bundle = head.map(|h| h.bundle.clone()).unwrap_or_default();
-    let outgrown: Vec<TileId> = partial_tiles(&edge).collect();
     for entry in &commit.entries {
         let index = edge.size() / TILE_WIDTH;
         bundle.push(entry.clone());
@@ -123,22 +128,68 @@ fn publish(
     let checkpoint = Checkpoint { origin: origin.to_owned(), size: edge.size(), root: edge.root() };
     let text = checkpoint.to_text();
     let note = Note { signatures: vec![signer.sign(&text)], text };
-    store.disk().replace("log/checkpoint", &note.to_bytes())?;
-    let current: Vec<TileId> = partial_tiles(&edge).collect();
-    for id in outgrown.into_iter().filter(|id| !current.contains(id)) {
-        // Left behind, it would only be a correct part of a tile; the next writer need not know.
-        let path = format!("log/{id}");
-        let _ = store.disk().remove(&path);
-        store.disk().prune(path.rsplit_once('/').map_or("", |(directory, _)| directory));
-    }
-    Ok(Appended { first: commit.old_size, head: Head { note, checkpoint, edge, bundle } })
+    let shown = show(store, &note, &checkpoint)?;
+    collect(store, commit.old_size, shown);
+    Ok(Appended { first: commit.old_size, entries: commit.entries, head: Head { note, checkpoint, edge, bundle } })
 }
 
-/// The partial tiles at an edge, entries included.
-fn partial_tiles(edge: &Edge) -> impl Iterator<Item = TileId> {
-    let width = edge.size() % TILE_WIDTH;
-    let entries = (width > 0).then_some(TileId { level: Level::Entries, index: edge.size() / TILE_WIDTH, width });
-    edge.partial().map(|(id, _)| id).chain(entries).collect::<Vec<_>>().into_iter()
+/// Puts a checkpoint in its place, unless there is a larger one; gives the size of the one that is there then.
+fn show(store: &Store, note: &Note, checkpoint: &Checkpoint) -> Result<u64, StoreError> {
+    let path = "log/checkpoint";
+    // Whoever comes between our reading and our writing has made it larger, so this ends.
+    loop {
+        let there = store.read(path, CHECKPOINT_BYTES_MAX)?;
+        let shown = there.as_deref().and_then(|bytes| Checkpoint::parse(&Note::parse(bytes).ok()?.text));
+        match shown.filter(|shown| shown.origin == checkpoint.origin) {
+            Some(shown) if shown.size > checkpoint.size || shown == *checkpoint => return Ok(shown.size),
+            Some(shown) if shown.size == checkpoint.size => {
+                let problem = format!("it shows another tree of {} entries than the log's commits make", shown.size);
+                return Err(StoreError::Damaged { path: path.to_owned(), problem });
+            }
+            _ => {}
+        }
+        if store.disk().replace_if(path, there.as_deref(), &note.to_bytes())? {
+            return Ok(checkpoint.size);
+        }
+    }
+}
+
+/// Removes the partial tiles that the tree of `size` leaves has outgrown, where a tree of `from` leaves had its edge and one
+/// tile before that: ours, and those of a writer that died before it came to this.
+fn collect(store: &Store, from: u64, size: u64) {
+    for level in [Level::Entries].into_iter().chain((0..LEVELS_MAX).map(Level::Hashes)) {
+        let index = |size: u64| level.count_in(size) / TILE_WIDTH;
+        for index in index(from).saturating_sub(1)..=index(size) {
+            let directory = format!("log/{}.p", TileId { level, index, width: TILE_WIDTH });
+            // Left behind, they would only be correct parts of a tile; nobody need know.
+            let found = store.disk().list(&directory).unwrap_or_default();
+            for path in found.into_iter().map(|(name, _)| format!("{directory}/{name}")) {
+                if is_outgrown(&path, size) {
+                    let _ = store.disk().remove(&path);
+                }
+            }
+            store.disk().prune(&directory);
+        }
+    }
+}
+
+/// Removes every partial tile that the tree of `size` leaves has outgrown.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn sweep(store: &Store, size: u64) -> Result<(), StoreError> {
+    for (path, kind) in store.disk().walk("log/tile")? {
+        if kind == EntryKind::File && is_outgrown(&path, size) {
+            store.disk().remove(&path)?;
+            store.disk().prune(path.rsplit_once('/').map_or("", |(directory, _)| directory));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the path is that of a partial tile of which the tree of `size` leaves has a wider one.
+fn is_outgrown(path: &str, size: u64) -> bool {
+    path.strip_prefix("log/").and_then(TileId::parse).is_some_and(|id| id.width < id.width_in(size))
 }
 
 fn write_bundle(store: &Store, id: TileId, entries: &[Vec<u8>]) -> Result<(), StoreError> {
@@ -155,6 +206,8 @@ fn write_tile(store: &Store, id: TileId, bytes: &[u8]) -> Result<(), StoreError>
     store.disk().replace(&path, bytes)?;
     match store.disk().read(&path, TILE_BYTES_MAX)? {
         Some(back) if back == bytes => Ok(()),
+        // Without a lock, somebody who is further on may have removed it already: it has a wider one.
+        None if id.width < TILE_WIDTH && !store.disk().has_lock() => Ok(()),
         _ => Err(StoreError::Damaged { path, problem: "the disk gives back other bytes than were written".to_owned() }),
     }
 }

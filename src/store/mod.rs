@@ -27,7 +27,7 @@ use crate::name::Address;
 use crate::openpgp::Fingerprint;
 use crate::state::{ObjectError, Objects};
 
-pub use append::{Appended, append, finish, pending};
+pub use append::{Appended, append, finish, pending, sweep};
 pub use prove::prove;
 pub use read::{
     Bundle, CHECKPOINT, HEAD, Head, LogReader, SignedHead, consistency_proof, read_checkpoint, read_hashes, read_newest,

@@ -109,6 +109,11 @@ impl<'a> LogReader<'a> {
         Self { store, size, edge: Edge::default(), bundle: Vec::new() }
     }
 
+    /// A reader that goes on where a head ends; what it then reads is joined to what that head stands for.
+    pub fn after(store: &'a Store, edge: Edge, bundle: Vec<Vec<u8>>, size: u64) -> Self {
+        Self { store, size, edge, bundle }
+    }
+
     /// The next bundle; `None` at the end.
     ///
     /// # Errors
@@ -118,14 +123,20 @@ impl<'a> LogReader<'a> {
         if first >= self.size {
             return Ok(None);
         }
-        let width = (self.size - first).min(TILE_WIDTH);
-        let id = TileId { level: Level::Entries, index: first / TILE_WIDTH, width };
-        let entries = read_bundle(self.store, id)?;
-        for entry in &entries {
+        let index = first / TILE_WIDTH;
+        let width = (self.size - index * TILE_WIDTH).min(TILE_WIDTH);
+        let id = TileId { level: Level::Entries, index, width };
+        let mut entries = read_bundle(self.store, id)?;
+        // What is known of it is not taken from it again: if it is another by now, the root will not be the checkpoint's.
+        let new = entries.split_off(self.bundle.len().min(entries.len()));
+        self.bundle.extend(new.iter().cloned());
+        if width == TILE_WIDTH {
+            self.bundle.clear();
+        }
+        for entry in &new {
             self.edge.push(merkle::leaf(entry));
         }
-        self.bundle = if width < TILE_WIDTH { entries.clone() } else { Vec::new() };
-        Ok(Some((first, entries)))
+        Ok(Some((first, new)))
     }
 
     /// The tree's edge over what was read.

@@ -8,10 +8,20 @@ mod estate;
 mod flips;
 mod kill;
 mod limits;
+mod lockless;
 mod writers;
 
 use crate::support::Test;
 
 pub(crate) fn tests() -> Vec<Test> {
-    [crash::tests(), errors::tests(), flips::tests(), kill::tests(), limits::tests(), writers::tests()].concat()
+    [
+        crash::tests(),
+        errors::tests(),
+        flips::tests(),
+        kill::tests(),
+        limits::tests(),
+        lockless::tests(),
+        writers::tests(),
+    ]
+    .concat()
 }

@@ -11,7 +11,7 @@ use crate::support::{Ran, Sandbox, TestFleet, tests};
 
 tests!["faults::writers":
     two_writers_lose_nothing,
-    eight_writers_lose_nothing,
+    sixteen_writers_lose_nothing,
     writers_of_all_kinds_at_once_lose_nothing,
     two_who_sign_at_once_make_one_entry,
     a_writer_waits_for_another_one,
@@ -104,8 +104,8 @@ fn two_writers_lose_nothing(sandbox: &Sandbox) {
     sealers(sandbox, 2, 5);
 }
 
-fn eight_writers_lose_nothing(sandbox: &Sandbox) {
-    sealers(sandbox, 8, 2);
+fn sixteen_writers_lose_nothing(sandbox: &Sandbox) {
+    sealers(sandbox, 16, 2);
 }
 
 fn writers_of_all_kinds_at_once_lose_nothing(sandbox: &Sandbox) {
