@@ -11,7 +11,7 @@
 //!   members/casc1/log/77c2….key          a note signer key, as Go's sumdb/note reads
 //!   members/alice/agent                  instead of openpgp.tsk: the socket of the gpg-agent that has the secrets
 //! ```
-//! Every file is 0600 from birth. There is no function that copies a private key out of here.
+//! Every file is 0600 from birth. Nothing copies a private key out of here but a backup that names its member (`crate::ops`).
 
 use std::path::Path;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-use super::backup_args::{Backup, Restore};
+use super::backup_args::{Backup, Drill, Restore};
 use super::witness_cmd::WitnessArgs;
 use crate::name::{Address, FleetName, Glob, Label, MemberName, Slot};
 use crate::statement::RetireReason;
@@ -133,6 +133,8 @@ pub(super) enum Command {
     Backup(Backup),
     /// Restore a backup into an empty directory
     Restore(Restore),
+    /// Try whether what has to work in an emergency does
+    Drill(Drill),
     /// Run a whole fleet's life in a temporary directory
     Demo(Demo),
     /// Explain an exit code

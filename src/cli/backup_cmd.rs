@@ -1,5 +1,6 @@
 //! `keys backup`: make one, look at one, open a share.
 
+use std::collections::BTreeSet;
 use std::io::BufReader;
 use std::path::Path;
 
@@ -7,18 +8,19 @@ use serde_json::{Value, json};
 
 use super::args::Change;
 use super::backup_args::{Backup, BackupMake, BackupVerb};
-use super::context::{Context, Go, shown};
+use super::context::{Context, Go, placed_exit, placed_text, shown};
 use super::describe::names_json;
 use super::exit::{CliError, Exit};
 use super::founding::read_file;
 use super::output::{Progress, Table};
 use crate::backup::{Contents, Manifest};
+use crate::digest::Digest;
 use crate::disk::{NewFile, open_file};
 use crate::fleet::{Fleet, Severity};
 use crate::limits::CERT_BYTES_MAX;
 use crate::name::MemberName;
 use crate::openpgp::Certificate;
-use crate::ops::{self, Custodian, Sources};
+use crate::ops::{self, BackupPlan, Custodian, Sources};
 use crate::store::Store;
 
 /// `keys backup`.
@@ -36,16 +38,36 @@ fn make(context: &Context, args: &BackupMake) -> Result<Exit, CliError> {
     };
     let mut rng = context.rng()?;
     let home = context.home()?;
-    let (keyring, policy) = (context.keyring(false)?, context.policy(false)?);
+    let holds: BTreeSet<MemberName> = args.private_halves.iter().cloned().collect();
+    let mut plan = |fleet: &mut Fleet| -> Result<BackupPlan, CliError> {
+        ops::check_holds(&holds, &home, fleet)?;
+        let custodians = args.custodians.iter().map(|who| custodian(who, fleet));
+        Ok(ops::plan_backup(custodians.collect::<Result<_, _>>()?, need, holds.clone(), &mut rng)?)
+    };
+    let plan = match (&args.logged, holds.is_empty()) {
+        (_, true) => plan(&mut context.open()?)?,
+        (Some(id), false) => {
+            let id = Digest::parse(id).ok_or_else(|| CliError::usage("--logged expects a backup's id: 64 digits"))?;
+            let mut fleet = context.open()?;
+            let mut plan = plan(&mut fleet)?;
+            ops::adopt_id(&mut plan, id, &fleet)?;
+            plan
+        }
+        (None, false) => match record(context, args, &mut plan)? {
+            (plan, Exit::Ok) => plan,
+            (_, exit) => return Ok(exit),
+        },
+    };
     // Nobody writes meanwhile: what is read is one state.
+    let (keyring, policy) = (context.keyring(false)?, context.policy(false)?);
+    let _home_lock = context.lock(home.disk())?;
     let _lock = context.lock(&keyring)?;
     let mut fleet = verified(context, &Store::new(keyring.clone()), &home)?;
-    let custodians = args.custodians.iter().map(|who| custodian(who, &mut fleet));
-    let plan = ops::plan_backup(custodians.collect::<Result<_, _>>()?, need, &mut rng)?;
     let mut out = NewFile::create(path)?;
-    let sources = Sources { keyring: &keyring, policy: &policy };
+    let home_source = Some((home.disk(), &plan.holds)).filter(|(_, holds)| !holds.is_empty());
+    let sources = Sources { keyring: &keyring, policy: &policy, home: home_source };
     let signer = args.signer.as_ref();
-    let manifest = ops::write_backup(&plan, &sources, &home, &mut fleet, signer, &mut out, &mut rng)?;
+    let manifest = ops::write_backup(&plan, &sources, &home, &mut fleet, signer, &mut out, &mut context.rng()?)?;
     out.commit()?;
     context.remember(Some(&home), &fleet);
     if context.json {
@@ -60,7 +82,48 @@ fn make(context: &Context, args: &BackupMake) -> Result<Exit, CliError> {
         manifest.custodians.len()
     ))?;
     context.say("no private half is in it; now try whether it restores");
+    let names = manifest.holds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    context.say(&match names.as_str() {
+        "" => "no private half is in it; try it with 'keys drill restore'".to_owned(),
+        names => {
+            format!("the private halves of {names} are in it, and the log says so; try it with 'keys drill restore'")
+        }
+    });
     Ok(Exit::Ok)
+}
+
+/// Says what it means, asks, and has it logged. Only what the log knows is written.
+fn record(
+    context: &Context,
+    args: &BackupMake,
+    plan: &mut dyn FnMut(&mut Fleet) -> Result<BackupPlan, CliError>,
+) -> Result<(BackupPlan, Exit), CliError> {
+    let names = args.private_halves.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let need = args.need.unwrap_or_default();
+    context.say(&format!(
+        "The private halves of {names} would leave this home. Any {need} of the custodians could then act as {names}, and \
+         read whatever {names} can read, until the keys are replaced. The log says that there is such a backup."
+    ));
+    let change = Change { yes: args.yes, ..Change::default() };
+    if let Go::No(exit) = context.confirm(&change, "Make it?")? {
+        // Nothing was logged, and nothing is written.
+        return Err(CliError::new(exit, "no backup was made"));
+    }
+    let (plan, placed) = context.change(|fleet, home| {
+        let plan = plan(fleet)?;
+        let draft = ops::backup_draft(&plan, "private halves are backed up");
+        let placed = context.place(fleet, home, draft.into_iter().collect(), &change)?;
+        Ok((plan, placed))
+    })?;
+    placed.iter().for_each(|p| context.say(&placed_text(p)));
+    let exit = placed_exit(&placed);
+    if exit != Exit::Ok {
+        context.say(&format!(
+            "no backup was made: the log has to know of it first. Once it has taken that in, run this again with --logged {}",
+            plan.id
+        ));
+    }
+    Ok((plan, exit))
 }
 
 /// Opens the fleet and checks every file: what is damaged is not backed up.

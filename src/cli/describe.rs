@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::name::{Address, MemberName};
 use crate::policy::Case;
 use crate::state::State;
-use crate::statement::{Act, RecipientSet, Request, Signed, Statement};
+use crate::statement::{Act, RecipientSet, Request, RestoreDrill, Signed, Statement};
 use crate::time::rough;
 
 /// A statement's head line: `member.enroll by alice, 2026-11-21T07:00:00Z: a new site`.
@@ -91,7 +91,25 @@ pub(super) fn act(
         Act::Object(list) => {
             list.iter().map(|c| format!("statement {} can never take effect", c.statement.short())).collect()
         }
+        Act::Backup(list) => list
+            .iter()
+            .map(|c| {
+                let names = c.custodians.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                let of = format!("{} of {names}", c.need);
+                format!("the backup {} holds the private halves of {}; {of} open it", c.backup.short(), c.member)
+            })
+            .collect(),
+        Act::Drill(list) => list.iter().map(drill).collect(),
     }
+}
+
+fn drill(report: &RestoreDrill) -> String {
+    let from =
+        report.backup.map_or_else(|| "a copy of the keyring".to_owned(), |id| format!("the backup {}", id.short()));
+    let canary =
+        report.canary.map_or_else(|| "no canary".to_owned(), |version| format!("the canary's version {version}"));
+    let RestoreDrill { outcome, size, seconds, .. } = report;
+    format!("a restore of {from} was tried: {outcome}; {size} entries, {canary}, in {seconds} s")
 }
 
 fn facts(member: &MemberName, request: Option<Vec<u8>>) -> String {

@@ -13,6 +13,7 @@ mod backup_cmd;
 mod context;
 mod demo;
 mod describe;
+mod drill_cmd;
 mod effects;
 mod exit;
 mod fleet_cmd;
@@ -121,6 +122,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Policy(a) => policy_cmd::policy(context, a),
         Command::Backup(a) => backup_cmd::backup(context, a),
         Command::Restore(a) => restore_cmd::restore(context, a),
+        Command::Drill(a) => drill_cmd::drill(context, a),
         Command::Demo(a) => demo::demo(context, a),
         Command::Explain(a) => exit::explain(context, a),
         Command::Completions { shell } => {

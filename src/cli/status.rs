@@ -11,6 +11,7 @@ use super::policy_cmd::{changed, draft, in_force};
 use crate::fleet::{Fleet, Standing};
 use crate::name::{Kind, MemberName};
 use crate::state::State;
+use crate::statement::Outcome;
 use crate::time::{Span, Time};
 
 /// How long before a certificate expires it is mentioned.
@@ -139,6 +140,7 @@ fn items(context: &Context, fleet: &mut Fleet) -> Result<Vec<Item>, CliError> {
             fix: "keys restore confirm --checkpoint FILE",
         });
     }
+    drills(fleet.state(), now, &mut items);
     from_state(fleet.state(), now, &mut items);
     let untrusted: Vec<(MemberName, String)> =
         fleet.trust().into_iter().filter_map(|(n, r)| r.err().map(|e| (n, e.to_string()))).collect();
@@ -174,6 +176,19 @@ fn items(context: &Context, fleet: &mut Fleet) -> Result<Vec<Item>, CliError> {
         });
     }
     Ok(items)
+}
+
+/// Restore drills that are due or failed, and backups with private halves of members who are here.
+fn drills(state: &State, now: Time, items: &mut Vec<Item>) {
+    let good = state.drills.good.as_ref().map(|d| relative(d.at, now));
+    if state.drill_due().is_some_and(|due| due <= now) {
+        let last = good.map_or_else(|| "there was none yet".to_owned(), |ago| format!("the last good one was {ago}"));
+        items.push(Item { topic: "drill", text: format!("a restore drill is due: {last}"), fix: "keys drill restore" });
+    }
+    if let Some(newest) = state.drills.newest.as_ref().filter(|d| d.report.outcome == Outcome::Failed) {
+        let text = format!("the restore drill of {} failed, {}", newest.by, relative(newest.at, now));
+        items.push(Item { topic: "drill", text, fix: "keys drill restore" });
+    }
 }
 
 fn from_state(state: &State, now: Time, items: &mut Vec<Item>) {

@@ -87,7 +87,9 @@ fn subjects(act: &Act) -> (BTreeSet<MemberName>, BTreeSet<Address>) {
         | Act::Destroy(_)
         | Act::SshIssue(_)
         | Act::SshRevoke(_)
-        | Act::Object(_) => (BTreeSet::new(), BTreeSet::new()),
+        | Act::Object(_)
+        | Act::Backup(_)
+        | Act::Drill(_) => (BTreeSet::new(), BTreeSet::new()),
     }
 }
 

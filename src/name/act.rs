@@ -33,4 +33,8 @@ words! {
     SshRevoke = "ssh.revoke",
     /// Somebody objects to a statement: it can never take effect any more.
     Object = "proposal.object",
+    /// A backup with private halves of a member is made.
+    Backup = "backup.make",
+    /// A restore was tried, and this came of it.
+    Drill = "drill.restore",
 }

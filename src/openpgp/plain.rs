@@ -66,6 +66,19 @@ pub fn decrypt(bytes: &[u8], own: &mut [OwnKey<'_>], limit: usize) -> Result<Zer
     if inside.len() > limit { Err(SealError::TooLarge) } else { Ok(inside) }
 }
 
+/// A message's session key, as gpg writes and takes it: the algorithm's number, a colon, hexadecimal. `None` for a message
+/// of the profile *modern*, where it is not the body's key.
+///
+/// # Errors
+/// [`SealError`].
+pub fn session_key(bytes: &[u8], own: &mut [OwnKey<'_>]) -> Result<Option<Zeroizing<String>>, SealError> {
+    let (_, (algorithm, key)) = unwrap(&Sealed::parse(bytes)?, own)?;
+    Ok(algorithm.map(|algorithm| {
+        let hex = Zeroizing::new(crate::text::hex(&key));
+        Zeroizing::new(format!("{}:{}", u8::from(algorithm), hex.as_str()))
+    }))
+}
+
 /// A message as text, to be sent by mail.
 ///
 /// # Errors

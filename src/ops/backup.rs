@@ -20,11 +20,12 @@ use crate::backup::{
 };
 use crate::digest::Digest;
 use crate::disk::{Disk, EntryKind, NewFile, is_temporary};
-use crate::fleet::{Fleet, Signer};
+use crate::fleet::{Draft, Fleet, Signer};
 use crate::home::Home;
-use crate::limits::{BACKUP_FILES_MAX, POLICY_BYTES_MAX, SEALED_BYTES_MAX, SHARE_BYTES_MAX};
+use crate::limits::{BACKUP_FILES_MAX, KEY_FILE_BYTES_MAX, POLICY_BYTES_MAX, SEALED_BYTES_MAX, SHARE_BYTES_MAX};
 use crate::name::{Kind, MemberName, Slot};
 use crate::openpgp::{self, BodyWriter, Certificate, Fingerprint, PublicKey, StatementSignature, sign_statement};
+use crate::statement::{Act, BackupMade};
 use crate::time::Time;
 
 /// What a backup is, beside the files in it, of the room that it needs.
@@ -83,6 +84,8 @@ pub struct BackupPlan {
     pub custodians: Vec<Custodian>,
     /// How many of them are needed.
     pub need: usize,
+    /// Whose private halves go in; nobody's, unless they were asked for by name.
+    pub holds: BTreeSet<MemberName>,
 }
 
 /// Plans a backup for these custodians, `need` of whom open it together.
@@ -92,6 +95,7 @@ pub struct BackupPlan {
 pub fn plan_backup(
     mut custodians: Vec<Custodian>,
     need: usize,
+    holds: BTreeSet<MemberName>,
     rng: &mut impl CryptoRng,
 ) -> Result<BackupPlan, OpsError> {
     custodians.sort_by(|a, b| a.name.cmp(&b.name));
@@ -113,7 +117,69 @@ pub fn plan_backup(
     split(&key, &names, need, nobody, rng)?;
     let mut id = [0; 32];
     rng.fill_bytes(&mut id);
-    Ok(BackupPlan { id: Digest(id), custodians, need })
+    Ok(BackupPlan { id: Digest(id), custodians, need, holds })
+}
+
+/// Checks that the private halves of these members lie in this home, and may go into a backup: an operator's or an
+/// authority's, whose loss nothing makes good. A machine's keys are made anew.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn check_holds(holds: &BTreeSet<MemberName>, home: &Home, fleet: &Fleet) -> Result<(), OpsError> {
+    let here = home.members()?;
+    for name in holds {
+        let member = fleet.state().members.get(name).filter(|m| m.is_active());
+        let member = member.ok_or_else(|| OpsError::NoMember(name.clone()))?;
+        if !matches!(member.kind, Kind::Operator | Kind::Authority) {
+            let problem = "the keys of machines are made anew, not restored";
+            return Err(crate::state::Void::BackedUp { member: name.clone(), problem }.into());
+        }
+        if !here.contains(name) {
+            return Err(OpsError::KeyElsewhere { member: name.clone(), slot: Slot::Openpgp });
+        }
+        if home.agent(name)?.is_some() {
+            return Err(OpsError::Impossible(format!(
+                "gpg-agent has the keys of {name}; it is gpg that backs them up"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Takes the id that the log knows already for this plan: whoever is without the log's key has to wait for that.
+///
+/// # Errors
+/// [`OpsError::Backup`], if the log does not know it, or knows it otherwise.
+pub fn adopt_id(plan: &mut BackupPlan, id: Digest, fleet: &Fleet) -> Result<(), OpsError> {
+    let custodians: BTreeSet<String> = plan.custodians.iter().map(|c| c.name.clone()).collect();
+    let backups = &fleet.state().backups;
+    let right = |name: &&MemberName| {
+        let held = backups.get(*name).and_then(|ids| ids.get(&id));
+        held.is_some_and(|h| h.custodians == custodians && h.need == plan.need as u64)
+    };
+    match plan.holds.iter().find(|name| !right(name)) {
+        Some(name) => Err(OpsError::Impossible(format!(
+            "the log does not know the backup {} of the private halves of {name} for these custodians; 'keys log show' \
+             shows whether it has been taken in",
+            id.short()
+        ))),
+        None => {
+            plan.id = id;
+            Ok(())
+        }
+    }
+}
+
+/// The entry by which the log knows that a backup with private halves is made; none if there are none in it.
+pub fn backup_draft(plan: &BackupPlan, reason: &str) -> Option<Draft> {
+    let change = |member: &MemberName| BackupMade {
+        backup: plan.id,
+        custodians: plan.custodians.iter().map(|c| c.name.clone()).collect(),
+        member: member.clone(),
+        need: plan.need as u64,
+    };
+    let changes: Vec<BackupMade> = plan.holds.iter().map(change).collect();
+    (!changes.is_empty()).then(|| Draft::bare(Act::Backup(changes), reason))
 }
 
 fn names(custodians: &[Custodian]) -> Vec<String> {
@@ -126,6 +192,8 @@ pub struct Sources<'a> {
     pub keyring: &'a Disk,
     /// The policy's files.
     pub policy: &'a Disk,
+    /// A home, which the caller has locked, and whose private halves of it.
+    pub home: Option<(&'a Disk, &'a BTreeSet<MemberName>)>,
 }
 
 impl std::fmt::Debug for Sources<'_> {
@@ -135,7 +203,7 @@ impl std::fmt::Debug for Sources<'_> {
 }
 
 impl Sources<'_> {
-    fn list(&self) -> Result<Vec<String>, OpsError> {
+    pub(super) fn list(&self) -> Result<Vec<String>, OpsError> {
         let mut paths = Vec::new();
         let file = |kind: &EntryKind| *kind == EntryKind::File;
         for (path, kind) in self.keyring.walk("").map_err(crate::fleet::FleetError::from)? {
@@ -148,6 +216,17 @@ impl Sources<'_> {
                 paths.push(format!("policy/{path}"));
             }
         }
+        if let Some((home, members)) = self.home {
+            let below = members.iter().map(|name| format!("members/{name}")).collect::<Vec<_>>();
+            for directory in below {
+                for (path, kind) in home.walk(&directory).map_err(crate::fleet::FleetError::from)? {
+                    if file(&kind) && !is_temporary(&path) {
+                        paths.push(format!("home/{path}"));
+                    }
+                }
+            }
+            paths.push("home/pin".to_owned());
+        }
         if paths.len() > BACKUP_FILES_MAX {
             return Err(OpsError::Impossible(format!("more than {BACKUP_FILES_MAX} files are too many for a backup")));
         }
@@ -155,9 +234,10 @@ impl Sources<'_> {
         Ok(paths)
     }
 
-    fn read(&self, path: &str) -> Result<Zeroizing<Vec<u8>>, OpsError> {
+    pub(super) fn read(&self, path: &str) -> Result<Zeroizing<Vec<u8>>, OpsError> {
         let (disk, at, limit) = match path.split_once('/') {
             Some(("policy", at)) => (self.policy, at, POLICY_BYTES_MAX),
+            Some(("home", at)) => (self.home.ok_or_else(|| moved(path))?.0, at, KEY_FILE_BYTES_MAX),
             Some((_, at)) => (self.keyring, at, SEALED_BYTES_MAX),
             None => return Err(OpsError::Impossible(format!("{path} belongs nowhere"))),
         };
@@ -265,7 +345,7 @@ fn write(
         checkpoint: fleet.head().map(|h| h.checkpoint.to_text()).unwrap_or_default(),
         custodians,
         fleet: name.clone(),
-        holds: BTreeSet::new(),
+        holds: plan.holds.clone(),
         id,
         key: signer.key.public().fingerprint().to_hex(),
         made: fleet.now(),
@@ -341,8 +421,14 @@ pub fn verify_backup(contents: &Contents, fleet: &mut Fleet) -> Result<(), OpsEr
     let member = member.filter(owns).filter(|m| matches!(m.kind, Kind::Operator | Kind::Authority));
     let member = member.ok_or_else(|| bad(format!("{} is no operator or authority with that key", manifest.by)))?;
     match &member.retired {
-        Some((_, why)) if why.burns() => Err(bad(format!("{}, who made it, was {why}", manifest.by))),
-        _ => Ok(()),
+        Some((_, why)) if why.burns() => return Err(bad(format!("{}, who made it, was {why}", manifest.by))),
+        _ => {}
+    }
+    let backups = &fleet.state().backups;
+    let logged = |name: &&MemberName| backups.get(*name).is_some_and(|ids| ids.contains_key(&manifest.backup));
+    match manifest.holds.iter().find(|name| !logged(name)) {
+        Some(name) => Err(bad(format!("it holds private halves of {name}, and the log knows nothing of that"))),
+        None => Ok(()),
     }
 }
 

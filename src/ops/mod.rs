@@ -72,6 +72,7 @@
 mod act;
 mod admit;
 mod backup;
+mod drill;
 mod found;
 mod join;
 mod open;
@@ -96,13 +97,19 @@ use crate::state::{ReadersError, Void};
 
 pub use act::{carry_out, sequencer, signers};
 pub use admit::{admit, is_admitted};
-pub use backup::{BackupPlan, Custodian, Sources, check_share, open_share, plan_backup, verify_backup, write_backup};
+pub use backup::{
+    BackupPlan, Custodian, Sources, adopt_id, backup_draft, check_holds, check_share, open_share, plan_backup,
+    verify_backup, write_backup,
+};
+pub use drill::{
+    CANARY, DrillFindings, KeyAndFile, canary, canary_value, compare, copy_keyring, open_canary, session_key,
+};
 pub use found::{Founded, Founder, Founding, approve_founding, found};
 pub use join::{Joining, ask, ask_to_found};
 pub use open::{Opened, open};
 pub use render::{check_policy, mesh, node_files, wireguard_files};
 pub use reseal::{ResealPlan, Stuck, plan_reseal};
-pub use restore::{Confirmed, Place, Restored, confirm, open_shares, prepare, restore};
+pub use restore::{Confirmed, Place, Restored, confirm, forget_request, open_shares, prepare, restore};
 pub use revoke::{RevokePlan, plan_revoke};
 pub use ring::{Ring, export_ring};
 pub use rotate::{RotatePlan, Rotation, Selection, Skipped, plan_rotate};

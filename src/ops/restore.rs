@@ -21,7 +21,7 @@ use pgp::serialize::MarshalInto as _;
 use zeroize::Zeroizing;
 
 use super::OpsError;
-use super::backup::{check_share, verify_backup};
+use super::backup::{Sources, check_share, verify_backup};
 use crate::backup::{ArchiveError, ArchiveReader, ContentKey, Contents, Manifest, Share, check_sums, combine};
 use crate::digest::Digest;
 use crate::disk::{Access, Disk, DiskError, Files as _, RealFiles};
@@ -79,6 +79,37 @@ impl Place {
         let failed = |source| FleetError::from(DiskError { doing: "create", path: shown, source });
         Ok(RealFiles::create(&path, access).map_err(failed)?)
     }
+}
+
+impl Place {
+    /// Copies what the sources list to where a restore is staged. Gives how many files there are.
+    pub(super) fn copy(&self, sources: &Sources<'_>) -> Result<usize, OpsError> {
+        let target = Target::new(self, "fleet", Access::Public)?;
+        let paths = sources.list()?;
+        paths.iter().try_for_each(|path| target.write(path, &sources.read(path)?))?;
+        Ok(paths.len())
+    }
+
+    /// Verifies what is staged, and opens it.
+    pub(super) fn verified(&self, known: &Known, now: Time) -> Result<Fleet, OpsError> {
+        let store = Store::new(Disk::new(self.files(&format!("{STAGING}/fleet/keyring"), Access::Public)?));
+        let (report, fleet) = Fleet::verify(&store, known, now, &mut |_, _| {})?;
+        if let Some(problem) = report.problems.first().filter(|_| !report.is_sound()) {
+            return Err(bad(format!("keyring/{}: {}", problem.path, problem.problem)));
+        }
+        fleet.ok_or_else(|| bad("its log cannot be replayed"))
+    }
+}
+
+/// Removes the one-time key, after which the shares that were sealed to it open no more.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn forget_request(place: &Place) -> Result<(), OpsError> {
+    [SECRET, PUBLIC]
+        .iter()
+        .try_for_each(|name| place.disk.remove(name).map(drop))
+        .map_err(|e| FleetError::from(e).into())
 }
 
 /// Makes the one-time key in an empty directory. Gives its certificate, which custodians need.
@@ -217,6 +248,13 @@ fn unpack(place: &Place, contents: &Contents, file: &mut File, key: &ContentKey)
     if reader.next_part().map_err(bad)?.is_some() {
         return Err(bad("it has more files than SHA256SUMS lists"));
     }
+    let of = |path: &str| path.strip_prefix("home/members/").and_then(|p| p.split('/').next()?.parse().ok());
+    let stranger = listed.iter().find(|(_, path)| {
+        path.starts_with("home/") && path != "home/pin" && of(path).is_none_or(|name| !manifest.holds.contains(&name))
+    });
+    if let Some((_, path)) = stranger {
+        return Err(bad(format!("{path} is of nobody whose private halves it holds")));
+    }
     place.disk.settle(STAGING).map_err(FleetError::from)?;
     Ok(listed.into_iter().map(|(_, path)| path).collect())
 }
@@ -246,12 +284,7 @@ impl Target {
 
 /// Replays what was unpacked, and holds it against the manifest.
 fn verify(place: &Place, contents: &Contents, known: &Known, now: Time) -> Result<Fleet, OpsError> {
-    let store = Store::new(Disk::new(place.files(&format!("{STAGING}/fleet/keyring"), Access::Public)?));
-    let (report, fleet) = Fleet::verify(&store, known, now, &mut |_, _| {})?;
-    if let Some(problem) = report.problems.first().filter(|_| !report.is_sound()) {
-        return Err(bad(format!("keyring/{}: {}", problem.path, problem.problem)));
-    }
-    let mut fleet = fleet.ok_or_else(|| bad("its log cannot be replayed"))?;
+    let mut fleet = place.verified(known, now)?;
     let head = fleet.head().map(|h| h.checkpoint.to_text());
     if head.as_ref() != Some(&contents.manifest.checkpoint) {
         return Err(bad("its log has another head"));

@@ -78,7 +78,9 @@ impl Busy {
             | Act::Remove(_)
             | Act::SshIssue(_)
             | Act::SshRevoke(_)
-            | Act::Object(_) => {}
+            | Act::Object(_)
+            | Act::Backup(_)
+            | Act::Drill(_) => {}
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct FleetPolicy {
     pub cryptoperiods: BTreeMap<Slot, Span>,
     /// How long a proposal may wait for signatures.
     pub proposal_lifetime: Span,
+    /// How long a restore drill counts; none: nobody is reminded.
+    pub restore_drills: Option<Span>,
     /// Who has to sign what.
     pub quorums: Quorums,
     /// Who has to cosign a head of the log before it is published; none: the log's own signature is enough.
@@ -58,6 +60,13 @@ struct File {
     publish: Option<PublishTable>,
     #[serde(default, rename = "time-lock")]
     time_lock: TimeLockTable,
+    drills: Option<Drills>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Drills {
+    restore: Span,
 }
 
 #[derive(Deserialize)]
@@ -129,6 +138,7 @@ impl FleetPolicy {
             spans.push((format!("[certifications] {kind}"), file.certifications.of(*kind)));
         }
         spans.push(("[proposals] lifetime".to_owned(), file.proposals.lifetime));
+        spans.extend(file.drills.as_ref().map(|d| ("[drills] restore".to_owned(), d.restore)));
         if let Some((place, _)) = spans.iter().find(|(_, span)| *span < Span(60)) {
             return meaning(place, "is shorter than a minute".to_owned());
         }
@@ -145,6 +155,7 @@ impl FleetPolicy {
             cryptoperiods: file.cryptoperiods,
             proposal_lifetime: file.proposals.lifetime,
             quorums,
+            restore_drills: file.drills.map(|d| d.restore),
             publication: Publication::new(&path, file.cosigner, file.publish)?,
             time_locks,
         })
@@ -215,6 +226,10 @@ lifetime = "7d"
 # [time-lock]
 # policy.update = "24h"
 # member.enroll = "24h"       # operators and authorities only
+# How often somebody should try whether a restore works; `keys status` reminds.
+#
+# [drills]
+# restore = "90d"
 
 # Quorums. Every role of `need` must hold; several rules for one act are alternatives; an act without a rule is nobody's.
 # Members count, not keys. Stopping is cheap, starting is dear.
@@ -302,6 +317,14 @@ fn quorum_table(two: usize, majority: usize) -> Vec<(&'static str, Vec<Row>)> {
         (
             "An objection stops a statement that has not taken effect, for good. Anybody who decides may make one.",
             vec![row(ActName::Object, None, operator(1)), row(ActName::Object, None, authority())],
+        ),
+        (
+            "Backups. Private halves leave their home by their owner's will alone, and the log says so. Who tries a restore reports it.",
+            vec![
+                row(ActName::Backup, None, own()),
+                row(ActName::Drill, None, operator(1)),
+                row(ActName::Drill, None, authority()),
+            ],
         ),
     ]
 }

@@ -61,7 +61,9 @@ impl Case {
             | ActName::Destroy
             | ActName::Remove
             | ActName::SshRevoke
-            | ActName::Object => &[],
+            | ActName::Object
+            | ActName::Backup
+            | ActName::Drill => &[],
         }
     }
 }

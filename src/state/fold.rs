@@ -367,6 +367,8 @@ impl<O: Objects> Replay<O> {
             Act::SshIssue(c) => each(std::slice::from_ref(c), |c| self.ssh_issue(c, context)),
             Act::SshRevoke(list) => each(list, |c| self.ssh_revoke(c, context)),
             Act::Object(list) => each(list, |c| self.object(c, context)),
+            Act::Backup(list) => each(list, |c| self.backup_made(c, context)),
+            Act::Drill(list) => each(list, |c| self.restore_drill(c, context)),
         }
     }
 
@@ -397,6 +399,8 @@ impl<O: Objects> Replay<O> {
             signing: BTreeMap::new(),
             objected: BTreeMap::new(),
             locked: BTreeMap::new(),
+            backups: BTreeMap::new(),
+            drills: super::Drills::default(),
         });
         let founded = self.found(entry, genesis, *id, body);
         if founded.is_err() {

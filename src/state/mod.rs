@@ -7,6 +7,7 @@
 //! [`State::to_bytes`] writes a state, [`State::digest`] names it, and [`Replay::resume`] goes on from one that was read:
 //! what it makes of the entries that follow is what a replay from the first one makes of them.
 
+mod backups;
 mod cosigners;
 mod effects;
 mod enroll;
@@ -37,6 +38,7 @@ use crate::ssh::CertificateBody;
 use crate::statement::{Facts, RetireReason};
 use crate::time::Time;
 
+pub use backups::{Drill, Drills, Held};
 pub use effects::{
     AloneEffect, CertifiedEffect, Effects, KeyEffect, MeshEffect, RuleEffect, SecretEffect, SettingEffect, Sides,
     SshEffects,
@@ -91,6 +93,12 @@ pub struct State {
     /// Statements that have their quorum and wait for their time.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub locked: BTreeMap<Digest, Locked>,
+    /// Whose private halves lie in backups: the backups by their ids.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub backups: BTreeMap<MemberName, BTreeMap<Digest, Held>>,
+    /// How the last restore drills went.
+    #[serde(skip_serializing_if = "Drills::is_empty")]
+    pub drills: Drills,
 }
 
 /// The policy in force.

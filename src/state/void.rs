@@ -37,6 +37,22 @@ pub enum Void {
     /// A change beside it is void, and they wait together or not at all.
     #[error("another change of the same statement is void, and a statement with a time lock has effect as a whole")]
     Together,
+    /// A backup that there must not be.
+    #[error("a backup of the private halves of {member} is refused: {problem}")]
+    BackedUp {
+        /// Whose.
+        member: MemberName,
+        /// Why not.
+        problem: &'static str,
+    },
+    /// A drill that restored more than there is.
+    #[error("a drill cannot have restored {size} entries of a log that has {there}")]
+    Drill {
+        /// What it claims.
+        size: u64,
+        /// How many there are.
+        there: u64,
+    },
     /// It would wait for longer than the policy lets a proposal wait.
     #[error("it would wait until {expires}; the policy lets a proposal wait {allowed}")]
     Patient {

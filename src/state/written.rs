@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::fold::{Objects, Stop};
 use super::policy::read_policy;
-use super::{Issued, Locked, Member, MeshIndexes, ObjectError, PolicyInForce, Secret, State};
+use super::{Drills, Held, Issued, Locked, Member, MeshIndexes, ObjectError, PolicyInForce, Secret, State};
 use crate::digest::Digest;
 use crate::json::{self, JsonError};
 use crate::name::{Address, FleetName, MemberName};
@@ -66,6 +66,9 @@ struct Parts {
     objected: BTreeMap<Digest, BTreeSet<MemberName>>,
     #[serde(default)]
     locked: BTreeMap<Digest, Locked>,
+    backups: BTreeMap<MemberName, BTreeMap<Digest, Held>>,
+    #[serde(default)]
+    drills: Drills,
 }
 
 #[derive(Deserialize)]
@@ -141,6 +144,8 @@ impl Parts {
             signing: self.signing,
             objected: self.objected,
             locked: self.locked,
+            backups: self.backups,
+            drills: self.drills,
         })
     }
 }

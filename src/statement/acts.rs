@@ -43,6 +43,10 @@ pub enum Act {
     SshRevoke(Vec<RevokeIssued>),
     /// See [`ActName::Object`].
     Object(Vec<Objection>),
+    /// See [`ActName::Backup`].
+    Backup(Vec<BackupMade>),
+    /// See [`ActName::Drill`].
+    Drill(Vec<RestoreDrill>),
 }
 
 impl Act {
@@ -63,6 +67,8 @@ impl Act {
             Self::SshIssue(_) => ActName::SshIssue,
             Self::SshRevoke(_) => ActName::SshRevoke,
             Self::Object(_) => ActName::Object,
+            Self::Backup(_) => ActName::Backup,
+            Self::Drill(_) => ActName::Drill,
         }
     }
 
@@ -92,7 +98,9 @@ impl Act {
             | Self::Remove(_)
             | Self::SshIssue(_)
             | Self::SshRevoke(_)
-            | Self::Object(_) => Vec::new(),
+            | Self::Object(_)
+            | Self::Backup(_)
+            | Self::Drill(_) => Vec::new(),
         }
     }
 }
@@ -340,4 +348,50 @@ pub struct RevokeIssued {
 pub struct Objection {
     /// The statement's id.
     pub statement: Digest,
+}
+
+/// A backup has private halves of a member in it. Logged before the backup is written, so that there is none that the log
+/// does not know of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupMade {
+    /// The backup's id.
+    pub backup: Digest,
+    /// Who holds shares: members by name, others by the fingerprints of their certificates.
+    pub custodians: BTreeSet<String>,
+    /// Whose private halves.
+    pub member: MemberName,
+    /// How many custodians open it together.
+    pub need: u64,
+}
+
+words! {
+    /// How a drill ended.
+    Outcome, "an outcome":
+    /// Everything was restored, and the canary opened.
+    Good = "good",
+    /// Something was not as it should be.
+    Failed = "failed",
+}
+
+/// A restore that was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreDrill {
+    /// The backup's id; none if the keyring itself was copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Digest>,
+    /// The version of the canary that was opened, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<u64>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The root of the log that came out; of nothing, where none did.
+    pub root: Digest,
+    /// How long it took.
+    pub seconds: u64,
+    /// How many entries that log has.
+    pub size: u64,
+    /// The hash of the state that replaying it gave.
+    pub state: Digest,
 }

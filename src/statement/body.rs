@@ -175,6 +175,8 @@ fn changes(act: &Act) -> Vec<Value> {
         Act::Remove(all) => list(all),
         Act::SshRevoke(all) => list(all),
         Act::Object(all) => list(all),
+        Act::Backup(all) => list(all),
+        Act::Drill(all) => list(all),
     }
 }
 
@@ -204,6 +206,8 @@ fn parse_act(name: ActName, changes: Vec<Value>) -> Result<Act, StatementError> 
         ActName::Remove => Act::Remove(list(changes)?),
         ActName::SshRevoke => Act::SshRevoke(list(changes)?),
         ActName::Object => Act::Object(list(changes)?),
+        ActName::Backup => Act::Backup(list(changes)?),
+        ActName::Drill => Act::Drill(list(changes)?),
     })
 }
 

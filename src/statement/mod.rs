@@ -17,8 +17,8 @@ mod entry;
 mod request;
 
 pub use acts::{
-    Act, Activate, Certify, Destroy, Enroll, Genesis, Issue, ObjectKind, Objection, PolicyUpdate, Publish,
-    PublishedKey, Remove, Reseal, Retire, RetireReason, RevokeIssued, Seal,
+    Act, Activate, BackupMade, Certify, Destroy, Enroll, Genesis, Issue, ObjectKind, Objection, Outcome, PolicyUpdate,
+    Publish, PublishedKey, Remove, Reseal, RestoreDrill, Retire, RetireReason, RevokeIssued, Seal,
 };
 pub use body::{Statement, StatementError};
 pub use entry::{Entry, EntryError, Signed, key_hash, principal, principal_member};

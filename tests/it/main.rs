@@ -12,6 +12,7 @@ mod backup;
 mod bad_input;
 mod counting;
 mod documents;
+mod drill;
 mod effects;
 mod faults;
 mod gpg;
@@ -47,6 +48,7 @@ fn main() -> std::process::ExitCode {
         bad_input::tests(),
         counting::tests(),
         documents::tests(),
+        drill::tests(),
         effects::tests(),
         faults::tests(),
         gpg::tests(),

@@ -1,0 +1,157 @@
+//! Restore drills: what comes of one is logged, also when it fails; and private halves in a backup, of which the log knows.
+
+use keys::home::Home;
+
+use crate::backup::{backed_up, shares};
+use crate::support::{Sandbox, TestFleet, private_numbers, tests};
+
+tests!["drill":
+    a_good_drill_and_a_failed_one_are_logged needs [Gpg],
+    a_drill_of_a_backup_uses_its_shares_up,
+    status_says_when_a_drill_is_due needs [Faketime],
+    private_halves_go_by_name_alone_and_the_log_knows,
+];
+
+fn newest(fleet: &TestFleet<'_>) -> String {
+    fleet.keys("alice", &["log", "show", "-v", "-n", "1"]).ok()
+}
+
+fn a_good_drill_and_a_failed_one_are_logged(sandbox: &Sandbox) {
+    let fleet = backed_up(sandbox);
+    let drill = || fleet.keys("alice", &["drill", "restore", "--from-keyring", "--json"]);
+    // Without a canary nothing is known about opening.
+    drill().exits(3);
+    assert!(newest(&fleet).contains("a restore of a copy of the keyring was tried: failed"), "{}", newest(&fleet));
+    assert!(fleet.keys("alice", &["status"]).ok().contains("the restore drill of alice failed"));
+    fleet.keys("alice", &["drill", "canary", "fra1/anything"]).refuses(2, "a canary is named restore-canary");
+    fleet.keys("alice", &["drill", "canary", "fra1/restore-canary"]).ok();
+    let size = fleet.keys("alice", &["status", "--json"]).json()["log"]["size"].as_u64().unwrap();
+    let good = drill();
+    good.ok();
+    let said = good.json();
+    assert_eq!((&said["good"], &said["canary"], &said["opened_by"]), (&true.into(), &1.into(), &"keys and gpg".into()));
+    assert_eq!(said["size"], size);
+    let shown = newest(&fleet);
+    assert!(shown.contains("was tried: good") && shown.contains("the canary's version 1"), "{shown}");
+    assert!(!fleet.keys("alice", &["status"]).ok().contains("drill"));
+    // Whoever replays the log has the same in the state: what the entry says is what the drill said.
+    let entry = fleet.keys("bob", &["log", "show", "-n", "1", "--json"]).json();
+    let change = &entry["entries"][0]["statement"]["changes"][0];
+    assert_eq!((&change["root"], &change["state"], &change["size"]), (&said["root"], &said["state"], &said["size"]));
+    // A canary with another value is no proof of anything; and one who cannot open it knows nothing.
+    fleet.seal("fra1/restore-canary", "something else");
+    let failed = drill();
+    failed.exits(3);
+    assert!(failed.json()["problems"][0].as_str().unwrap().contains("not the known one"), "{}", failed.stdout());
+    assert!(newest(&fleet).contains("was tried: failed"));
+    fleet.keys("alice", &["drill", "restore", "--from-keyring", "--without-canary"]).ok();
+    assert!(newest(&fleet).contains("no canary"));
+    fleet.keys("alice", &["log", "verify"]).ok();
+}
+
+fn a_drill_of_a_backup_uses_its_shares_up(sandbox: &Sandbox) {
+    let fleet = backed_up(sandbox);
+    fleet.keys("alice", &["drill", "canary", "fra1/restore-canary"]).ok();
+    let custodians = ["--custodian", "alice", "--custodian", "bob", "--custodian", "carol"];
+    fleet.keys("alice", &[&["backup", "--out", "new.backup", "--need", "2"], &custodians[..]].concat()).ok();
+    let good = shares(&fleet, "new.backup", "prepared", &["bob", "carol"]);
+    fleet.seal("fra1/token", "the fleet goes on after a backup");
+    let drill = |shares: &[String]| {
+        let args = ["drill", "restore", "new.backup", "--key", "prepared"];
+        fleet.keys("alice", &args.into_iter().chain(shares.iter().map(String::as_str)).collect::<Vec<_>>())
+    };
+    let before = newest(&fleet);
+    drill(&good[..2]).refuses(4, "1 of 2 shares are there");
+    assert_eq!(newest(&fleet), before, "what could not be begun is no drill");
+    let said = drill(&good).ok();
+    assert!(said.contains("restored ") && said.contains("canary's version 1"), "{said}");
+    assert!(newest(&fleet).contains("a restore of the backup"), "{}", newest(&fleet));
+    drill(&good).refuses(1, "there is no one-time key");
+    let left =
+        std::fs::read_dir("/dev/shm").into_iter().flatten().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let dead = |name: &String| {
+        let process = name.strip_prefix("keys-drill-");
+        process.is_some_and(|id| !std::path::Path::new("/proc").join(id).exists())
+    };
+    assert_eq!(left.filter(dead).collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+fn status_says_when_a_drill_is_due(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_one(sandbox);
+    let path = sandbox.path("fleet/policy/fleet.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{text}\n[drills]\nrestore = \"3d\"\n")).unwrap();
+    fleet.keys("alice", &["policy", "propose", "--yes"]).ok();
+    let status = || fleet.keys("alice", &["status"]).ok();
+    assert!(!status().contains("restore drill"), "{}", status());
+    sandbox.set_days_later(4);
+    assert!(status().contains("a restore drill is due: there was none yet"), "{}", status());
+    fleet.keys("alice", &["drill", "restore", "--from-keyring", "--without-canary"]).ok();
+    assert!(!status().contains("restore drill"), "{}", status());
+    sandbox.set_days_later(8);
+    assert!(status().contains("the last good one was 4d"), "{}", status());
+}
+
+fn private_halves_go_by_name_alone_and_the_log_knows(sandbox: &Sandbox) {
+    let fleet = backed_up(sandbox);
+    let make = |who: &str, out: &str, more: &[&str]| {
+        let args = ["backup", "--out", out, "--need", "2", "--custodian", "alice", "--custodian", "bob"];
+        fleet.keys(who, &[&args[..], more].concat())
+    };
+    let absent = |out: &str| assert!(!sandbox.path(out).exists(), "{out}");
+    // Nobody was asked; not of this home; of a machine.
+    make("alice", "a.backup", &["--private-halves", "alice"]).refuses(9, "no terminal to ask on");
+    make("alice", "a.backup", &["--private-halves", "bob", "--yes"]).refuses(5, "bob is not in this home");
+    let of_machine = ["--private-halves", "fra1", "--yes"];
+    make("fra1", "a.backup", &of_machine).refuses(1, "made anew, not restored");
+    absent("a.backup");
+    // Her own, and the authority's.
+    let both = ["--private-halves", "alice", "--private-halves", "casc1", "--yes"];
+    make("alice", "a.backup", &both).ok();
+    let log = fleet.keys("bob", &["log", "show", "-v", "-n", "1"]).ok();
+    for name in ["alice", "casc1"] {
+        assert!(log.contains(&format!("holds the private halves of {name}; 2 of alice, bob open it")), "{log}");
+    }
+    // Bob has not the log's key: it waits, and nothing is written before the log knows.
+    let waits = make("bob", "b.backup", &["--private-halves", "bob", "--yes"]);
+    waits.exits(4);
+    absent("b.backup");
+    let said = waits.stderr();
+    let id = said.trim().rsplit(' ').next().unwrap().to_owned();
+    let again = ["--private-halves", "bob", "--logged", &id];
+    make("bob", "b.backup", &again).refuses(1, "the log does not know the backup");
+    fleet.keys("alice", &["sync"]).ok();
+    let other = ["--private-halves", "bob", "--logged", &id, "--custodian", "carol"];
+    make("bob", "b.backup", &other).refuses(1, "the log does not know the backup");
+    make("bob", "b.backup", &again).ok();
+    // What comes out is a home that works, and signs nothing before it is confirmed.
+    let good = shares(&fleet, "a.backup", "restored", &["alice", "bob"]);
+    let pin = fleet.keys("alice", &["status", "--json"]).json()["id"].as_str().unwrap().to_owned();
+    let args = ["--fleet", "nowhere", "--home", "nobody", "restore", "a.backup", "--out", "restored", "--pin", &pin];
+    sandbox.keys(&args.into_iter().chain(good.iter().map(String::as_str)).collect::<Vec<_>>()).ok();
+    let numbers = |home: &str| {
+        let mut found: Vec<Vec<u8>> = private_numbers(&sandbox.path(home)).into_iter().map(|(_, n)| n).collect();
+        found.sort();
+        found
+    };
+    assert_eq!(numbers("restored/home"), numbers("alice"));
+    let names: Vec<String> = Home::open(&sandbox.path("restored/home"))
+        .unwrap()
+        .members()
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(names, ["alice", "casc1"]);
+    // Beside the fleet as it is now, whose keyring has no mark.
+    let with = |args: &[&str]| sandbox.keys(&[&["--fleet", "fleet", "--home", "restored/home"], args].concat());
+    assert_eq!(with(&["open", "fra1/token"]).ok(), "the-value-of-the-token-of-fra1");
+    with(&["rm", "fra1/token", "--yes"]).refuses(8, "this home was restored from a backup");
+    with(&["restore", "confirm", "--checkpoint", "fleet/keyring/log/checkpoint"]).ok();
+    with(&["rm", "fra1/token", "--yes"]).ok();
+    // Not a byte of them is in the backup in the clear.
+    let bytes = std::fs::read(sandbox.path("a.backup")).unwrap();
+    let mut needles = crate::support::Needles::default();
+    numbers("alice").iter().for_each(|n| needles.add("alice", n));
+    assert_eq!(needles.found_in(&bytes), None);
+}
