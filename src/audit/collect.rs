@@ -3,23 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::access::{Departures, Exposure, Leaving};
+use super::entry::{about, addresses, changes, is_suspicious, newest, touched, weaker};
 use super::finding;
 use super::inventory::{self, Certificates};
-use super::lives::Lives;
+use super::lives::{Lives, cryptoperiods};
 use super::mapping::MAPPINGS;
-use super::need::{Need, in_words};
-use super::report::{
-    ActCount, Approval, Cryptoperiod, FORMAT, Gap, KeyRow, LogFacts, Period, PolicyChange, Report, Special, Timeliness,
-    VoidRow,
-};
+use super::need::Need;
+use super::report::{ActCount, Approval, FORMAT, Gap, LogFacts, Period, PolicyChange, Report, Special, VoidRow};
 use crate::digest::Digest;
-use crate::name::{ActName, Address, MemberName};
-use crate::openpgp::StatementSignature;
-use crate::policy::{Case, Policy};
-use crate::state::{Objects, State, Verdict, Void, Watch};
+use crate::name::Address;
+use crate::policy::Policy;
+use crate::state::{Objects, PolicyInForce, State, Verdict, Watch};
 use crate::statement::{Act, Entry};
 use crate::text;
-use crate::time::{Span, Time};
+use crate::time::Time;
 
 /// How many gaps are kept.
 const GAPS_KEPT: usize = 5;
@@ -62,7 +59,7 @@ pub struct Collector<O> {
     began: Option<Time>,
     last: Option<(Time, u64)>,
     until: u64,
-    policy: Option<(u64, BTreeMap<String, Digest>)>,
+    policy: Option<PolicyInForce>,
     lives: Lives,
     exposure: Exposure,
     departures: Departures,
@@ -72,6 +69,7 @@ pub struct Collector<O> {
     gaps: Vec<Gap>,
     special: Vec<Special>,
     policies: Vec<PolicyChange>,
+    policy_files: BTreeMap<u64, BTreeMap<String, Digest>>,
     grave: BTreeSet<u64>,
 }
 
@@ -97,6 +95,7 @@ impl<O: Objects> Collector<O> {
             gaps: Vec::new(),
             special: Vec::new(),
             policies: Vec::new(),
+            policy_files: BTreeMap::new(),
             grave: BTreeSet::new(),
         }
     }
@@ -148,6 +147,7 @@ impl<O: Objects> Collector<O> {
             emergencies,
             drills,
             policies: self.policies,
+            policy_files: self.policy_files,
             mapping: MAPPINGS.to_vec(),
             checked: finding::checked(head.size),
             not_checked: finding::not_checked(),
@@ -176,7 +176,11 @@ impl<O: Objects> Collector<O> {
         let leaving = Leaving { entry: index, reported: at, logged: time, signers: &verdict.signers };
         // A cryptoperiod that ends here was one of the policy before the entry.
         let policy = taken.policy.as_ref().unwrap_or(&state.policy.policy);
-        for name in touched(taken.entry.as_ref().map(|e| &e.signed.statement.act), state) {
+        // What waited for its time takes effect with the entry that brings it.
+        let unlocked = verdict.unlocked.iter().map(|u| u.locked.statement().map(|s| s.act));
+        let late = unlocked.flat_map(|act| touched(act.as_ref(), state));
+        let now = touched(taken.entry.as_ref().map(|e| &e.signed.statement.act), state);
+        for name in now.into_iter().chain(late) {
             if let Some(member) = state.members.get(&name) {
                 self.lives.note(&name, member, time, &policy.fleet);
                 self.departures.note(&name, state, &leaving);
@@ -188,31 +192,35 @@ impl<O: Objects> Collector<O> {
         }
     }
 
-    fn policy_change(&mut self, entry: &Entry, verdict: &Verdict, state: &State, before: Option<&Policy>) {
-        let (version, files) = (state.policy.version, &state.policy.files);
-        let old = self.policy.replace((version, files.clone()));
-        if old.as_ref().is_some_and(|(v, _)| *v == version) || !self.in_period(verdict.time) {
+    fn policy_change(&mut self, entry: &Entry, verdict: &Verdict, state: &State) {
+        if self.policy.as_ref().is_some_and(|p| p.version == state.policy.version) {
             return;
         }
-        let old = old.map(|(_, files)| files).unwrap_or_default();
+        let old = self.policy.replace(state.policy.clone());
+        self.policy_files.insert(state.policy.version, state.policy.files.clone());
+        if !self.in_period(verdict.time) {
+            return;
+        }
+        let weaker = old.as_ref().map(|old| weaker(old, state, verdict.time)).unwrap_or_default();
+        let (version, files) = (state.policy.version, &state.policy.files);
+        let old = old.map(|p| p.files).unwrap_or_default();
         let text = |digest: Option<&Digest>| {
             let bytes = digest.and_then(|d| self.objects.object(d).ok());
             bytes.map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
         };
         let names: BTreeSet<&String> =
             old.keys().chain(files.keys()).filter(|n| old.get(*n) != files.get(*n)).collect();
-        let files = names.into_iter().map(|n| (n.clone(), text::line_diff(&text(old.get(n)), &text(files.get(n)))));
-        let statement = &entry.signed.statement;
-        self.policies.push(PolicyChange {
-            entry: verdict.index,
-            version,
-            by: statement.by.clone(),
-            time: verdict.time,
-            signers: verdict.signers.clone(),
-            reason: statement.reason.clone(),
-            files: files.collect(),
-            weaker: before.map(|before| weaker(before, &state.policy.policy)).unwrap_or_default(),
+        let diff = |n: &String| text::line_diff(&text(old.get(n)), &text(files.get(n)));
+        let files = names.into_iter().map(|n| (n.clone(), diff(n))).collect();
+        // It may have waited for its time, and come with somebody else's entry.
+        let waited = verdict.unlocked.iter().find_map(|u| {
+            let statement = u.locked.statement().filter(|s| matches!(s.act, Act::PolicyUpdate(_)))?;
+            Some((statement, u.locked.index, u.locked.signers.clone()))
         });
+        let (statement, entry, signers) =
+            waited.unwrap_or_else(|| (entry.signed.statement.clone(), verdict.index, verdict.signers.clone()));
+        let (by, reason) = (statement.by, statement.reason);
+        self.policies.push(PolicyChange { entry, version, by, time: verdict.time, signers, reason, files, weaker });
     }
 
     fn record(&mut self, taken: &Taken, verdict: &Verdict) {
@@ -229,6 +237,18 @@ impl<O: Objects> Collector<O> {
                 whole: verdict.applied == 0,
                 why: verdict.void.iter().map(|(i, v)| (*i, v.to_string())).collect(),
                 suspicious: verdict.void.iter().any(|(_, v)| is_suspicious(v)),
+            });
+        }
+        for unlocked in verdict.unlocked.iter().filter(|u| !u.void.is_empty()) {
+            let statement = unlocked.locked.statement();
+            self.void.push(VoidRow {
+                entry: unlocked.locked.index,
+                act: statement.as_ref().map(|s| s.act.name().to_string()),
+                by: statement.map(|s| s.by),
+                time: verdict.time,
+                whole: true,
+                why: unlocked.void.iter().map(|(i, v)| (*i, v.to_string())).collect(),
+                suspicious: unlocked.void.iter().any(|(_, v)| is_suspicious(v)),
             });
         }
         let Some(entry) = &taken.entry else { return };
@@ -264,6 +284,7 @@ impl<O: Objects> Collector<O> {
             at: statement.at,
             logged: verdict.time,
             delay,
+            effect: verdict.locked,
             signers: verdict.signers.clone(),
             need: need.rules.clone(),
             given: need.given(&verdict.signers),
@@ -321,156 +342,11 @@ impl<O: Objects> Watch for Collector<O> {
         if verdict.applied > 0 {
             self.follow(&taken, verdict, state);
             if let Some(entry) = &taken.entry {
-                self.policy_change(entry, verdict, state, taken.policy.as_deref());
+                self.policy_change(entry, verdict, state);
             }
         }
         if self.in_period(verdict.time) {
             self.record(&taken, verdict);
         }
     }
-}
-
-/// The newest time that taking the entry could make the fleet's: what its statement and its signatures claim.
-fn newest(entry: &Entry, state: &State) -> Time {
-    let made = |line: &crate::log::note::SignatureLine| {
-        StatementSignature::parse(&line.signature, &state.fleet, &state.log).map(|s| s.created()).ok()
-    };
-    let at = entry.signed.statement.at;
-    entry.signatures.iter().filter_map(made).fold(at.max(state.time), Time::max)
-}
-
-/// The members whose keys or membership an act can change. For an act that is not of this list: everybody, which is slower
-/// and never wrong.
-fn touched(act: Option<&Act>, state: &State) -> BTreeSet<MemberName> {
-    let with_services = |name: &MemberName| {
-        state.members.keys().filter(|n| *n == name || n.owner() == *name).cloned().collect::<Vec<_>>()
-    };
-    match act {
-        Some(Act::Enroll(list)) => list.iter().map(|c| c.member.clone()).collect(),
-        Some(Act::Retire(list)) => list.iter().flat_map(|c| with_services(&c.member)).collect(),
-        Some(Act::Publish(list)) => list.iter().map(|c| c.member.clone()).collect(),
-        Some(Act::Activate(list)) => list.iter().map(|c| c.member.clone()).collect(),
-        Some(Act::Destroy(list)) => list.iter().map(|c| c.member.clone()).collect(),
-        Some(
-            Act::PolicyUpdate(_)
-            | Act::Certify(_)
-            | Act::Seal(_)
-            | Act::Reseal(_)
-            | Act::Remove(_)
-            | Act::SshIssue(_)
-            | Act::SshRevoke(_),
-        ) => BTreeSet::new(),
-        _ => state.members.keys().cloned().collect(),
-    }
-}
-
-fn addresses(act: &Act) -> Vec<Address> {
-    match act {
-        Act::Seal(list) => list.iter().map(|c| c.address.clone()).collect(),
-        Act::Reseal(list) => list.iter().map(|c| c.address.clone()).collect(),
-        Act::Remove(list) => list.iter().map(|c| c.address.clone()).collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn changes(body: &[u8]) -> Vec<serde_json::Value> {
-    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    value.get("changes").and_then(|c| c.as_array()).cloned().unwrap_or_default()
-}
-
-/// What a change is about, by the fields that name it.
-fn about(change: &serde_json::Value) -> String {
-    let field = |name: &str| change.get(name).and_then(|v| v.as_str());
-    match (field("member"), field("slot"), field("address"), field("fleet")) {
-        (Some(member), Some(slot), ..) => format!("{member} {slot}"),
-        (Some(member), ..) => member.to_owned(),
-        (None, _, Some(address), _) => address.to_owned(),
-        (None, _, None, Some(fleet)) => fleet.to_owned(),
-        _ if change.get("policy").is_some() => {
-            format!("policy version {}", change.get("gen").and_then(serde_json::Value::as_u64).unwrap_or(1))
-        }
-        _ => match change.get("serials").and_then(|s| s.as_array()) {
-            Some(serials) => {
-                let numbers: Vec<String> = serials.iter().map(ToString::to_string).collect();
-                format!("serials {}", numbers.join(", "))
-            }
-            None => "the fleet".to_owned(),
-        },
-    }
-}
-
-/// Whether a void entry shows that somebody tried what they may not. The others crossed something, or came late.
-fn is_suspicious(void: &Void) -> bool {
-    matches!(
-        void,
-        Void::Quorum { .. }
-            | Void::Author(_)
-            | Void::KeyReused { .. }
-            | Void::OtherLog(_)
-            | Void::Unvouched { .. }
-            | Void::Unreadable(_)
-            | Void::Request { .. }
-            | Void::Genesis
-    )
-}
-
-/// Acts and cases for which fewer members are enough under `after` than under `before`.
-fn weaker(before: &Policy, after: &Policy) -> Vec<String> {
-    let mut found = Vec::new();
-    for act in ActName::ALL {
-        let cases = Case::of(*act);
-        let cases: Vec<Option<Case>> =
-            if cases.is_empty() { vec![None] } else { cases.iter().map(|c| Some(*c)).collect() };
-        for case in cases {
-            let least = |policy: &Policy| {
-                let rules = policy.fleet.quorums.alternatives(*act, case);
-                rules.map(|r| (r.need.values().sum::<u32>(), in_words(&r.need))).min()
-            };
-            let what = || case.map_or_else(|| act.to_string(), |c| format!("{act} ({c})"));
-            match (least(before), least(after)) {
-                (None, Some((_, now))) => found.push(format!("{}: nobody could; now {now}", what())),
-                (Some((old, was)), Some((new, now))) if new < old => {
-                    found.push(format!("{}: {was}; now {now}", what()));
-                }
-                _ => {}
-            }
-        }
-    }
-    if after.fleet.vouching_operators < before.fleet.vouching_operators {
-        let (was, now) = (before.fleet.vouching_operators, after.fleet.vouching_operators);
-        found.push(format!("operators who vouch for an authority: {was}; now {now}"));
-    }
-    found
-}
-
-/// The cryptoperiods that ended in the period or run at its end.
-fn cryptoperiods(keys: &[KeyRow], period: &Period, state: &State) -> Vec<Cryptoperiod> {
-    let row = |key: &KeyRow| {
-        let (activated, due) = (key.activated?, key.due?);
-        let ended = key.ended().filter(|at| *at <= period.to);
-        let late = ended.unwrap_or(period.to).since(due).0;
-        let left = state.members.get(&key.member).and_then(|m| m.retired).map(|(at, _)| at);
-        let replaced = left.is_none_or(|at| Some(at) != ended);
-        let timeliness = match (ended, late) {
-            (None, 0) => Timeliness::Running,
-            (None, late) if Span(late) <= finding::GRACE => Timeliness::Due,
-            (None, _) => Timeliness::Overdue,
-            (Some(_), 0) if replaced => Timeliness::Early,
-            (Some(_), 0) => Timeliness::Ended,
-            (Some(_), late) if Span(late) <= finding::GRACE => Timeliness::InTime,
-            (Some(_), _) => Timeliness::Late,
-        };
-        let wanted = ended.is_none_or(|at| period.has(at));
-        wanted.then(|| Cryptoperiod {
-            member: key.member.clone(),
-            slot: key.slot,
-            key: key.key.clone(),
-            activated,
-            due,
-            ended,
-            timeliness,
-            late,
-        })
-    };
-    keys.iter().filter_map(row).collect()
 }

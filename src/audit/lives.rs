@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::report::KeyRow;
+use super::finding::GRACE;
+use super::report::{Cryptoperiod, KeyRow, Period, Timeliness};
 use crate::name::{MemberName, Slot};
 use crate::policy::FleetPolicy;
-use crate::state::{KeyState, Member};
-use crate::time::Time;
+use crate::state::{KeyState, Member, State};
+use crate::time::{Span, Time};
 
 /// Every key there was, by owner, slot and public half.
 #[derive(Debug, Default)]
@@ -64,4 +65,36 @@ impl Lives {
         rows.sort_by(|a, b| (&a.member, a.slot, order(a), &a.key).cmp(&(&b.member, b.slot, order(b), &b.key)));
         rows
     }
+}
+
+/// The cryptoperiods that ended in the period or run at its end.
+pub(super) fn cryptoperiods(keys: &[KeyRow], period: &Period, state: &State) -> Vec<Cryptoperiod> {
+    let row = |key: &KeyRow| {
+        let (activated, due) = (key.activated?, key.due?);
+        let ended = key.ended().filter(|at| *at <= period.to);
+        let late = ended.unwrap_or(period.to).since(due).0;
+        let left = state.members.get(&key.member).and_then(|m| m.retired).map(|(at, _)| at);
+        let replaced = left.is_none_or(|at| Some(at) != ended);
+        let timeliness = match (ended, late) {
+            (None, 0) => Timeliness::Running,
+            (None, late) if Span(late) <= GRACE => Timeliness::Due,
+            (None, _) => Timeliness::Overdue,
+            (Some(_), 0) if replaced => Timeliness::Early,
+            (Some(_), 0) => Timeliness::Ended,
+            (Some(_), late) if Span(late) <= GRACE => Timeliness::InTime,
+            (Some(_), _) => Timeliness::Late,
+        };
+        let wanted = ended.is_none_or(|at| period.has(at));
+        wanted.then(|| Cryptoperiod {
+            member: key.member.clone(),
+            slot: key.slot,
+            key: key.key.clone(),
+            activated,
+            due,
+            ended,
+            timeliness,
+            late,
+        })
+    };
+    keys.iter().filter_map(row).collect()
 }

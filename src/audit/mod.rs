@@ -10,19 +10,29 @@
 
 mod access;
 mod algorithm;
+mod bundle;
 mod collect;
+mod csv;
+mod entry;
 mod finding;
+mod html;
 mod inventory;
 mod lives;
 mod mapping;
 mod need;
 mod report;
+mod rows;
+mod sample;
+mod tar;
 
+pub use bundle::Bundle;
 pub use collect::{Collector, Head};
 pub use finding::{GAP_MAX, GRACE, LEAVE_MAX, RENEW_MAX};
+pub use html::page;
 pub use mapping::{MAPPINGS, Mapping};
 pub use report::{
     Access, ActCount, Approval, Cryptoperiod, Departure, FORMAT, Finding, FollowUp, Gap, KeyRow, LogFacts, Measure,
     MemberRow, MeshRow, Period, PolicyChange, Report, SecretRow, Section, Severity, Special, SshRow, Timeliness,
     VoidRow, Vouch,
 };
+pub use sample::sample;

@@ -159,7 +159,7 @@ fn roles(name: &MemberName, subjects: &[Subject], state: &State) -> BTreeSet<Rol
 }
 
 /// `2 operators, 1 authority`.
-pub(super) fn in_words(need: &BTreeMap<Role, u32>) -> String {
+fn in_words(need: &BTreeMap<Role, u32>) -> String {
     let part = |(role, n): (&Role, &u32)| match (role, *n) {
         (Role::Own, _) => "the member itself".to_owned(),
         (Role::Root, n) => format!("{n} of root"),

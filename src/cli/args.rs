@@ -525,9 +525,14 @@ Examples:
   keys audit
   keys audit --from 2026-01-01 --to 2026-12-31
   keys audit --html report.html
-  keys audit --check --quiet                    exit 9 if there are exceptions"
+  keys audit --check --quiet                    exit 9 if there are exceptions
+  keys audit bundle --out audit.tar             for somebody without keys
+  keys audit sample -n 40",
+    args_conflicts_with_subcommands = true
 )]
 pub(super) struct Audit {
+    #[command(subcommand)]
+    pub verb: Option<AuditVerb>,
     #[command(flatten)]
     pub period: AuditPeriod,
     /// Write the report as one self-contained page
@@ -536,6 +541,42 @@ pub(super) struct Audit {
     /// Exit 9 if there are exceptions
     #[arg(long)]
     pub check: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditVerb {
+    /// Write all that somebody needs who checks the record without keys: entries, signatures, certificates, policies, report
+    #[command(
+        after_help = "The end of the period is that of the log if none is given, so that the same log gives the same bytes. Nothing that is
+encrypted is in the bundle; its VERIFY.md says how to check it with sha256sum, openssl and gpg.
+Examples:
+  keys audit bundle --out audit.tar
+  keys audit bundle --out audit-2026 --from 2026-01-01 --to 2026-12-31"
+    )]
+    Bundle {
+        /// A tar archive, if the name ends with .tar; else a new directory
+        #[arg(long, value_name = "PATH")]
+        out: PathBuf,
+        #[command(flatten)]
+        period: AuditPeriod,
+    },
+    /// Choose entries for closer inspection, so that nobody can pick them and anybody can choose them again
+    #[command(
+        after_help = "The seed is the root hash of the log's head; docs/formats/audit.md says how the entries follow from it.
+Examples:
+  keys audit sample -n 40
+  keys audit sample -n 25 --from 2026-01-01 --to 2026-12-31"
+    )]
+    Sample {
+        /// How many
+        #[arg(short = 'n', long = "count", value_name = "N", default_value_t = 40)]
+        count: usize,
+        /// Another seed than the root hash: 64 hexadecimal digits
+        #[arg(long, value_name = "HEX")]
+        seed: Option<String>,
+        #[command(flatten)]
+        period: AuditPeriod,
+    },
 }
 
 /// A period.

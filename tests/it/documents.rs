@@ -12,7 +12,7 @@ use crate::support::{Sandbox, tests};
 tests!["documents":
     the_walk_through_does_what_it_shows,
     a_person_gets_an_ssh_certificate_as_shown needs [SshKeygen],
-    drill_audit,
+    drill_audit needs [Gpg, GpgConf, Openssl],
     drill_compromised_pop,
     drill_damaged_keyring,
     drill_log_key,

@@ -1,8 +1,10 @@
 //! The report for auditors: what it says of a life that had everything in it.
 
+mod bundle;
 mod life;
+mod page;
 mod report;
 
 pub(crate) fn tests() -> Vec<crate::support::Test> {
-    report::tests()
+    [report::tests(), page::tests(), bundle::tests()].concat()
 }

@@ -44,7 +44,7 @@ fn the_report_finds_what_was_late_and_what_is_open(sandbox: &Sandbox) {
         &report,
         Section::Policies,
         "policy version 2",
-        "member.enroll (pop): 2 operators, 1 authority; now 1 operator, 1 authority",
+        "member.enroll (pop): operator 1 and authority 1; before: operator 2 and authority 1",
     );
     exception(&report, Section::Void, "key.activate", "key.activate lacks signatures: 1 more operator");
     assert!(found(&report, Section::Departures, "nginx@fra1/tls.key").is_empty(), "it was removed in time");

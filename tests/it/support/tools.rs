@@ -23,6 +23,9 @@ pub(crate) enum Tool {
     Go,
     /// Not a program: Go's packages for transparency logs, as source.
     GoMod,
+    Chromium,
+    Pdftotext,
+    Python3,
     /// Not a program: the right to make network namespaces and the like.
     Root,
     /// Not a program: the right to mount a small disk where nobody else sees it.
@@ -48,6 +51,9 @@ impl Tool {
             Self::Openssl => "openssl",
             Self::Go => "go",
             Self::GoMod => "golang-golang-x-mod-dev",
+            Self::Chromium => "chromium",
+            Self::Pdftotext => "pdftotext",
+            Self::Python3 => "python3",
             Self::Root => "root",
             Self::MountNamespace => "a mount namespace",
         }
