@@ -66,6 +66,7 @@ struct Parts {
     objected: BTreeMap<Digest, BTreeSet<MemberName>>,
     #[serde(default)]
     locked: BTreeMap<Digest, Locked>,
+    #[serde(default)]
     backups: BTreeMap<MemberName, BTreeMap<Digest, Held>>,
     #[serde(default)]
     drills: Drills,
