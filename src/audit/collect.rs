@@ -70,7 +70,7 @@ pub struct Collector<O> {
     special: Vec<Special>,
     policies: Vec<PolicyChange>,
     policy_files: BTreeMap<u64, BTreeMap<String, Digest>>,
-    grave: BTreeSet<u64>,
+    grave: BTreeMap<u64, usize>,
 }
 
 impl<O: Objects> Collector<O> {
@@ -96,7 +96,7 @@ impl<O: Objects> Collector<O> {
             special: Vec::new(),
             policies: Vec::new(),
             policy_files: BTreeMap::new(),
-            grave: BTreeSet::new(),
+            grave: BTreeMap::new(),
         }
     }
 
@@ -257,7 +257,7 @@ impl<O: Objects> Collector<O> {
         let alone = verdict.applied > 0 && verdict.signers.iter().eq([&statement.by]);
         count.alone += usize::from(alone);
         if alone && need.grave {
-            self.grave.insert(verdict.index);
+            self.grave.insert(verdict.index, need.operators);
         }
         let changes = changes(&signed.body);
         let delay = verdict.time.since(statement.at).0;

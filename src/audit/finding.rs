@@ -66,8 +66,9 @@ impl Findings {
     }
 }
 
-/// The findings of a report. `grave` are the entries that reach far and that nobody signed but their author.
-pub(super) fn findings(report: &Report, state: &State, grave: &BTreeSet<u64>) -> Vec<Finding> {
+/// The findings of a report. `grave` are the entries that reach far and that nobody signed but their author,
+/// with the number of operators there were.
+pub(super) fn findings(report: &Report, state: &State, grave: &BTreeMap<u64, usize>) -> Vec<Finding> {
     let mut found = Findings(Vec::new());
     report.cryptoperiods.iter().for_each(|period| cryptoperiod(period, &mut found));
     approvals(report, grave, &mut found);
@@ -101,17 +102,11 @@ fn cryptoperiod(row: &Cryptoperiod, found: &mut Findings) {
     }
 }
 
-fn approvals(report: &Report, grave: &BTreeSet<u64>, found: &mut Findings) {
-    let operators = |at| {
-        let there = |m: &&super::report::MemberRow| {
-            m.kind == Kind::Operator && m.enrolled < at && m.left.is_none_or(|(left, _)| left > at)
-        };
-        report.members.iter().filter(there).count()
-    };
+fn approvals(report: &Report, grave: &BTreeMap<u64, usize>, found: &mut Findings) {
     let mut single = Vec::new();
-    for row in report.approvals.iter().filter(|a| grave.contains(&a.entry)) {
+    for (row, operators) in report.approvals.iter().filter_map(|a| Some((a, grave.get(&a.entry)?))) {
         // One operator cannot do otherwise.
-        if operators(row.logged) < 2 {
+        if *operators < 2 {
             single.push(row.entry);
             continue;
         }

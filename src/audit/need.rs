@@ -17,6 +17,8 @@ pub(super) struct Need {
     pub roles: BTreeMap<MemberName, BTreeSet<Role>>,
     /// Whether it reaches far: policy, people, authorities, PoPs, readers more than before, a rotation out of turn.
     pub grave: bool,
+    /// How many operators there were to decide it.
+    pub operators: usize,
 }
 
 /// One change, as quorums see it.
@@ -48,6 +50,8 @@ impl Need {
                 rules.push(text);
             }
         }
+        let operators = state.members.values().filter(|m| m.kind == Kind::Operator && m.is_active());
+        need.operators = operators.count();
         need.grave = subjects.iter().any(|s| is_grave(act.name(), s.case));
         need.rules = rules;
         need
