@@ -303,6 +303,8 @@ fn people_see_what_waits(sandbox: &Sandbox) {
     let shown = fleet.keys("alice", &["policy", "propose", "--dry-run"]).exits(9);
     assert!(shown.contains("! WEAKER: [time-lock] policy.update = 1h instead of 1d"), "{shown}");
     both("unless somebody objects");
+    // A day less a second reads as 23 hours, and within the first second as a day.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
     let listed = fleet.keys("bob", &["approve"]).ok();
     assert!(listed.contains("takes effect in 23h") && listed.contains("1 rules get WEAKER"), "{listed}");
     assert!(fleet.keys("bob", &["status"]).ok().contains("takes effect in 23h"));
