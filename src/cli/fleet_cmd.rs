@@ -7,7 +7,7 @@ use super::context::{Context, Go, placed_exit, placed_json, placed_text, reason}
 use super::describe;
 use super::effects;
 use super::exit::{CliError, Exit};
-use super::founding::{read_file, request_path, waiting_requests};
+use super::founding::{read_file, waiting_requests};
 use super::output::complain;
 use crate::digest::Digest;
 use crate::fleet::{Fleet, FleetError, Placed, Proposal, Signer, Standing};
@@ -128,17 +128,10 @@ fn sign(
             Ok(vec![fleet.approve(&current, &mut signers, sequencer.as_ref())?])
         }
         Waiting::Request { id, bytes } => {
-            let placed = if ops::is_admitted(bytes, fleet) {
+            if ops::is_admitted(bytes, fleet) {
                 context.say(&format!("request {} has been granted already", id.short()));
-                Vec::new()
-            } else {
-                let draft = ops::admit(bytes, &reason(&args.reason, "admitted"), home, fleet)?;
-                ops::carry_out(home, fleet, vec![draft], args.change.signer.as_ref())?
-            };
-            // The statement refers to the request as an object now; among the waiting ones it would be offered again.
-            fleet.store().disk().remove(&request_path(id)).map_err(FleetError::from)?;
-            fleet.store().disk().prune("proposals/requests");
-            Ok(placed)
+            }
+            Ok(ops::grant(bytes, &reason(&args.reason, "admitted"), home, fleet, args.change.signer.as_ref())?)
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::name::{Kind, MemberName};
 use crate::openpgp::{Certificate, Profile};
 use crate::ops::{self, Founder, Founding, Joining};
 use crate::statement::Facts;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, request_path};
 use crate::wireguard::Endpoint;
 
 fn profile(word: &str) -> Profile {
@@ -224,11 +224,6 @@ fn deliver(context: &Context, args: &Enroll, request: &[u8], home: Option<&Home>
     };
     context.say(next);
     Ok(Exit::Ok)
-}
-
-/// Where requests wait below the keyring.
-pub(super) fn request_path(id: &Digest) -> String {
-    format!("proposals/requests/{id}.request")
 }
 
 /// The requests that wait: path and bytes.

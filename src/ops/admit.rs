@@ -1,13 +1,14 @@
 //! Admitting: an authority certifies who asks, and the quorum enrols it.
 
 use super::OpsError;
-use super::act::signing_key;
+use super::act::{carry_out, signing_key};
 use crate::digest::Digest;
-use crate::fleet::{Draft, Fleet};
+use crate::fleet::{Draft, Fleet, FleetError, Placed};
 use crate::home::Home;
 use crate::name::{Kind, MemberName};
 use crate::openpgp::{Certificate, Grant, amount_for, certify};
 use crate::statement::{Act, Enroll, Request, RequestedMember};
+use crate::store::request_path;
 
 /// Turns a request into the statement that admits its members. PoPs are certified by an authority of this home,
 /// authorities by its operators; services come certified by their PoP.
@@ -39,6 +40,33 @@ pub fn admit(request: &[u8], reason: &str, home: &Home, fleet: &mut Fleet) -> Re
         objects.push(certificate.bytes().to_vec());
     }
     Ok(Draft::with(Act::Enroll(changes), reason, objects))
+}
+
+/// Admits whoever asks, if that has not happened yet, and takes the request from those that wait: the statement refers to
+/// it as an object, and among the waiting ones it would be offered again. Signs as `only`, or as whoever is here.
+///
+/// # Errors
+/// [`OpsError`]; [`FleetError::Unfinished`], if the admission is in the log and the request could not be taken away.
+pub fn grant(
+    request: &[u8],
+    reason: &str,
+    home: &Home,
+    fleet: &mut Fleet,
+    only: Option<&MemberName>,
+) -> Result<Vec<Placed>, OpsError> {
+    let mut placed = Vec::new();
+    if !is_admitted(request, fleet) {
+        let draft = admit(request, reason, home, fleet)?;
+        placed = carry_out(home, fleet, vec![draft], only)?;
+    }
+    let made = placed.iter().any(|p| matches!(p, Placed::Logged { .. }));
+    let disk = fleet.store().disk();
+    disk.remove(&request_path(&Digest::of(request))).map_err(|e| match FleetError::from(e) {
+        e if made => FleetError::Unfinished(Box::new(e)),
+        e => e,
+    })?;
+    disk.prune("proposals/requests");
+    Ok(placed)
 }
 
 /// Whether this request has been granted: a member of the fleet came by it.

@@ -96,7 +96,7 @@ use crate::policy::PolicyError;
 use crate::state::{ReadersError, Void};
 
 pub use act::{carry_out, sequencer, signers};
-pub use admit::{admit, is_admitted};
+pub use admit::{admit, grant, is_admitted};
 pub use backup::{
     BackupPlan, Custodian, Sources, adopt_id, backup_draft, check_holds, check_share, open_share, plan_backup,
     verify_backup, write_backup,

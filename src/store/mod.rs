@@ -100,6 +100,11 @@ pub fn issued_serial(path: &str) -> Option<u64> {
     path.strip_prefix("objects/ssh/")?.parse().ok().filter(|&s| issued_path(s) == path)
 }
 
+/// The path of a request that waits to be granted: `proposals/requests/<64 digits>.request`.
+pub fn request_path(request: &Digest) -> String {
+    format!("proposals/requests/{request}.request")
+}
+
 /// The path of a certificate: `certs/ab/cdef…`.
 pub fn certificate_path(fingerprint: &Fingerprint) -> String {
     format!("certs/{}", crate::openpgp::directory_path(fingerprint))

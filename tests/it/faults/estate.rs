@@ -11,7 +11,7 @@ use keys::openpgp::{Fingerprint, Profile};
 use keys::ops::{self, Founder, Founding, Joining, OpsError, Selection};
 use keys::state::Objects as _;
 use keys::statement::{Act, Facts, Genesis, Request, RetireReason};
-use keys::store::{Store, StoreError, read_checkpoint};
+use keys::store::{Store, StoreError, read_checkpoint, request_path};
 use keys::time::{Span, Time};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -201,7 +201,7 @@ impl Estate {
         let request = ops::ask(&joining, &self.home(who), &mut fleet, &mut entropy())?;
         let keyring = self.machine.disk("keyring");
         let _lock = keyring.try_lock().map_err(FleetError::from)?.expect("one command at a time");
-        keyring.create(&request_path(&request), &request).map_err(FleetError::from)?;
+        keyring.create(&request_path(&keys::digest::Digest::of(&request)), &request).map_err(FleetError::from)?;
         Ok(Outcome::Done)
     }
 
@@ -231,13 +231,7 @@ impl Estate {
         self.change(who, |fleet, home| {
             let mut placed = Vec::new();
             for request in &requests {
-                if !ops::is_admitted(request, fleet) {
-                    let draft = ops::admit(request, "admitted", home, fleet)?;
-                    placed.extend(ops::carry_out(home, fleet, vec![draft], None)?);
-                }
-                let disk = fleet.store().disk();
-                disk.remove(&request_path(request)).map_err(FleetError::from)?;
-                disk.prune("proposals/requests");
+                placed.extend(ops::grant(request, "admitted", home, fleet, None)?);
             }
             for proposal in &proposals {
                 let Some(current) = fleet.proposal(&proposal.signed.id)? else { continue };
@@ -289,10 +283,6 @@ impl Estate {
         let placed = ops::approve_founding(proposal, genesis, &home, &mut fleet, &mut signers, sequencer.as_ref())?;
         Ok(outcome(&placed))
     }
-}
-
-fn request_path(request: &[u8]) -> String {
-    format!("proposals/requests/{}.request", keys::digest::Digest::of(request))
 }
 
 fn outcome(placed: &[Placed]) -> Outcome {
