@@ -249,7 +249,10 @@ impl<'a> Round<'a> {
         // What fra1 handed in may have been signed by a key that a commit, which it could not see yet, has replaced. Such a
         // proposal lacks its author until it expires; fra1 has handed in the same again since.
         let waiting = self.run("alice", &["approve", "--json"]).json()["waiting"].as_array().unwrap().clone();
-        let overtaken = |w: &serde_json::Value| w["standing"]["missing"] == "its author fra1";
+        let overtaken = |w: &serde_json::Value| {
+            let missing = w["standing"]["missing"].as_str().unwrap_or_default();
+            w["statement"]["by"] == "fra1" && ["its author fra1", "its author's signature"].contains(&missing)
+        };
         let stuck: Vec<_> = waiting.iter().filter(|w| !overtaken(w)).collect();
         assert!(stuck.is_empty(), "{}: {stuck:?}", self.root);
         for place in ["fleet", "alice", "fra1"] {
