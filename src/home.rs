@@ -5,6 +5,8 @@
 //!   pin                                  fleet, id and log: the only thing that has to be pinned
 //!   seen                                 the newest checkpoint that was accepted here
 //!   restored                             it came out of a backup: the checkpoint of then. Nothing is signed while it is there
+//!   seen-head                            the newest head that was accepted here while it waited for cosigners
+//!   evidence/fork-9c02ab41d5e7           what shows that a log cannot be right
 //!   members/fra1/openpgp.tsk             the certificate with its secrets (OpenPGP transferable secret key)
 //!   members/fra1/ssh-host/3f2b….key      OpenSSH private key, named by the digest of its public half
 //!   members/fra1/wireguard/9a01….key     as `wg set … private-key FILE` reads
@@ -28,6 +30,7 @@ use crate::disk::{Access, Disk, DiskError, RealFiles};
 use crate::enrolment::PrivateKey;
 use crate::json;
 use crate::limits::{CHECKPOINT_BYTES_MAX, KEY_FILE_BYTES_MAX};
+use crate::log::evidence::Evidence;
 use crate::name::{FleetName, MemberName, Slot};
 use crate::openpgp::Fingerprint;
 
@@ -241,6 +244,35 @@ impl Home {
     pub fn set_confirmed(&self) -> Result<(), HomeError> {
         self.disk.remove(RESTORED)?;
         Ok(())
+    }
+
+    /// The newest head that was accepted here while it waited for cosigners.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn seen_head(&self) -> Result<Option<Vec<u8>>, HomeError> {
+        Ok(self.disk.read("seen-head", CHECKPOINT_BYTES_MAX)?)
+    }
+
+    /// Remembers a head that waits for cosigners.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn set_seen_head(&self, note: &[u8]) -> Result<(), HomeError> {
+        if self.seen_head()?.as_deref() != Some(note) {
+            self.disk.replace("seen-head", note)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what shows that a log cannot be right; the same case is kept once, as it was first noticed. Gives the path.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn keep_evidence(&self, evidence: &Evidence) -> Result<String, HomeError> {
+        let path = format!("evidence/{}-{}", evidence.case, evidence.id().short());
+        self.disk.create(&path, evidence.to_text().as_bytes())?;
+        Ok(path)
     }
 
     /// The certificate of `member` with its secrets.

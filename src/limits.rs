@@ -45,6 +45,8 @@ pub const CHECKPOINT_BYTES_MAX: usize = 64 << 10;
 pub const CONSISTENCY_HASHES_MAX: usize = 63;
 /// The body of a request to cosign, bytes: a proof of [`CONSISTENCY_HASHES_MAX`] lines and a checkpoint.
 pub const WITNESS_REQUEST_BYTES_MAX: usize = CHECKPOINT_BYTES_MAX + (8 << 10);
+/// A file of evidence, bytes: two checkpoints, a proof and the vkeys of all cosigners.
+pub const EVIDENCE_BYTES_MAX: usize = 2 * CHECKPOINT_BYTES_MAX + (64 << 10);
 /// The head of an HTTP request, bytes.
 pub const HTTP_HEAD_BYTES_MAX: usize = 8 << 10;
 /// Header lines of an HTTP request.

@@ -15,6 +15,7 @@ pub mod openpgp;
 pub mod policy;
 pub mod ssh;
 pub mod statement;
+pub mod witness;
 
 /// One target.
 pub struct Target {
@@ -132,6 +133,8 @@ targets! {
     log::tile, &["tile/", "entries/", "x", "/", ".p/", "000", "255"];
     log::proof, &[];
     log::tlog_proof, &["c2sp.org/tlog-proof@v1\n", "extra ", "index ", "\n\n", "\u{2014} ", "=", "0", "3"];
+    witness::add_checkpoint, &["old ", "\n\n", "\u{2014} ", "=", "0"];
+    witness::evidence, &["case ", "noted ", "max-age ", "cosigner ", "root ", "proof ", "seen\n", "shown\n", "| ", "|\n"];
     statement::json, JSON;
     statement::body, STATEMENT;
     statement::entry, STATEMENT;

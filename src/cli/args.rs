@@ -510,6 +510,19 @@ pub(super) enum LogVerb {
     },
     /// Print the log's verifier keys (C2SP vkeys), one a line
     Vkey,
+    /// Check a file of evidence that somebody's machine has kept: what it proves, and what it does not
+    #[command(after_help = "Neither a keyring nor a home is needed.
+Examples:
+  keys log evidence fork-9c02ab41d5e7 --vkey cdn.example/keys/1+3b89380a+ASmT…")]
+    Evidence {
+        /// The file
+        file: PathBuf,
+        /// The log's verifier key, as 'keys log vkey' prints it
+        #[arg(long = "vkey", required = true, value_name = "VKEY")]
+        vkeys: Vec<String>,
+    },
+    /// Ask the policy's cosigners, and publish what has its quorum (exit 9 if entries still wait)
+    Publish,
     /// Cosign logs: as a witness that they only grow, or as an auditor that replays them
     Witness(WitnessArgs),
     /// Prove that the log has an entry, to somebody who has only the log's verifier key (C2SP tlog-proof)

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::args::{Audit, AuditPeriod, AuditVerb};
 use super::audit_text::lines;
-use super::context::{Context, note_bytes, shown};
+use super::context::{Context, shown};
 use super::describe;
 use super::exit::{CliError, Exit};
 use super::founding::write_file;
@@ -148,7 +148,7 @@ fn bundle(context: &Context, out: &Path, period: AuditPeriod) -> Result<Exit, Cl
     }
     let bundle = Bundle {
         report,
-        checkpoint: note_bytes(&head.note),
+        checkpoint: head.note.to_bytes(),
         vkeys: state.authority_keys(Slot::Log).iter().map(|(_, k)| k.key.clone()).collect(),
         entries: audited.entries()?.into_iter().zip(audited.signers.clone()).collect(),
         signing,

@@ -13,7 +13,7 @@ use super::exit::{CliError, Exit};
 use super::output::{Out, Progress, complain};
 use crate::digest::Digest;
 use crate::disk::{Access, Disk, DiskError, RealFiles};
-use crate::fleet::{Draft, Fleet, Known, Placed};
+use crate::fleet::{Draft, Fleet, Known, Placed, View};
 use crate::home::Home;
 use crate::log::note::Note;
 use crate::ops;
@@ -147,7 +147,7 @@ impl Context {
     pub(super) fn known(&self, home: Option<&Home>) -> Result<Known, CliError> {
         let mut known = Known::default();
         if let Some(home) = home {
-            (known.pin, known.seen) = (home.pin()?.map(|p| p.id), home.seen()?);
+            known = Known { pin: home.pin()?.map(|p| p.id), seen: home.seen()?, seen_head: home.seen_head()? };
         }
         if let Some(text) = &self.pin {
             let id = Digest::parse(text)
@@ -160,11 +160,21 @@ impl Context {
         Ok(known)
     }
 
-    /// Opens the fleet for questions.
+    /// Opens the fleet for questions, at the newest head.
     pub(super) fn open(&self) -> Result<Fleet, CliError> {
+        self.open_view(View::Newest)
+    }
+
+    /// Opens the fleet at its published head, for whatever a machine goes by.
+    pub(super) fn open_published(&self) -> Result<Fleet, CliError> {
+        self.open_view(View::Published)
+    }
+
+    fn open_view(&self, view: View) -> Result<Fleet, CliError> {
         let home = self.maybe_home()?;
-        let fleet = self.open_with(home.as_ref())?;
+        let fleet = self.open_with(home.as_ref(), view)?;
         self.remember(home.as_ref(), &fleet);
+        self.notice_freeze(home.as_ref(), &fleet);
         if let Err(e) = fleet.check_clock() {
             // A machine that boots without a clock goes on serving: everything is judged by the log's time.
             self.say(&format!("warning: {e}; going by the log's time"));
@@ -186,18 +196,34 @@ impl Context {
         Ok(fleet)
     }
 
-    fn open_with(&self, home: Option<&Home>) -> Result<Fleet, CliError> {
+    fn open_with(&self, home: Option<&Home>, view: View) -> Result<Fleet, CliError> {
         let known = self.known(home)?;
         let mut progress = Progress::new("replaying", self.quiet);
-        Ok(Fleet::open(Store::new(self.keyring(false)?), &known, self.now, &mut |done, of| progress.step(done, of))?)
+        let mut step = |done, of| progress.step(done, of);
+        let store = Store::new(self.keyring(false)?);
+        let opened = Fleet::open_view(store.clone(), &known, self.now, &mut step, view);
+        opened.map_err(|e| self.with_evidence(e, &store, &known, home))
     }
 
-    /// Remembers the head that was just accepted. That this fails is no reason to refuse an answer.
+    /// Remembers the heads that were just accepted. That this fails is no reason to refuse an answer.
     pub(super) fn remember(&self, home: Option<&Home>, fleet: &Fleet) {
-        if let (Some(home), Some(head)) = (home, fleet.head())
-            && home.pin().is_ok_and(|p| p.is_some_and(|p| p.id == fleet.pin().id))
-        {
-            let _ = home.set_seen(&note_bytes(&head.note));
+        let Some(home) = home.filter(|h| h.pin().is_ok_and(|p| p.is_some_and(|p| p.id == fleet.pin().id))) else {
+            return;
+        };
+        if let Some(published) = fleet.published().filter(|p| p.is_signed && p.lacks().is_none()) {
+            let bytes = published.note.to_bytes();
+            // A mirror that is behind has older cosignatures; the newest are what was seen.
+            let is_older = home.seen().ok().flatten().and_then(|b| Note::parse(&b).ok()).is_some_and(|seen| {
+                let seen_at = published.publication.as_ref().and_then(|p| p.judge(&seen).time);
+                seen.text == published.note.text && seen_at > published.time()
+            });
+            if !is_older {
+                let _ = home.set_seen(&bytes);
+            }
+        }
+        let is_published = fleet.waiting() == 0 && fleet.published().is_some_and(|p| p.lacks().is_none());
+        if let Some(head) = fleet.head().filter(|_| !is_published) {
+            let _ = home.set_seen_head(&head.note.to_bytes());
         }
     }
 
@@ -224,9 +250,9 @@ impl Context {
         // Always in this order, or two commands could wait for each other.
         let _home_lock = self.lock(home.disk())?;
         let store = Store::new(self.keyring(false)?);
-        let _lock = self.lock(store.disk())?;
+        let lock = self.lock(store.disk())?;
         home.settle()?;
-        let mut fleet = self.open_with(Some(&home))?;
+        let mut fleet = self.open_with(Some(&home), View::Newest)?;
         fleet.check_clock()?;
         let sequencer = ops::sequencer(&home, &fleet)?;
         if sequencer.is_some() && home.pin()?.is_none() {
@@ -259,6 +285,10 @@ impl Context {
             Err(_) => fleet.give_up(),
         }
         self.remember(Some(&home), &fleet);
+        drop(lock);
+        if let (Ok(_), Some(key)) = (&result, &sequencer) {
+            self.publish_after(fleet, &home, key);
+        }
         result
     }
 
@@ -383,7 +413,7 @@ impl Context {
         let mut agreed = None;
         if change.dry_run || !change.yes {
             let home = self.home()?;
-            let mut fleet = self.open_with(Some(&home))?;
+            let mut fleet = self.open_with(Some(&home), View::Newest)?;
             let plan = (planned.plan)(&mut fleet, &home)?;
             let shown = (planned.show)(&plan, &fleet);
             self.show(&shown)?;
@@ -456,10 +486,6 @@ pub(super) fn reason(given: &Reason, usual: &str) -> String {
 /// A path made safe to show.
 pub(super) fn shown(path: &Path) -> String {
     crate::text::shown(&path.display().to_string()).to_string()
-}
-
-pub(super) fn note_bytes(note: &Note) -> Vec<u8> {
-    note.to_bytes()
 }
 
 /// Where a change ended up, in words.

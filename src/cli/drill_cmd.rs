@@ -55,7 +55,7 @@ fn restore(context: &Context, args: &DrillRestore) -> Result<Exit, CliError> {
     let start = Instant::now();
     let home = context.home()?;
     let running = context.open()?;
-    let known = Known { seen: None, pin: Some(running.pin().id) };
+    let known = Known { pin: Some(running.pin().id), ..Known::default() };
     let scratch = Scratch::new()?;
     let mut opener = "keys";
     let (backup, restored) = match &args.file {

@@ -184,6 +184,12 @@ impl From<FleetError> for CliError {
             FleetError::Rollback { .. } | FleetError::Fork { .. } => {
                 Self::new(Exit::No, &e).hint("do not go on: keep this keyring and the home's file 'seen' as evidence, and compare with a colleague's")
             }
+            FleetError::Split { .. } => {
+                Self::new(Exit::No, &e).hint("do not go on: keep this keyring as evidence, both heads in it are signed")
+            }
+            FleetError::Unpublished { .. } => Self::new(Exit::No, &e)
+                .hint("nothing that a machine goes by was taken from it; fetch the keyring again from a mirror"),
+            FleetError::Behind { .. } => Self::new(Exit::Unknown, &e).hint("compare the clock with another machine's"),
             FleetError::Future { .. } => Self::new(Exit::Unknown, &e).hint("compare the clock with another machine's"),
             FleetError::Refused(ref void) => refused(void),
             FleetError::Moved(_) => Self::new(Exit::Moved, &e).hint("look at the plan again"),

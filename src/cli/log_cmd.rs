@@ -25,6 +25,8 @@ pub(super) fn log(context: &Context, args: &Log) -> Result<Exit, CliError> {
         LogVerb::Verify => verify(context),
         LogVerb::Show { index, about, last, raw } => show(context, *index, about.as_deref(), *last, raw.as_deref()),
         LogVerb::Vkey => vkey(context),
+        LogVerb::Evidence { file, vkeys } => super::evidence_cmd::evidence(context, file, vkeys),
+        LogVerb::Publish => super::publish_cmd::publish(context),
         LogVerb::Witness(args) => super::witness_cmd::witness(context, args),
         LogVerb::Prove(args) => proof_cmd::prove_entry(context, args),
         LogVerb::CheckProof(args) => proof_cmd::check_proof(context, args),
@@ -231,7 +233,7 @@ fn vkey(context: &Context) -> Result<Exit, CliError> {
 /// `keys ring`.
 pub(super) fn ring(context: &Context, args: &Ring) -> Result<Exit, CliError> {
     let RingVerb::Export { out, gpg } = &args.verb;
-    let mut fleet = context.open()?;
+    let mut fleet = context.open_published()?;
     let ring = ops::export_ring(*gpg, &mut fleet)?;
     write_file(&out.join("ring.pgp"), &ring.certificates)?;
     if *gpg {

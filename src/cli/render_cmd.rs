@@ -16,7 +16,11 @@ use crate::wireguard::render::RenderOptions;
 
 /// `keys wg`.
 pub(super) fn wg(context: &Context, args: &Wg) -> Result<Exit, CliError> {
-    let fleet = context.open()?;
+    // What a machine goes by has its cosigners.
+    let fleet = match &args.verb {
+        WgVerb::Render { .. } => context.open_published()?,
+        WgVerb::Check => context.open()?,
+    };
     match &args.verb {
         WgVerb::Render { out, node, key_file } => {
             let mut options = RenderOptions::default();
@@ -100,7 +104,7 @@ pub(super) fn ssh(context: &Context, args: &Ssh) -> Result<Exit, CliError> {
             Ok(exit)
         }
         SshVerb::Render { node, out, directory, host_key } => {
-            let fleet = context.open()?;
+            let fleet = context.open_published()?;
             let parse = |text: &str| text.parse().map_err(|e: crate::ssh::WordError| CliError::usage(e));
             let host_key = host_key.as_deref().map(parse).transpose()?;
             let files = ops::node_files(node, host_key.as_ref(), &parse(directory)?, &fleet)?;

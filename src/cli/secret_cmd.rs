@@ -116,7 +116,7 @@ pub(super) fn open(context: &Context, args: &Open) -> Result<Exit, CliError> {
 fn open_current(context: &Context, args: &Open, home: &Home) -> Result<ops::Opened, CliError> {
     let mut rounds = 0;
     loop {
-        let mut fleet = context.open()?;
+        let mut fleet = context.open_published()?;
         let result = ops::open(&args.address, args.reader.as_ref(), home, &mut fleet);
         let gone = |e: &OpsError| matches!(e, OpsError::Fleet(FleetError::Store(_)));
         match result {

@@ -10,9 +10,10 @@ use super::founding::waiting_requests;
 use super::policy_cmd::{changed, draft, in_force};
 use crate::fleet::{Fleet, Standing};
 use crate::name::{Kind, MemberName};
+use crate::policy::Freshness;
 use crate::state::State;
 use crate::statement::Outcome;
-use crate::time::{Span, Time};
+use crate::time::{Span, Time, rough};
 
 /// How long before a certificate expires it is mentioned.
 const EXPIRY_NOTICE: Span = Span::days(14);
@@ -42,7 +43,7 @@ pub(super) fn status(context: &Context, args: &Status) -> Result<Exit, CliError>
         let value = json!({
             "fleet": state.fleet.to_string(), "id": state.id.to_string(), "log": { "name": state.log, "size": head.0, "newest": state.time.to_string() },
             "policy": { "version": state.policy.version, "profile": state.policy.policy.fleet.profile.word() }, "members": members,
-            "secrets": state.live_secrets().count(), "next_rotation": next.as_ref().map(|(_, at)| at.to_string()), "attention": attention,
+            "published": published_json(&fleet), "secrets": state.live_secrets().count(), "next_rotation": next.as_ref().map(|(_, at)| at.to_string()), "attention": attention,
         });
         return context.answer(value, exit);
     }
@@ -50,6 +51,7 @@ pub(super) fn status(context: &Context, args: &Status) -> Result<Exit, CliError>
     out.line(&format!("{}  {}", context.bold(state.fleet.as_str()), state.id))?;
     let now = fleet.now();
     out.line(&format!("log      {} entries, head {}, newest {}", head.0, head.1, relative(state.time, now)))?;
+    out.line(&published_line(&fleet))?;
     out.line(&format!(
         "policy   version {}, profile {}, {} of {} operators vouch",
         state.policy.version,
@@ -79,6 +81,74 @@ pub(super) fn status(context: &Context, args: &Status) -> Result<Exit, CliError>
         out.line(&format!("{:<10} {}{fix}", item.topic, crate::text::escape(&item.text)))?;
     }
     Ok(exit)
+}
+
+/// What is published, and by whose word it is the newest.
+fn published_line(fleet: &Fleet) -> String {
+    let now = fleet.now();
+    let Some(published) = fleet.published() else { return "published nothing yet".to_owned() };
+    let size = published.checkpoint.size;
+    match (&published.cosigned, published.time()) {
+        (None, _) => format!("published {size} entries, by the log's key alone: no cosigners"),
+        (Some(cosigned), Some(time)) => {
+            let n = cosigned.by.len();
+            format!(
+                "published {size} entries, by {n} cosigner{} {}",
+                if n == 1 { "" } else { "s" },
+                relative(time, now)
+            )
+        }
+        (Some(_), None) => {
+            format!("published NOT: at {size} entries it lacks {}", published.lacks().unwrap_or_default())
+        }
+    }
+}
+
+fn published_json(fleet: &Fleet) -> Value {
+    let published = fleet.published();
+    let by: Vec<&str> =
+        published.and_then(|p| p.cosigned.as_ref()).into_iter().flat_map(|c| c.by.keys().map(String::as_str)).collect();
+    json!({
+        "size": published.map(|p| p.checkpoint.size), "waiting": fleet.waiting(), "cosigned_by": by,
+        "cosigned": published.and_then(|p| p.time()).map(|t| t.to_string()), "freshness": fleet.freshness().word(),
+    })
+}
+
+/// What cosigners have to do with.
+fn from_publication(fleet: &Fleet, items: &mut Vec<Item>) {
+    match fleet.waiting() {
+        0 => {}
+        n => items.push(Item {
+            topic: "waiting",
+            text: format!(
+                "{n} entries are not published: {} missing",
+                fleet.lacking(&[]).unwrap_or_else(|| "nothing".to_owned())
+            ),
+            fix: "keys log publish",
+        }),
+    }
+    if let Some(published) = fleet.published().filter(|_| fleet.waiting() == 0)
+        && let Some(missing) = published.lacks()
+    {
+        let text = format!("log/checkpoint is there without its cosigners: it lacks {missing}");
+        items.push(Item { topic: "cosigners", text, fix: "keys log publish" });
+    }
+    match fleet.freshness() {
+        Freshness::Unwitnessed | Freshness::Fresh(_) => {}
+        Freshness::Ageing(age) => items.push(Item {
+            topic: "freshness",
+            text: format!("no quorum of cosigners has said for {} what is newest", rough(age)),
+            fix: "keys log publish",
+        }),
+        Freshness::Stale(age) => items.push(Item {
+            topic: "STALE",
+            text: format!(
+                "FREEZE? no quorum of cosigners has said for {} what is newest: new entries, revocations among them, may be withheld",
+                rough(age)
+            ),
+            fix: "fetch from another mirror; keys log publish",
+        }),
+    }
 }
 
 /// The rotation that comes next.
@@ -141,6 +211,7 @@ fn items(context: &Context, fleet: &mut Fleet) -> Result<Vec<Item>, CliError> {
         });
     }
     drills(fleet.state(), now, &mut items);
+    from_publication(fleet, &mut items);
     from_state(fleet.state(), now, &mut items);
     let untrusted: Vec<(MemberName, String)> =
         fleet.trust().into_iter().filter_map(|(n, r)| r.err().map(|e| (n, e.to_string()))).collect();

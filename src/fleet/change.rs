@@ -2,7 +2,7 @@
 //!
 //! 1. attachments under `objects/` — unreferenced files, which the next writer removes.
 //! 2. the commit (see `crate::store::append`) — the change has happened; whoever writes next finishes the rest.
-//! 3. tiles, checkpoint — it is published.
+//! 3. tiles, checkpoint — it is published; with cosigners it waits, and step 4 with it (see `published`).
 //! 4. views: certificates, sealed files at their addresses — readers find the right bytes among the objects meanwhile.
 //! 5. the proposals that were committed are removed — they would be refused as done.
 
@@ -12,7 +12,7 @@ use sequoia_openpgp as pgp;
 
 use super::proposals::{Proposal, standing_of};
 use super::views::MARK;
-use super::{Fleet, FleetError, Standing};
+use super::{Fleet, FleetError, Known, Standing, View};
 use crate::digest::Digest;
 use crate::disk::Created;
 use crate::limits::SIGNATURES_MAX;
@@ -133,6 +133,15 @@ impl Fleet {
             && self.is_founded()
         {
             self.refresh_views(from)?;
+            // Who was interrupted while publishing has left the views of what is published behind.
+            if self.waiting() > 0
+                && let Some(published) = &self.published
+            {
+                let head = (published.note.clone(), published.checkpoint.clone());
+                let view = View::At(Box::new(head));
+                let then = Self::open_view(self.store.clone(), &Known::default(), self.now, &mut |_, _| {}, view);
+                then?.refresh_views(0)?;
+            }
         }
         Ok(())
     }

@@ -5,10 +5,9 @@
 use super::change::Sequencer;
 use super::{Fleet, FleetError};
 use crate::limits::{COMMIT_ENTRIES_MAX, RACES_MAX};
-use crate::log::checkpoint::Checkpoint;
-use crate::log::note::{Note, VerifierKey};
+use crate::log::note::VerifierKey;
 use crate::state::{State, Verdict};
-use crate::store::{Head, LogReader, StoreError, append, finish, pending, read_checkpoint};
+use crate::store::{Head, LogReader, StoreError, Target, append, complete, pending, read_checkpoint, read_newest};
 
 impl Fleet {
     /// Commits entries that the fold has taken since it was at `before`, which is the published head, and makes the views
@@ -97,10 +96,16 @@ impl Fleet {
         Ok(again)
     }
 
+    /// Where the head goes that this state makes.
+    fn target(&self) -> Target {
+        if self.needs_cosigners() { Target::Waiting } else { Target::Published }
+    }
+
     fn publish(&mut self, entries: &[Vec<u8>], sequencer: &Sequencer) -> Result<(), FleetError> {
         let log = self.log.clone();
-        let appended = append(&self.store, self.head.as_ref(), &log, entries.to_vec(), sequencer)?;
+        let appended = append(&self.store, self.head.as_ref(), &log, entries.to_vec(), sequencer, self.target())?;
         self.head = Some(appended.head);
+        self.note_published();
         self.refresh_views(appended.first)
     }
 
@@ -121,12 +126,13 @@ impl Fleet {
                 self.advance()?;
             }
             let keys: Vec<VerifierKey> = self.log_keys().into_iter().chain(own.clone()).collect();
-            let Some(appended) = finish(&store, self.head.as_ref(), &log, sequencer, &keys)? else { return Ok(first) };
-            for entry in &appended.entries {
-                self.take(entry)?;
-            }
+            let Some(commit) = pending(&store, self.head.as_ref(), &keys)? else { return Ok(first) };
+            // What the entries make of the policy says where the head goes.
+            commit.entries.iter().try_for_each(|entry| self.take(entry).map(drop))?;
             self.look();
+            let appended = complete(&store, self.head.as_ref(), &log, commit, sequencer, self.target())?;
             self.head = Some(appended.head);
+            self.note_published();
             first = Some(first.map_or(appended.first, |f| f.min(appended.first)));
         }
     }
@@ -134,7 +140,7 @@ impl Fleet {
     /// Takes in what others have published since this was opened.
     fn advance(&mut self) -> Result<(), FleetError> {
         let Some(head) = &self.head else { return Ok(()) };
-        let (note, checkpoint): (Note, Checkpoint) = read_checkpoint(&self.store)?;
+        let (_, (note, checkpoint)) = read_newest(&self.store)?;
         if checkpoint.size <= head.checkpoint.size {
             return Ok(());
         }
@@ -146,6 +152,9 @@ impl Fleet {
         self.look();
         // The tree was grown from what was accepted: another root is another past.
         self.head = Some(reader.finish(note, checkpoint).map_err(|_| FleetError::Fork { size: seen })?);
+        if let Ok(published) = read_checkpoint(&self.store) {
+            self.published = Some(self.judge(&published));
+        }
         self.check(&super::Known::default())
     }
 }

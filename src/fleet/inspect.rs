@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tree::Tree;
 use super::views::{MARK, Referenced};
-use super::{Fleet, FleetError, Known, Progress};
+use super::{Fleet, FleetError, Known, Progress, View};
 use crate::digest::Digest;
 use crate::disk::{EntryKind, is_temporary};
 use crate::limits::{
@@ -16,9 +16,9 @@ use crate::log::tile::TILE_WIDTH;
 use crate::name::{Address, MemberName};
 use crate::openpgp::{Certificate, Sealed};
 use crate::ssh::{Serial, SshCertificate};
-use crate::state::{ObjectError, ReplayError, Void};
+use crate::state::{ObjectError, ReplayError, State, Void};
 use crate::store::{
-    RESTORED, Store, StoreError, certificate_path, issued_path, issued_serial, object_digest, read_checkpoint,
+    CHECKPOINT, RESTORED, Store, StoreError, certificate_path, issued_path, issued_serial, object_digest, read_newest,
     staged_digest,
 };
 use crate::time::Time;
@@ -108,18 +108,18 @@ impl Fleet {
         let mut report = Report::default();
         let files = store.disk().walk("")?;
         report.files = files.len();
-        let size = match read_checkpoint(store) {
-            Ok((_, checkpoint)) if !is_plausible(checkpoint.size, files.len()) => {
+        let size = match read_newest(store) {
+            Ok((path, (_, checkpoint))) if !is_plausible(checkpoint.size, files.len()) => {
                 let claim = format!("it claims {} entries, and the keyring has {} files", checkpoint.size, files.len());
-                report.damage("log/checkpoint", claim);
+                report.damage(path, claim);
                 0
             }
-            Ok((_, checkpoint)) => {
-                Tree::read(store, &checkpoint, &mut report)?.check_files(store, &files, &mut report)?;
+            Ok((path, (_, checkpoint))) => {
+                Tree::read(store, path, &checkpoint, &mut report)?.check_files(store, &files, &mut report)?;
                 checkpoint.size
             }
-            Err(e @ StoreError::Damaged { .. }) => {
-                report.damage("log/checkpoint", e);
+            Err(StoreError::Damaged { path, problem }) => {
+                report.damage(&path, problem);
                 0
             }
             Err(e) => return Err(e.into()),
@@ -129,7 +129,17 @@ impl Fleet {
             match Self::open(store.clone(), known, now, progress) {
                 Ok(opened) => {
                     report.entries = size;
-                    opened.check_files(&files, &mut report)?;
+                    opened.check_published(&mut report);
+                    // While entries wait for cosigners the views are those of the published head.
+                    let then = match (opened.waiting(), opened.published()) {
+                        (1.., Some(p)) => {
+                            let view = View::At(Box::new((p.note.clone(), p.checkpoint.clone())));
+                            Some(Self::open_view(store.clone(), &Known::default(), now, &mut |_, _| {}, view)?)
+                        }
+                        _ => None,
+                    };
+                    let views = then.as_ref().map_or(opened.logged_state(), Self::logged_state);
+                    opened.check_files(views, &files, &mut report)?;
                     fleet = Some(opened);
                 }
                 Err(FleetError::Unsigned) => report.damage("log/checkpoint", FleetError::Unsigned),
@@ -144,11 +154,20 @@ impl Fleet {
         Ok((report, fleet))
     }
 
-    /// Checks every file outside `log/`.
-    fn check_files(&self, files: &[(String, EntryKind)], report: &mut Report) -> Result<(), FleetError> {
+    /// What calls itself published has to be.
+    fn check_published(&self, report: &mut Report) {
+        let Some(published) = self.published() else { return };
+        if !published.is_signed {
+            report.damage(CHECKPOINT, FleetError::Unsigned);
+        } else if let Some(missing) = published.lacks() {
+            report.damage(CHECKPOINT, format!("it is not published: the policy in force there wants {missing} more"));
+        }
+    }
+
+    /// Checks every file outside `log/`. `state` is what the views show.
+    fn check_files(&self, state: &State, files: &[(String, EntryKind)], report: &mut Report) -> Result<(), FleetError> {
         let logged = self.logged_or_damaged(report)?;
         let referenced = self.with_proposals(logged.clone())?;
-        let state = self.logged_state();
         let current = state.members.iter().map(|(n, m)| (certificate_path(&m.fingerprint), (n, m.cert)));
         let former = state.former.iter().map(|(fingerprint, (n, cert))| (certificate_path(fingerprint), (n, *cert)));
         let certificates: BTreeMap<String, (&MemberName, Digest)> = former.chain(current).collect();
@@ -181,7 +200,7 @@ impl Fleet {
             } else if let Some(serial) = issued_serial(path) {
                 self.check_issued(path, serial, report)?;
             } else if let Some(address) = Address::from_path(path) {
-                self.check_sealed(path, &address, report)?;
+                self.check_sealed(path, &address, state, report)?;
             } else if !path.starts_with("proposals/") {
                 report.damage(path, "the log knows nothing of it");
             }
@@ -206,7 +225,7 @@ impl Fleet {
                 report.note(&path, "it is missing; only a proposal refers to it, which is never taken in without it");
             }
         }
-        for (address, secret) in self.logged_state().live_secrets() {
+        for (address, secret) in self.logged_state().live_secrets().chain(state.live_secrets()) {
             let (path, staged) = (address.path(), crate::store::staged_path(&secret.file));
             if !seen.contains(path.as_str()) && !seen.contains(staged.as_str()) {
                 report.damage(&path, "it is missing");
@@ -308,8 +327,14 @@ impl Fleet {
         Ok(())
     }
 
-    fn check_sealed(&self, path: &str, address: &Address, report: &mut Report) -> Result<(), FleetError> {
-        let Some(secret) = self.logged_state().secrets.get(address).and_then(|s| s.live.as_ref()) else {
+    fn check_sealed(
+        &self,
+        path: &str,
+        address: &Address,
+        state: &State,
+        report: &mut Report,
+    ) -> Result<(), FleetError> {
+        let Some(secret) = state.secrets.get(address).and_then(|s| s.live.as_ref()) else {
             report.damage(path, "the log has no secret of this address");
             return Ok(());
         };

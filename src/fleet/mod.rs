@@ -6,8 +6,10 @@
 
 mod change;
 mod commit;
+mod evidence;
 mod inspect;
 mod proposals;
+mod published;
 mod tree;
 mod views;
 
@@ -20,17 +22,19 @@ use crate::home::Pin;
 use crate::limits::{CHECKPOINT_BYTES_MAX, FUTURE_SECONDS_MAX};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::merkle;
-use crate::log::note::{Note, VerifierKey};
+use crate::log::note::VerifierKey;
 use crate::name::{MemberName, Slot};
 use crate::openpgp::Certificate;
 use crate::state::{ObjectError, Replay, ReplayError, State, Unlocked, Verdict, Void, Watch};
 use crate::statement::{EntryError, StatementError};
-use crate::store::{Head, LogReader, RESTORED, Store, StoreError, read_checkpoint};
+use crate::store::{Head, LogReader, RESTORED, Store, StoreError, read_checkpoint, read_newest};
 use crate::time::{Span, Time};
+use published::Heads;
 
 pub use change::{Absorbed, Draft, Placed, Sequencer, Signer};
 pub use inspect::{Problem, Report, Severity};
 pub use proposals::{Proposal, Standing};
+pub use published::{Published, View};
 
 /// Why a fleet cannot be opened or changed.
 #[derive(Debug, thiserror::Error)]
@@ -76,11 +80,33 @@ pub enum FleetError {
         /// How many had been seen.
         size: u64,
     },
+    /// Two heads in one keyring, both signed by the log's key, have different pasts.
+    #[error("FORK: log/checkpoint and log/head are both signed, and differ in their first {size} entries")]
+    Split {
+        /// How many entries the published one has.
+        size: u64,
+    },
+    /// The policy wants cosigners, and the head has not enough of them.
+    #[error("log/checkpoint, at {size} entries, is not published: it lacks {missing}")]
+    Unpublished {
+        /// Who.
+        missing: String,
+        /// How many entries it has.
+        size: u64,
+    },
     /// The log claims to be from the future.
     #[error("the log's newest entry says {claimed}, and it is {now} here; is the clock right?")]
     Future {
         /// The newest time in the log.
         claimed: Time,
+        /// The clock.
+        now: Time,
+    },
+    /// The clock is behind the time that a quorum of cosigners has stated.
+    #[error("a quorum of cosigners has said at {cosigned} what is newest, and it is {now} here; is the clock right?")]
+    Behind {
+        /// The cosigners' time.
+        cosigned: Time,
         /// The clock.
         now: Time,
     },
@@ -127,6 +153,8 @@ pub struct Known {
     pub pin: Option<Digest>,
     /// The newest checkpoint that was accepted before, as published.
     pub seen: Option<Vec<u8>>,
+    /// The newest head that was accepted before it was published.
+    pub seen_head: Option<Vec<u8>>,
 }
 
 /// How far an opening has come: entries done, entries in all.
@@ -137,6 +165,8 @@ pub struct Fleet {
     store: Store,
     replay: Replay<Store>,
     head: Option<Head>,
+    published: Option<Published>,
+    opened_at: View,
     log: String,
     now: Time,
     /// Verdicts with void parts, and the subjects of the newest entries, whose views may have to be made again.
@@ -157,7 +187,26 @@ impl Fleet {
     /// # Errors
     /// [`FleetError`].
     pub fn open(store: Store, known: &Known, now: Time, progress: Progress<'_>) -> Result<Self, FleetError> {
-        Self::open_watched(store, known, now, progress, None)
+        Self::open_view(store, known, now, progress, View::Newest)
+    }
+
+    /// The same at the head of the caller's choice. Opened as published it has to have its cosigners.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn open_view(
+        store: Store,
+        known: &Known,
+        now: Time,
+        progress: Progress<'_>,
+        view: View,
+    ) -> Result<Self, FleetError> {
+        let strict = matches!(view, View::Published);
+        let fleet = Self::replayed(store, known, now, progress, None, view)?;
+        match fleet.published.as_ref().filter(|_| strict).and_then(|p| Some((p.lacks()?, p.checkpoint.size))) {
+            Some((missing, size)) => Err(FleetError::Unpublished { missing, size }),
+            None => Ok(fleet),
+        }
     }
 
     /// The same, always from the first entry, with somebody looking on.
@@ -169,28 +218,34 @@ impl Fleet {
         known: &Known,
         now: Time,
         progress: Progress<'_>,
-        mut watch: Option<&mut dyn Watch>,
+        watch: Option<&mut dyn Watch>,
     ) -> Result<Self, FleetError> {
-        let (note, checkpoint) = read_checkpoint(&store)?;
-        let seen =
-            known.seen.as_deref().and_then(|bytes| Note::parse(bytes).ok()).and_then(|n| Checkpoint::parse(&n.text));
-        let seen = seen.filter(|s| s.origin == checkpoint.origin);
-        if let Some(seen) = seen.as_ref().filter(|s| s.size > checkpoint.size) {
-            return Err(FleetError::Rollback { found: checkpoint.size, seen: seen.size });
-        }
+        Self::replayed(store, known, now, progress, watch, View::Newest)
+    }
+
+    fn replayed(
+        store: Store,
+        known: &Known,
+        now: Time,
+        progress: Progress<'_>,
+        mut watch: Option<&mut dyn Watch>,
+        view: View,
+    ) -> Result<Self, FleetError> {
+        let heads = Heads::read(&store, view.clone())?;
+        let seen = heads.seen(known, &view)?;
+        let Heads { head: (note, checkpoint), published } = heads;
         let mut fleet = Self::empty(store, checkpoint.origin.clone(), now);
+        fleet.opened_at = view;
         let store = fleet.store.clone();
         let mut reader = LogReader::new(&store, checkpoint.size);
-        let mut seen_root = None;
+        // The roots at the sizes that were seen, and at the one that is published.
+        let marked: BTreeSet<u64> = seen.iter().map(|s| s.size).chain(published.iter().map(|(_, p)| p.size)).collect();
+        let mut roots: BTreeMap<u64, Digest> = BTreeMap::new();
         loop {
             let mut edge = reader.edge().clone();
             let Some((first, entries)) = reader.next_bundle()? else { break };
             let last = first + entries.len() as u64;
-            let seen_here = seen.as_ref().filter(|s| (first..=last).contains(&s.size));
             for entry in &entries {
-                if seen_here.is_some_and(|s| s.size == edge.size()) {
-                    seen_root = Some(edge.root());
-                }
                 edge.push(merkle::leaf(entry));
                 if let Some(watch) = watch.as_deref_mut() {
                     watch.before(fleet.replay.state(), entry);
@@ -199,16 +254,23 @@ impl Fleet {
                 if let (Some(watch), Some(state)) = (watch.as_deref_mut(), fleet.replay.state()) {
                     watch.after(&verdict, state);
                 }
-            }
-            if seen_here.is_some_and(|s| s.size == last) {
-                seen_root = Some(edge.root());
+                if marked.contains(&edge.size()) {
+                    roots.insert(edge.size(), edge.root());
+                    let own = published.as_ref().filter(|(_, p)| p.size == edge.size());
+                    fleet.published = own.map(|head| fleet.judge(head)).or(fleet.published);
+                }
             }
             progress(last, checkpoint.size);
         }
-        if let (Some(seen), Some(root)) = (&seen, seen_root)
-            && seen.root != root
+        if let Some(forked) = seen.iter().find(|s| roots.get(&s.size).is_some_and(|root| *root != s.root)) {
+            return Err(FleetError::Fork { size: forked.size });
+        }
+        if let Some(found) =
+            fleet.published.as_ref().filter(|p| roots.get(&p.checkpoint.size) != Some(&p.checkpoint.root))
+            && found.checkpoint.size < checkpoint.size
         {
-            return Err(FleetError::Fork { size: seen.size });
+            let size = found.checkpoint.size;
+            return Err(if found.is_signed { FleetError::Split { size } } else { FleetError::Unsigned });
         }
         fleet.head = Some(reader.finish(note, checkpoint)?);
         if !fleet.is_founded() {
@@ -224,7 +286,19 @@ impl Fleet {
     pub fn empty(store: Store, log: String, now: Time) -> Self {
         let replay = Replay::new(log.clone(), store.clone());
         let recent = views::Recent::default();
-        Self { store, replay, head: None, log, now, void: Vec::new(), recent, unlocked: Vec::new(), view: None }
+        Self {
+            store,
+            replay,
+            head: None,
+            published: None,
+            opened_at: View::Newest,
+            log,
+            now,
+            void: Vec::new(),
+            recent,
+            unlocked: Vec::new(),
+            view: None,
+        }
     }
 
     /// Takes one entry into the state.
@@ -301,7 +375,12 @@ impl Fleet {
             Some(state) if state.time > self.now.plus(Span(FUTURE_SECONDS_MAX)) => {
                 Err(FleetError::Future { claimed: state.time, now: self.now })
             }
-            _ => Ok(()),
+            _ => match self.published.as_ref().and_then(Published::time) {
+                Some(cosigned) if cosigned > self.now.plus(Span(FUTURE_SECONDS_MAX)) => {
+                    Err(FleetError::Behind { cosigned, now: self.now })
+                }
+                _ => Ok(()),
+            },
         }
     }
 
@@ -364,7 +443,11 @@ impl Fleet {
     /// Whether the keyring shows another log by now than the one that was read.
     pub fn has_moved_on(&self) -> bool {
         let read = self.head.as_ref().map(|h| h.checkpoint.size);
-        read_checkpoint(&self.store).ok().map(|(_, checkpoint)| checkpoint.size) != read
+        let there = match self.opened_at {
+            View::Newest => read_newest(&self.store).map(|(_, head)| head),
+            View::Published | View::At(_) => read_checkpoint(&self.store),
+        };
+        there.ok().map(|(_, checkpoint)| checkpoint.size) != read
     }
 
     /// The keyring.
@@ -377,7 +460,7 @@ impl Fleet {
         &self.log
     }
 
-    /// The published head; none before the founding.
+    /// The head that was replayed to; none before the founding.
     pub fn head(&self) -> Option<&Head> {
         self.head.as_ref()
     }

@@ -60,7 +60,13 @@ enum Prefer {
 
 impl Tree {
     /// Reads bundles and lowest tiles. Where the two differ, the one that leads to the checkpoint's root is right.
-    pub(super) fn read(store: &Store, checkpoint: &Checkpoint, report: &mut Report) -> Result<Self, FleetError> {
+    /// `head` is the file that the checkpoint is from.
+    pub(super) fn read(
+        store: &Store,
+        head: &str,
+        checkpoint: &Checkpoint,
+        report: &mut Report,
+    ) -> Result<Self, FleetError> {
         let bundles = tiles_of(checkpoint.size).into_iter().filter(|t| t.level == Level::Entries);
         let pairs = bundles.map(|id| Pair::read(store, id)).collect::<Result<Vec<_>, _>>()?;
         let leaves = |prefer| pairs.iter().flat_map(|p| p.leaves(prefer)).collect::<Vec<Digest>>();
@@ -86,7 +92,7 @@ impl Tree {
             }
         }
         if !entries_right && !hashes_right && pairs.iter().all(|p| p.entries == p.hashes) {
-            report.damage("log/checkpoint", "its root is not that of the entries");
+            report.damage(head, "its root is not that of the entries");
         }
         let leaves = if hashes_right && !entries_right { by_hashes } else { by_entries };
         Ok(Self::of(checkpoint.size, leaves).0)

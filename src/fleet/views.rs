@@ -123,11 +123,12 @@ impl Referenced {
 impl Fleet {
     /// Makes the views of what the newest entries, from number `from` on, are about what the log says. Idempotent; the
     /// caller holds the lock.
+    /// They are those of the published head: while a newer one waits for cosigners nothing is done.
     ///
     /// Without a lock there are no views: a writer that is slow would put an older version over a newer one. Sealed files
     /// stay where they wait, and are read there.
     pub(super) fn refresh_views(&self, from: u64) -> Result<(), FleetError> {
-        if !self.store.disk().has_lock() {
+        if !self.store.disk().has_lock() || self.waiting() > 0 {
             return Ok(());
         }
         let Subjects { members, addresses, sealed } = self.recent.subjects(from);
@@ -139,6 +140,13 @@ impl Fleet {
             self.store.disk().remove(&staged_path(digest))?;
         }
         Ok(())
+    }
+
+    /// The same for everything, after more entries than are remembered.
+    pub(super) fn refresh_all_views(&self) -> Result<(), FleetError> {
+        self.state().members.keys().try_for_each(|member| self.refresh_certificate(member))?;
+        self.state().secrets.keys().try_for_each(|address| self.refresh_sealed(address))?;
+        self.refresh_views(0)
     }
 
     fn refresh_certificate(&self, member: &MemberName) -> Result<(), FleetError> {
@@ -188,7 +196,9 @@ impl Fleet {
         let disk = self.store.disk();
         disk.remove_temporaries("")?;
         self.remove_headless_proposals()?;
-        sweep(&self.store, self.head.as_ref().map_or(0, |h| h.checkpoint.size))?;
+        // Whoever reads the published head by its tiles still finds them.
+        let kept = if self.waiting() > 0 { self.published.as_ref().map(|p| p.checkpoint.size) } else { None };
+        sweep(&self.store, kept.unwrap_or(self.head.as_ref().map_or(0, |h| h.checkpoint.size)))?;
         let Some(referenced) = self.referenced()? else { return Ok(()) };
         for (path, kind) in disk.walk("objects")? {
             let unreferenced = object_digest(&path).is_some_and(|d| !referenced.has(&d))

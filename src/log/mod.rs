@@ -12,6 +12,7 @@
 pub mod checkpoint;
 pub mod commit;
 pub mod cosign;
+pub mod evidence;
 pub mod merkle;
 pub mod note;
 pub mod proof;

@@ -105,6 +105,20 @@ pub fn tiles_of(size: u64) -> Vec<TileId> {
     tiles
 }
 
+/// The partial tiles of a tree of `size` leaves, entries included.
+pub fn partial_tiles(size: u64) -> Vec<TileId> {
+    let mut tiles = Vec::new();
+    for level in 0..LEVELS_MAX {
+        let count = size >> (8 * level);
+        let width = count % TILE_WIDTH;
+        let levels: &[Level] = if level == 0 { &[Level::Hashes(0), Level::Entries] } else { &[Level::Hashes(level)] };
+        if width > 0 {
+            tiles.extend(levels.iter().map(|&level| TileId { level, index: count / TILE_WIDTH, width }));
+        }
+    }
+    tiles
+}
+
 /// Reads a hash tile of `width` hashes.
 pub fn parse_hashes(bytes: &[u8], width: u64) -> Option<Vec<Digest>> {
     (bytes.len() as u64 == width.checked_mul(32)?)
@@ -309,6 +323,8 @@ mod tests {
             let hashes = TileHashes::new(size, read);
             assert_eq!(root(&hashes, size), Ok(expected), "size {size}");
             assert_eq!(Edge::load(size, read).map(|e| e.root()), Ok(expected));
+            let partial: Vec<_> = tiles_of(size).into_iter().filter(|t| t.width < TILE_WIDTH).collect();
+            assert_eq!(partial_tiles(size), partial, "size {size}");
             assert!(tiles_of(size).iter().filter(|t| t.level != Level::Entries).all(|t| read(*t).is_ok()));
             for index in [0, size / 2, size - 1] {
                 let path = inclusion(&hashes, index, size).unwrap_or_else(|e| panic!("{e}"));

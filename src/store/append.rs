@@ -1,10 +1,10 @@
 //! Appending to the log. Effects in order, and what a crash after each leaves:
 //!
 //! 1. `log/commit/<old size>` by create-if-absent — before: nothing happened. After: the entries have their places, for
-//!    ever; whoever writes next finishes the rest ([`finish`]).
+//!    ever; whoever writes next finishes the rest ([`complete`]).
 //! 2. entry bundles, then hash tiles, each durable and read back — the checkpoint still shows the old tree.
 //! 3. the signature over the *committed* root, and `log/checkpoint`, unless it shows a larger tree by now — the entries are
-//!    published.
+//!    published. Where cosigners are needed it is `log/head` instead, and the entries wait (`crate::fleet`, published.rs).
 //! 4. partial tiles that grew are removed — readers of the old size find the wider ones. What a crash here leaves, a later
 //!    writer removes ([`sweep`]).
 //!
@@ -12,7 +12,7 @@
 //! tiles are the same whoever writes them, and the checkpoint is replaced only as long as it is the one that was read. So a
 //! writer that is slow, or comes back after others have finished its work, changes nothing.
 
-use super::{Head, Store, StoreError};
+use super::{CHECKPOINT, HEAD, Head, Store, StoreError, read_newest};
 use crate::disk::{Created, EntryKind};
 use crate::limits::{CHECKPOINT_BYTES_MAX, COMMIT_BYTES_MAX, TILE_BYTES_MAX};
 use crate::log::checkpoint::Checkpoint;
@@ -32,6 +32,15 @@ pub struct Appended {
     pub head: Head,
 }
 
+/// Where a new head goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// It is published.
+    Published,
+    /// It waits for cosigners, while an older head stays published.
+    Waiting,
+}
+
 /// Appends `entries` to the log with this head. The caller holds the keyring's lock, where there is one.
 ///
 /// # Errors
@@ -43,6 +52,7 @@ pub fn append(
     origin: &str,
     entries: Vec<Vec<u8>>,
     signer: &SignerKey,
+    target: Target,
 ) -> Result<Appended, StoreError> {
     let mut edge = head.map(|h| h.edge.clone()).unwrap_or_default();
     let old_size = edge.size();
@@ -51,13 +61,12 @@ pub fn append(
     }
     let commit = Commit { old_size, new_root: edge.root(), entries };
     match store.disk().create(&format!("log/{}", Commit::path(old_size)), &commit.to_bytes(signer))? {
-        Created::New => publish(store, head, origin, commit, signer),
+        Created::New => complete(store, head, origin, commit, signer, target),
         Created::Existed => Err(StoreError::Raced),
     }
 }
 
-/// Publishes a commit that a writer left unpublished, if there is one beyond this head. `keys` are those that may have
-/// signed it.
+/// Completes a commit that a writer left so, if there is one beyond this head. `keys` are those that may have signed it.
 ///
 /// # Errors
 /// [`StoreError`]; a commit that does not fit the log is damage.
@@ -67,9 +76,10 @@ pub fn finish(
     origin: &str,
     signer: &SignerKey,
     keys: &[VerifierKey],
+    target: Target,
 ) -> Result<Option<Appended>, StoreError> {
     let Some(commit) = pending(store, head, keys)? else { return Ok(None) };
-    publish(store, head, origin, commit, signer).map(Some)
+    complete(store, head, origin, commit, signer, target).map(Some)
 }
 
 /// The commit beyond `head` that is not yet published, checked against the tree and the keys that may sign one.
@@ -94,12 +104,17 @@ pub fn pending(store: &Store, head: Option<&Head>, keys: &[VerifierKey]) -> Resu
     Ok(Some(commit))
 }
 
-fn publish(
+/// Writes the tiles and the head of a commit beyond `head`: one's own, or one that a writer has left so, see [`pending`].
+///
+/// # Errors
+/// [`StoreError`].
+pub fn complete(
     store: &Store,
     head: Option<&Head>,
     origin: &str,
     commit: Commit,
     signer: &SignerKey,
+    target: Target,
 ) -> Result<Appended, StoreError> {
     let mut edge = head.map(|h| h.edge.clone()).unwrap_or_default();
     let mut bundle = head.map(|h| h.bundle.clone()).unwrap_or_default();
@@ -128,14 +143,23 @@ fn publish(
     let checkpoint = Checkpoint { origin: origin.to_owned(), size: edge.size(), root: edge.root() };
     let text = checkpoint.to_text();
     let note = Note { signatures: vec![signer.sign(&text)], text };
-    let shown = show(store, &note, &checkpoint)?;
-    collect(store, commit.old_size, shown);
+    match target {
+        Target::Published => {
+            let shown = show(store, CHECKPOINT, &note, &checkpoint)?;
+            // One that waited says nothing more.
+            if read_newest(store).is_ok_and(|(path, _)| path == CHECKPOINT) {
+                let _ = store.disk().remove(HEAD);
+            }
+            collect(store, commit.old_size, shown);
+        }
+        // The tiles of the published head stay, until another one is published.
+        Target::Waiting => drop(show(store, HEAD, &note, &checkpoint)?),
+    }
     Ok(Appended { first: commit.old_size, entries: commit.entries, head: Head { note, checkpoint, edge, bundle } })
 }
 
-/// Puts a checkpoint in its place, unless there is a larger one; gives the size of the one that is there then.
-fn show(store: &Store, note: &Note, checkpoint: &Checkpoint) -> Result<u64, StoreError> {
-    let path = "log/checkpoint";
+/// Puts a head in its place, unless there is a larger one; gives the size of the one that is there then.
+fn show(store: &Store, path: &str, note: &Note, checkpoint: &Checkpoint) -> Result<u64, StoreError> {
     // Whoever comes between our reading and our writing has made it larger, so this ends.
     loop {
         let there = store.read(path, CHECKPOINT_BYTES_MAX)?;
@@ -156,7 +180,7 @@ fn show(store: &Store, note: &Note, checkpoint: &Checkpoint) -> Result<u64, Stor
 
 /// Removes the partial tiles that the tree of `size` leaves has outgrown, where a tree of `from` leaves had its edge and one
 /// tile before that: ours, and those of a writer that died before it came to this.
-fn collect(store: &Store, from: u64, size: u64) {
+pub fn collect(store: &Store, from: u64, size: u64) {
     for level in [Level::Entries].into_iter().chain((0..LEVELS_MAX).map(Level::Hashes)) {
         let index = |size: u64| level.count_in(size) / TILE_WIDTH;
         for index in index(from).saturating_sub(1)..=index(size) {

@@ -3,6 +3,7 @@
 //! ```text
 //! keyring/
 //!   log/checkpoint  log/tile/…  log/commit/…     the log, see `crate::log`
+//!   log/head  log/cosignatures/…                 what waits for cosigners, and what they have left
 //!   objects/ab/cdef…                             attachments by SHA-256
 //!   objects/ssh/00000000000000000042             an SSH certificate by serial: its entry determines it
 //!   objects/sealed/<64 digits>                   a sealed file on its way to its address
@@ -27,10 +28,11 @@ use crate::name::Address;
 use crate::openpgp::Fingerprint;
 use crate::state::{ObjectError, Objects};
 
-pub use append::{Appended, append, finish, pending, sweep};
+pub use append::{Appended, Target, append, collect, complete, finish, pending, sweep};
 pub use prove::prove;
 pub use read::{
-    Bundle, CHECKPOINT, HEAD, Head, LogReader, SignedHead, consistency_proof, read_checkpoint, read_hashes, read_newest,
+    Bundle, CHECKPOINT, HEAD, Head, LogReader, SignedHead, consistency_proof, read_checkpoint, read_hashes,
+    read_newest, root_at,
 };
 
 /// Why a keyring cannot be used.

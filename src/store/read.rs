@@ -92,6 +92,14 @@ pub fn consistency_proof(store: &Store, old: u64, new: u64) -> Result<Vec<Digest
     merkle::consistency(&TileHashes::new(new, |id| read_hashes(store, id)), old, new)
 }
 
+/// The root, from the tiles of a log of `size` entries, that its first `part` have.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn root_at(store: &Store, part: u64, size: u64) -> Result<Digest, StoreError> {
+    merkle::root(&TileHashes::new(size, |id| read_hashes(store, id)), part)
+}
+
 /// A bundle: the index of its first entry, and its entries.
 pub type Bundle = (u64, Vec<Vec<u8>>);
 

@@ -7,7 +7,7 @@ use keys::name::Slot;
 use keys::ops;
 use keys::state::{Replay, State, StateError};
 use keys::statement::{Act, Destroy, RetireReason};
-use keys::store::{LogReader, Store, append, read_checkpoint};
+use keys::store::{LogReader, Store, Target, append, read_checkpoint};
 
 use crate::support::stage::{Stage, member};
 use crate::support::{Sandbox, tests};
@@ -60,7 +60,7 @@ fn partly_void(stage: &mut Stage) {
     let statement = stage.statement(&replay, "fra1", Act::Destroy(changes));
     let line = stage.line(&replay, "fra1", &statement);
     let entries = vec![b"no entry".to_vec(), Stage::entry(&statement, vec![line])];
-    append(&stage.keyring, fleet.head(), fleet.log(), entries, &sequencer).unwrap();
+    append(&stage.keyring, fleet.head(), fleet.log(), entries, &sequencer, Target::Published).unwrap();
     fleet.done();
 }
 

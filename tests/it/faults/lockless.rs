@@ -13,7 +13,7 @@ use keys::log::checkpoint::Checkpoint;
 use keys::log::merkle::{self, Peaks};
 use keys::log::note::{Note, SignerKey, VerifierKey};
 use keys::ops::{self, OpsError};
-use keys::store::{Head, LogReader, Store, StoreError, append, finish, read_checkpoint};
+use keys::store::{Head, LogReader, Store, StoreError, Target, append, finish, read_checkpoint};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -178,10 +178,10 @@ fn newest(store: &Store, known: Option<Head>) -> Result<Head, StoreError> {
 fn try_append(store: &Store, head: &mut Option<Head>, entry: &[u8], key: &SignerKey) -> Result<(), StoreError> {
     let keys: [VerifierKey; 1] = [key.verifier()];
     *head = Some(newest(store, head.take())?);
-    while let Some(done) = finish(store, head.as_ref(), ORIGIN, key, &keys)? {
+    while let Some(done) = finish(store, head.as_ref(), ORIGIN, key, &keys, Target::Published)? {
         *head = Some(done.head);
     }
-    let done = append(store, head.as_ref(), ORIGIN, vec![entry.to_vec()], key)?;
+    let done = append(store, head.as_ref(), ORIGIN, vec![entry.to_vec()], key, Target::Published)?;
     *head = Some(done.head);
     Ok(())
 }
@@ -239,7 +239,9 @@ fn judge(store: &Store, key: &SignerKey, written: &[Written], base: u64, shown: 
     }
     let text = |e: StoreError| e.to_string();
     let mut head = newest(store, None).map_err(text)?;
-    while let Some(done) = finish(store, Some(&head), ORIGIN, key, &[key.verifier()]).map_err(text)? {
+    while let Some(done) =
+        finish(store, Some(&head), ORIGIN, key, &[key.verifier()], Target::Published).map_err(text)?
+    {
         head = done.head;
     }
     let (report, _) = Fleet::verify(store, &Known::default(), NOW, &mut |_, _| {}).map_err(|e| e.to_string())?;
@@ -351,10 +353,13 @@ fn a_slow_writer_changes_nothing(sandbox: &Sandbox) {
     }
     let before = bucket.memory.get("log/checkpoint", usize::MAX).unwrap().unwrap();
     // It publishes what the log has in its place, and finds that it is.
-    let again = finish(&store, Some(&slow), ORIGIN, &key, &[key.verifier()]).unwrap().unwrap();
+    let again = finish(&store, Some(&slow), ORIGIN, &key, &[key.verifier()], Target::Published).unwrap().unwrap();
     assert_eq!(again.head.checkpoint.size, slow.checkpoint.size + 1);
     assert_eq!(bucket.memory.get("log/checkpoint", usize::MAX).unwrap().unwrap(), before);
-    assert!(matches!(append(&store, Some(&slow), ORIGIN, vec![b"late".to_vec()], &key), Err(StoreError::Raced)));
+    assert!(matches!(
+        append(&store, Some(&slow), ORIGIN, vec![b"late".to_vec()], &key, Target::Published),
+        Err(StoreError::Raced)
+    ));
     let (report, _) = Fleet::verify(&store, &Known::default(), NOW, &mut |_, _| {}).unwrap();
     assert_eq!(report.problems, []);
     // A checkpoint of the same size with another root is nobody's to replace.
@@ -362,7 +367,8 @@ fn a_slow_writer_changes_nothing(sandbox: &Sandbox) {
     let text = other.to_text();
     let note = Note { signatures: vec![key.sign(&text)], text };
     bucket.put("log/checkpoint", &note.to_bytes(), &Condition::Always).unwrap();
-    let refused = append(&store, others.as_ref(), ORIGIN, vec![b"one more".to_vec()], &key).unwrap_err();
+    let refused =
+        append(&store, others.as_ref(), ORIGIN, vec![b"one more".to_vec()], &key, Target::Published).unwrap_err();
     assert!(refused.to_string().contains("shows another tree"), "{refused}");
 }
 

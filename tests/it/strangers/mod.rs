@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use keys::disk::{Access, Disk, RealFiles};
 use keys::log::note::{SignerKey, VerifierKey};
 use keys::log::proof::Proof;
-use keys::store::{Head, Store, append, prove};
+use keys::store::{Head, Store, Target, append, prove};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
@@ -43,7 +43,9 @@ impl MadeUp {
         while self.size() < size {
             let (from, to) = (self.size(), size.min(self.size() + 200));
             let entries = (from..to).map(Self::entry).collect();
-            self.head = Some(append(&self.store, self.head.as_ref(), ORIGIN, entries, &self.key).unwrap().head);
+            self.head = Some(
+                append(&self.store, self.head.as_ref(), ORIGIN, entries, &self.key, Target::Published).unwrap().head,
+            );
         }
     }
 

@@ -1,6 +1,8 @@
 //! Cosigners: being one, asking one, and what is published, fresh or withheld by what they say.
 
+mod evidence;
 mod protocol;
+mod publication;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -17,7 +19,7 @@ use tlog_tiles::{Checkpoint, Hash, HashReader, prove_tree, stored_hashes, tree_h
 use crate::support::{Sandbox, Test};
 
 pub(crate) fn tests() -> Vec<Test> {
-    protocol::tests()
+    [evidence::tests(), protocol::tests(), publication::tests()].concat()
 }
 
 /// A cosigner in a home of its own, and its vkey.

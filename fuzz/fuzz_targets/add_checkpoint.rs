@@ -1,0 +1,4 @@
+//! `add_checkpoint` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keys_fuzz::witness::add_checkpoint(data));
