@@ -5,12 +5,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::args::{Audit, AuditPeriod, AuditVerb};
 use super::audit_text::lines;
 use super::context::{Context, shown};
 use super::describe;
 use super::exit::{CliError, Exit};
 use super::founding::write_file;
+use super::record_args::{Audit, AuditPeriod, AuditVerb};
 use crate::audit::{Bundle, Collector, Head, Report, page, sample};
 use crate::digest::Digest;
 use crate::disk::{Access, Disk, RealFiles};

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::args::{Log, LogVerb, Ring, RingVerb};
+use super::args::{Ring, RingVerb};
 use super::context::{Context, shown};
 use super::describe;
 use super::exit::{CliError, Exit};
 use super::founding::write_file;
 use super::output::Progress;
 use super::proof_cmd;
+use super::record_args::{Log, LogVerb};
 use crate::digest::Digest;
 use crate::fleet::{Fleet, Report, Severity};
 use crate::name::Slot;

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::args::{Change, Ssh, SshSign, SshVerb, Wg, WgVerb};
+use super::args::Change;
 use super::context::{Context, placed_exit, placed_json, placed_text, reason, shown};
 use super::exit::{CliError, Exit};
 use super::founding::read_file;
+use super::node_args::{Ssh, SshSign, SshVerb, Wg, WgVerb};
 use crate::disk::{Access, Disk, DiskError, RealFiles};
 use crate::ops::{self, IssuePlan};
 use crate::ssh::{Principal, SshCertificate, SshPublicKey};

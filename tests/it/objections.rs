@@ -18,13 +18,19 @@ tests!["objections":
     withdrawing_says_what_it_does_not_do,
 ];
 
-fn an_objection_stops_a_proposal_for_good(sandbox: &Sandbox) {
+/// A fleet of two in which alice has proposed another policy, and the proposal's id.
+fn proposed(sandbox: &Sandbox) -> (TestFleet<'_>, String) {
     let fleet = TestFleet::of_two(sandbox);
     let path = sandbox.path("fleet/policy/fleet.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replacen("lifetime = \"7d\"", "lifetime = \"5d\"", 1)).unwrap();
     fleet.keys("alice", &["policy", "propose", "--yes"]).exits(4);
     let id = fleet.keys("bob", &["approve", "--json"]).json()["waiting"][0]["id"].as_str().unwrap().to_owned();
+    (fleet, id)
+}
+
+fn an_objection_stops_a_proposal_for_good(sandbox: &Sandbox) {
+    let (fleet, id) = proposed(sandbox);
     let kept = sandbox.path("kept");
     let directory = fleet.keyring(&format!("proposals/{id}"));
     let copy = |from: &Path, to: &Path| {
@@ -109,12 +115,7 @@ fn only_who_decides_objects(sandbox: &Sandbox) {
 }
 
 fn withdrawing_says_what_it_does_not_do(sandbox: &Sandbox) {
-    let fleet = TestFleet::of_two(sandbox);
-    let path = sandbox.path("fleet/policy/fleet.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replacen("lifetime = \"7d\"", "lifetime = \"5d\"", 1)).unwrap();
-    fleet.keys("alice", &["policy", "propose", "--yes"]).exits(4);
-    let id = fleet.keys("bob", &["approve", "--json"]).json()["waiting"][0]["id"].as_str().unwrap().to_owned();
+    let (fleet, id) = proposed(sandbox);
     fleet.keys("bob", &["withdraw", &id, "--yes"]).refuses(1, &format!("'keys object {} --reason TEXT'", &id[..12]));
     let withdrawn = fleet.keys("alice", &["withdraw", &id, "--yes"]);
     withdrawn.ok();
