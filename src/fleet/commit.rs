@@ -6,7 +6,7 @@ use super::change::Sequencer;
 use super::{Fleet, FleetError};
 use crate::limits::{COMMIT_ENTRIES_MAX, RACES_MAX};
 use crate::log::note::VerifierKey;
-use crate::state::{State, Verdict};
+use crate::state::{Prepared, State, Verdict};
 use crate::store::{Head, LogReader, StoreError, Target, append, complete, pending, read_checkpoint, read_newest};
 
 impl Fleet {
@@ -128,7 +128,7 @@ impl Fleet {
             let keys: Vec<VerifierKey> = self.log_keys().into_iter().chain(own.clone()).collect();
             let Some(commit) = pending(&store, self.head.as_ref(), &keys)? else { return Ok(first) };
             // What the entries make of the policy says where the head goes.
-            commit.entries.iter().try_for_each(|entry| self.take(entry).map(drop))?;
+            commit.entries.iter().try_for_each(|entry| self.take(Prepared::plain(entry.clone())).map(drop))?;
             self.look();
             let appended = complete(&store, self.head.as_ref(), &log, commit, sequencer, self.target())?;
             self.head = Some(appended.head);
@@ -147,7 +147,7 @@ impl Fleet {
         let (store, seen) = (self.store.clone(), head.checkpoint.size);
         let mut reader = LogReader::after(&store, head.edge.clone(), head.bundle.clone(), checkpoint.size);
         while let Some((_, entries)) = reader.next_bundle()? {
-            entries.iter().try_for_each(|entry| self.take(entry).map(drop))?;
+            entries.iter().try_for_each(|entry| self.take(Prepared::plain(entry.clone())).map(drop))?;
         }
         self.look();
         // The tree was grown from what was accepted: another root is another past.

@@ -4,6 +4,7 @@
 //! committed (its quorum is met, and this machine has the log's key) or left as a proposal. The caller holds the
 //! keyring's lock from before it reads the state its draft is made from.
 
+mod ahead;
 mod change;
 mod commit;
 mod evidence;
@@ -16,6 +17,7 @@ mod views;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use self::ahead::Ahead;
 use crate::digest::Digest;
 use crate::disk::DiskError;
 use crate::home::Pin;
@@ -25,7 +27,7 @@ use crate::log::merkle;
 use crate::log::note::VerifierKey;
 use crate::name::{MemberName, Slot};
 use crate::openpgp::Certificate;
-use crate::state::{ObjectError, Replay, ReplayError, State, Unlocked, Verdict, Void, Watch};
+use crate::state::{ObjectError, Prepared, Replay, ReplayError, State, Unlocked, Verdict, Void, Watch};
 use crate::statement::{EntryError, StatementError};
 use crate::store::{Head, LogReader, RESTORED, Store, StoreError, read_checkpoint, read_newest};
 use crate::time::{Span, Time};
@@ -241,27 +243,38 @@ impl Fleet {
         // The roots at the sizes that were seen, and at the one that is published.
         let marked: BTreeSet<u64> = seen.iter().map(|s| s.size).chain(published.iter().map(|(_, p)| p.size)).collect();
         let mut roots: BTreeMap<u64, Digest> = BTreeMap::new();
-        loop {
+        let mut read = || {
             let mut edge = reader.edge().clone();
-            let Some((first, entries)) = reader.next_bundle()? else { break };
-            let last = first + entries.len() as u64;
-            for entry in &entries {
-                edge.push(merkle::leaf(entry));
-                if let Some(watch) = watch.as_deref_mut() {
-                    watch.before(fleet.replay.state(), entry);
-                }
-                let verdict = fleet.take(entry)?;
-                if let (Some(watch), Some(state)) = (watch.as_deref_mut(), fleet.replay.state()) {
-                    watch.after(&verdict, state);
-                }
-                if marked.contains(&edge.size()) {
-                    roots.insert(edge.size(), edge.root());
-                    let own = published.as_ref().filter(|(_, p)| p.size == edge.size());
-                    fleet.published = own.map(|head| fleet.judge(head)).or(fleet.published);
+            let Some((first, entries)) = reader.next_bundle()? else { return Ok(None) };
+            if marked.range(first..=first + entries.len() as u64).next().is_some() {
+                for entry in &entries {
+                    edge.push(merkle::leaf(entry));
+                    if marked.contains(&edge.size()) {
+                        roots.insert(edge.size(), edge.root());
+                    }
                 }
             }
-            progress(last, checkpoint.size);
-        }
+            Ok(Some(entries))
+        };
+        std::thread::scope(|scope| {
+            let mut ahead = Ahead::start(scope, &checkpoint.origin, checkpoint.size);
+            while let Some(entries) = ahead.next(&fleet.replay.certificates_met(), &mut read)? {
+                for prepared in entries {
+                    if let Some(watch) = watch.as_deref_mut() {
+                        watch.before(fleet.replay.state(), prepared.bytes());
+                    }
+                    let verdict = fleet.take(prepared)?;
+                    if let (Some(watch), Some(state)) = (watch.as_deref_mut(), fleet.replay.state()) {
+                        watch.after(&verdict, state);
+                    }
+                    if let Some(own) = published.as_ref().filter(|(_, p)| p.size == fleet.replay.size()) {
+                        fleet.published = Some(fleet.judge(own));
+                    }
+                }
+                progress(fleet.replay.size(), checkpoint.size);
+            }
+            Ok::<(), FleetError>(())
+        })?;
         if let Some(forked) = seen.iter().find(|s| roots.get(&s.size).is_some_and(|root| *root != s.root)) {
             return Err(FleetError::Fork { size: forked.size });
         }
@@ -302,12 +315,13 @@ impl Fleet {
     }
 
     /// Takes one entry into the state.
-    fn take(&mut self, entry: &[u8]) -> Result<Verdict, FleetError> {
-        let verdict = self.replay.apply(entry)?;
+    fn take(&mut self, prepared: Prepared) -> Result<Verdict, FleetError> {
+        let entry = prepared.bytes().to_vec();
+        let verdict = self.replay.apply_prepared(prepared)?;
         if !verdict.is_whole() {
             self.void.push(verdict.clone());
         }
-        self.note(&verdict, entry);
+        self.note(&verdict, &entry);
         Ok(verdict)
     }
 

@@ -27,7 +27,7 @@ pub use message::{Envelope, Opened, OwnKey, PublicKey, SealError, open, open_raw
 pub use packets::{PacketError, Sealed};
 pub use plain::{BodyWriter, armor, body_reader, dearmor, decrypt, encrypt, one_time, session_key};
 pub use profile::{Profile, Validity, notation_name, policy_at};
-pub use sign::{SignatureError, StatementSignature, sign_statement};
+pub use sign::{SignatureError, StatementSignature, same_key, sign_statement};
 pub use web::{Web, amount_for};
 
 /// A fingerprint; text form: upper-case hexadecimal, 40 digits (v4) or 64 (v6), as `gpg` and `sq` print it.

@@ -65,6 +65,12 @@ pub fn sign_statement(
     Packet::from(signature).to_vec().doing("write a signature")
 }
 
+/// Whether both are one key, in all that a fingerprint stands for; the fingerprint alone would not do, a v4 one is a SHA-1.
+pub fn same_key<P: KeyParts, R: KeyRole>(one: &Key<P, R>, other: &Key<P, R>) -> bool {
+    let around = |key: &Key<P, R>| (key.version(), key.pk_algo(), key.creation_time());
+    around(one) == around(other) && one.mpis() == other.mpis()
+}
+
 /// A statement's signature, parsed and bound to a log, not yet verified.
 #[derive(Debug, Clone)]
 pub struct StatementSignature {

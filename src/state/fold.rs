@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::ahead::{Facts, Prepared};
 use super::{PolicyInForce, State, Unlocked, Void};
 use crate::digest::Digest;
 use crate::name::{ActName, Kind, MemberName};
 use crate::openpgp::{Certificate, OpenpgpError};
 use crate::policy::Policy;
-use crate::statement::{Act, Entry, Genesis, Signed};
+use crate::statement::{Act, Entry, EntryError, Genesis, Signed};
 use crate::time::Time;
 
 /// Where attachments come from, by digest. Implementations check the digest.
@@ -138,6 +139,10 @@ pub struct Replay<O> {
     pub(super) state: Option<State>,
     size: u64,
     certificates: BTreeMap<Digest, Arc<Certificate>>,
+    /// Certificates met since somebody last asked.
+    met: Vec<Arc<Certificate>>,
+    /// What is known beforehand about the signatures of the present entry.
+    pub(super) facts: Facts,
     /// What the changes that are being judged are held to.
     pub(super) measure: Measure,
     /// What became of locked statements while the present entry is judged.
@@ -164,6 +169,8 @@ impl<O: Objects> Replay<O> {
             state: None,
             size: 0,
             certificates: BTreeMap::new(),
+            met: Vec::new(),
+            facts: Facts::default(),
             measure: Measure::InForce,
             unlocked: Vec::new(),
         }
@@ -178,6 +185,8 @@ impl<O: Objects> Replay<O> {
             state: Some(state),
             size,
             certificates: BTreeMap::new(),
+            met: Vec::new(),
+            facts: Facts::default(),
             measure: Measure::InForce,
             unlocked: Vec::new(),
         }
@@ -215,10 +224,29 @@ impl<O: Objects> Replay<O> {
     /// [`ReplayError`], if nothing can be said about it. What breaks a rule is no error but a [`Void`] in the verdict;
     /// only a first entry that founds no fleet is both.
     pub fn apply(&mut self, bytes: &[u8]) -> Result<Verdict, ReplayError> {
+        self.apply_read(bytes, Entry::parse(bytes))
+    }
+
+    /// Takes the next entry, of which something is known beforehand. What becomes of it is the same.
+    ///
+    /// # Errors
+    /// As [`Replay::apply`].
+    pub fn apply_prepared(&mut self, prepared: Prepared) -> Result<Verdict, ReplayError> {
+        self.facts = prepared.facts;
+        let verdict = self.apply_read(&prepared.bytes, prepared.entry);
+        self.facts = Facts::default();
+        verdict
+    }
+
+    /// The certificates that it has met since this was asked last: for a [`Preparer`](super::Preparer).
+    pub fn certificates_met(&mut self) -> Vec<Arc<Certificate>> {
+        std::mem::take(&mut self.met)
+    }
+
+    fn apply_read(&mut self, bytes: &[u8], read: Result<Entry, EntryError>) -> Result<Verdict, ReplayError> {
         let index = self.size;
-        let outcome = Entry::parse(bytes)
-            .map_err(|e| Stop::Void(Void::Unreadable(e.to_string())))
-            .and_then(|entry| self.entry(index, &entry));
+        let outcome =
+            read.map_err(|e| Stop::Void(Void::Unreadable(e.to_string()))).and_then(|entry| self.entry(index, &entry));
         self.size += 1;
         if let Some(state) = &mut self.state {
             state.size = self.size;
@@ -282,7 +310,7 @@ impl<O: Objects> Replay<O> {
     }
 
     fn judge(&mut self, index: u64, entry: &Entry) -> Result<Verdict, Stop> {
-        let Signed { statement, id, body } = &entry.signed;
+        let Signed { statement, id, .. } = &entry.signed;
         if statement.log != self.log {
             return Err(Void::OtherLog(crate::text::shown(&statement.log).to_string()).into());
         }
@@ -299,14 +327,14 @@ impl<O: Objects> Replay<O> {
         if let Some(void) = state.objection(id, &statement.act) {
             return Err(void.into());
         }
-        if state.done.contains_key(id) {
+        if state.done.has(id, statement.expires) {
             return Err(Void::Done.into());
         }
         let allowed = state.policy.policy.fleet.proposal_lifetime;
         if statement.expires > statement.at.plus(allowed) {
             return Err(Void::Patient { expires: statement.expires, allowed }.into());
         }
-        let mut counted = self.count(statement.at, statement.expires, body, &entry.signatures)?;
+        let mut counted = self.count(&entry.signed, &entry.signatures)?;
         let state = self.state.as_ref().ok_or(Void::Genesis)?;
         let time = state.time.max(counted.time);
         if statement.expires < time {
@@ -333,8 +361,7 @@ impl<O: Objects> Replay<O> {
             && let Some(state) = &mut self.state
         {
             state.time = time;
-            state.done.retain(|_, expires| *expires >= time);
-            state.done.insert(*id, statement.expires);
+            state.done.add(*id, statement.expires, time);
         }
         let time = self.state.as_ref().map_or(time, |s| s.time);
         let signers = counted.members.into_iter().chain(counted.lapsed).collect();
@@ -373,7 +400,7 @@ impl<O: Objects> Replay<O> {
     }
 
     fn genesis(&mut self, entry: &Entry, genesis: &Genesis) -> Result<Verdict, Stop> {
-        let Signed { statement, id, body } = &entry.signed;
+        let Signed { statement, id, .. } = &entry.signed;
         if statement.policy != 0 || statement.log != format!("{}/keys/1", genesis.fleet) {
             return Err(Void::Genesis.into());
         }
@@ -395,14 +422,14 @@ impl<O: Objects> Replay<O> {
             mesh: super::MeshIndexes::default(),
             issued: BTreeMap::new(),
             revoked_serials: BTreeSet::new(),
-            done: BTreeMap::new(),
+            done: super::Done::default(),
             signing: BTreeMap::new(),
             objected: BTreeMap::new(),
             locked: BTreeMap::new(),
             backups: BTreeMap::new(),
             drills: super::Drills::default(),
         });
-        let founded = self.found(entry, genesis, *id, body);
+        let founded = self.found(entry, genesis, *id);
         if founded.is_err() {
             self.state = None;
         }
@@ -410,7 +437,7 @@ impl<O: Objects> Replay<O> {
     }
 
     /// Admits the founders, then checks that every founding operator has signed.
-    fn found(&mut self, entry: &Entry, genesis: &Genesis, id: Digest, body: &[u8]) -> Result<Verdict, Stop> {
+    fn found(&mut self, entry: &Entry, genesis: &Genesis, id: Digest) -> Result<Verdict, Stop> {
         let statement = &entry.signed.statement;
         let nobody = BTreeSet::new();
         let context =
@@ -427,7 +454,7 @@ impl<O: Objects> Replay<O> {
             let admission = self.admission(founder, &context)?;
             self.admit(admission)?;
         }
-        let counted = self.count(statement.at, statement.expires, body, &entry.signatures)?;
+        let counted = self.count(&entry.signed, &entry.signatures)?;
         let of_kind = |kind| genesis.members.iter().filter(move |m| m.kind == kind).map(|m| &m.member);
         if let Some(absent) = of_kind(Kind::Operator).find(|m| !counted.members.contains(m)) {
             return Err(Void::Quorum { act: ActName::Genesis, missing: format!("the founder {absent}") }.into());
@@ -467,6 +494,7 @@ impl<O: Objects> Replay<O> {
             Certificate::parse(&bytes).map_err(|problem| Void::Certificate { member: member.clone(), problem })?;
         let parsed = Arc::new(parsed);
         self.certificates.insert(*digest, Arc::clone(&parsed));
+        self.met.push(Arc::clone(&parsed));
         Ok(parsed)
     }
 

@@ -101,12 +101,12 @@ impl<O: Objects> Replay<O> {
 
     /// Lets take effect what is due by the time that an entry claims. Whoever calls this undoes it if the entry is void.
     pub(super) fn unlock_for(&mut self, signed: &Signed, lines: &[SignatureLine]) -> Result<(), Stop> {
-        let Signed { statement, body, .. } = signed;
+        let statement = &signed.statement;
         let index = self.size();
         self.unlock(self.state_ref()?.time.max(statement.at), index)?;
         loop {
             // With what has just taken effect other signatures may count, and claim a later time.
-            let claimed = self.count(statement.at, statement.expires, body, lines)?.time;
+            let claimed = self.count(signed, lines)?.time;
             if !self.unlock(self.state_ref()?.time.max(claimed), index)? {
                 return Ok(());
             }

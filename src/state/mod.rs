@@ -7,8 +7,10 @@
 //! [`State::to_bytes`] writes a state, [`State::digest`] names it, and [`Replay::resume`] goes on from one that was read:
 //! what it makes of the entries that follow is what a replay from the first one makes of them.
 
+mod ahead;
 mod backups;
 mod cosigners;
+mod done;
 mod effects;
 mod enroll;
 mod fold;
@@ -38,7 +40,9 @@ use crate::ssh::CertificateBody;
 use crate::statement::{Facts, RetireReason};
 use crate::time::Time;
 
+pub use ahead::{Prepared, Preparer};
 pub use backups::{Drill, Drills, Held};
+pub use done::Done;
 pub use effects::{
     AloneEffect, CertifiedEffect, Effects, KeyEffect, MeshEffect, RuleEffect, SecretEffect, SettingEffect, Sides,
     SshEffects,
@@ -82,8 +86,8 @@ pub struct State {
     pub issued: BTreeMap<u64, Issued>,
     /// Serials of revoked SSH certificates.
     pub revoked_serials: BTreeSet<u64>,
-    /// Statements that took effect and have not expired, with their expiry: none has effect twice.
-    pub done: BTreeMap<Digest, Time>,
+    /// Statements that took effect and have not expired: none has effect twice.
+    pub done: Done,
     /// Every signing subkey there ever was, with the first version of the certificate that has it: what it signed stays
     /// verifiable, whatever becomes of the certificate and of the member's name.
     pub signing: BTreeMap<String, Digest>,

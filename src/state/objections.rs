@@ -10,15 +10,14 @@ use super::fold::{Context, Objects, Replay, Stop};
 use super::{State, Void};
 use crate::digest::Digest;
 use crate::name::{ActName, MemberName};
-use crate::statement::{Act, Objection};
+use crate::statement::{Act, Objection, Signed};
 
 impl<O: Objects> Replay<O> {
     pub(super) fn object(&mut self, change: &Objection, context: &Context<'_>) -> Result<(), Stop> {
         let state = self.state_ref()?;
         let known = state.objected.get(&change.statement);
         let waits = state.locked.contains_key(&change.statement);
-        if (!waits && state.done.contains_key(&change.statement)) || known.is_some_and(|k| context.signers.is_subset(k))
-        {
+        if (!waits && state.done.has_id(&change.statement)) || known.is_some_and(|k| context.signers.is_subset(k)) {
             return Err(Void::Done.into());
         }
         self.quorum(ActName::Object, None, None, context)?;
@@ -31,6 +30,11 @@ impl<O: Objects> Replay<O> {
 }
 
 impl State {
+    /// Whether nothing can come of this statement any more because it has taken effect or somebody objected to it.
+    pub fn is_settled(&self, signed: &Signed) -> bool {
+        self.done.has(&signed.id, signed.statement.expires) || self.objected.contains_key(&signed.id)
+    }
+
     /// The objection that keeps the statement `id` from taking effect, if there is one that counts.
     pub(super) fn objection(&self, id: &Digest, act: &Act) -> Option<Void> {
         let leaving: BTreeSet<MemberName> = match act {

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::ahead::Facts;
 use super::fold::{Context, Measure, Objects, Replay, Stop};
 use super::{Member, State, Void};
 use crate::digest::Digest;
 use crate::limits::FUTURE_SECONDS_MAX;
 use crate::log::note::SignatureLine;
 use crate::name::{ActName, Kind, MemberName, Slot};
-use crate::openpgp::{Certificate, CertificateError, Fingerprint, StatementSignature, Web, material};
+use crate::openpgp::{Certificate, CertificateError, Fingerprint, PublicKey, StatementSignature, Web, material};
 use crate::policy::{Case, Policy, Role, Signers};
 use crate::statement::{Act, Signed, key_hash, principal, principal_member};
 use crate::time::{Span, Time};
@@ -35,16 +36,11 @@ pub(super) struct Counted {
 impl<O: Objects> Replay<O> {
     /// Verifies the signature lines. A line counts if it names an active member, was made by that member's active signing
     /// key, and verifies; members count once, and so does key material that two members would share.
-    pub(super) fn count(
-        &mut self,
-        at: Time,
-        expires: Time,
-        body: &[u8],
-        lines: &[SignatureLine],
-    ) -> Result<Counted, Stop> {
+    pub(super) fn count(&mut self, signed: &Signed, lines: &[SignatureLine]) -> Result<Counted, Stop> {
+        let at = signed.statement.at;
         let mut verified: Vec<Verified> = Vec::new();
         for line in lines {
-            let found = self.verified(at, expires, body, line)?;
+            let found = self.verified(signed, line)?;
             verified
                 .extend(found.filter(|f| verified.iter().all(|v| v.member != f.member && v.material != f.material)));
         }
@@ -56,24 +52,22 @@ impl<O: Objects> Replay<O> {
     }
 
     /// Verifies one signature line; none if it does not count.
-    fn verified(
-        &mut self,
-        at: Time,
-        expires: Time,
-        body: &[u8],
-        line: &SignatureLine,
-    ) -> Result<Option<Verified>, Stop> {
-        let Some(((name, member), signature)) = self.state().and_then(|s| s.claimed(line)) else {
+    fn verified(&mut self, signed: &Signed, line: &SignatureLine) -> Result<Option<Verified>, Stop> {
+        let Some(((name, member), signature)) = self.state().and_then(|s| s.claimed(line, &self.facts)) else {
             return Ok(None);
         };
-        let made = signature.created();
+        let (statement, made) = (&signed.statement, signature.created());
         // Made after the statement and before it expires: a signature cannot move the fleet's time beyond that.
-        if made.plus(Span(FUTURE_SECONDS_MAX)) < at || made > expires {
+        if made.plus(Span(FUTURE_SECONDS_MAX)) < statement.at || made > statement.expires {
             return Ok(None);
         }
         let (name, digest, cert_expires) = (name.clone(), member.cert, member.cert_expires);
         let certificate = self.certificate(&name, &digest)?;
-        let key = certificate.key(signature.issuer()).filter(|key| signature.verify(key, body).is_ok());
+        let log = self.state_ref()?.log.as_str();
+        let good = |key: &&PublicKey| {
+            self.facts.hold(log, key, signed, &line.signature) || signature.verify(key, &signed.body).is_ok()
+        };
+        let key = certificate.key(signature.issuer()).filter(good);
         Ok(key.map(|key| Verified { member: name, made, material: material(key), expires: cert_expires }))
     }
 
@@ -88,12 +82,9 @@ impl<O: Objects> Replay<O> {
                 (None, Act::Genesis(genesis)) => principal_member(&genesis.fleet, &line.name)
                     .filter(|name| genesis.members.iter().any(|m| m.member == *name)),
                 (None, _) => None,
-                (Some(_), _) => self
-                    .verified(statement.at, statement.expires, &signed.body, line)
-                    .ok()
-                    .flatten()
-                    .filter(|v| v.made <= latest)
-                    .map(|v| v.member),
+                (Some(_), _) => {
+                    self.verified(signed, line).ok().flatten().filter(|v| v.made <= latest).map(|v| v.member)
+                }
             };
             name.is_some_and(|name| names.insert(name))
         };
@@ -240,10 +231,17 @@ impl<O: Objects> Replay<O> {
 
 impl State {
     /// The member and the parsed signature that a line claims, if the member is active and the key is its active one.
-    fn claimed(&self, line: &SignatureLine) -> Option<((&MemberName, &Member), StatementSignature)> {
+    fn claimed(
+        &self,
+        line: &SignatureLine,
+        facts: &Facts,
+    ) -> Option<((&MemberName, &Member), Arc<StatementSignature>)> {
         let name = principal_member(&self.fleet, &line.name)?;
         let (name, member) = self.members.get_key_value(&name).filter(|(_, m)| m.is_active())?;
-        let signature = StatementSignature::parse(&line.signature, &self.fleet, &self.log).ok()?;
+        let signature = match facts.parsed(&self.log, &line.signature) {
+            Some(parsed) => parsed,
+            None => Arc::new(StatementSignature::parse(&line.signature, &self.fleet, &self.log).ok()?),
+        };
         let right_key = member.active(Slot::Sign)?.key == signature.issuer().to_hex();
         let right_hash = line.key_hash == key_hash(&principal(&self.fleet, name), signature.issuer());
         (right_key && right_hash).then_some(((name, member), signature))

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::fold::{Objects, Stop};
 use super::policy::read_policy;
-use super::{Drills, Held, Issued, Locked, Member, MeshIndexes, ObjectError, PolicyInForce, Secret, State};
+use super::{Done, Drills, Held, Issued, Locked, Member, MeshIndexes, ObjectError, PolicyInForce, Secret, State};
 use crate::digest::Digest;
 use crate::json::{self, JsonError};
 use crate::name::{Address, FleetName, MemberName};
@@ -60,7 +60,7 @@ struct Parts {
     mesh: MeshIndexes,
     issued: BTreeMap<u64, Issued>,
     revoked_serials: BTreeSet<u64>,
-    done: BTreeMap<Digest, Time>,
+    done: Done,
     signing: BTreeMap<String, Digest>,
     #[serde(default)]
     objected: BTreeMap<Digest, BTreeSet<MemberName>>,

@@ -13,6 +13,8 @@ use crate::time::Time;
 
 /// The format's version.
 const VERSION: u64 = 1;
+/// Numbers with fewer digits are whole and exact ([`crate::limits::JSON_INTEGER_MAX`] has as many).
+const DIGITS_EXACT: usize = 16;
 
 /// One change, as it is signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,11 +70,11 @@ pub enum StatementError {
 /// The fields around the changes, in the order of canonical JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Envelope {
+struct Line<T> {
     act: String,
     at: Time,
     by: MemberName,
-    changes: Vec<Value>,
+    changes: Vec<T>,
     exp: Time,
     log: String,
     policy: u64,
@@ -86,7 +88,7 @@ impl Statement {
     /// # Errors
     /// [`StatementError`], if it has too many changes or bytes, or a bad reason.
     pub fn to_bytes(&self) -> Result<Vec<u8>, StatementError> {
-        let envelope = Envelope {
+        let envelope = Line {
             act: self.act.name().to_string(),
             at: self.at,
             by: self.by.clone(),
@@ -97,7 +99,7 @@ impl Statement {
             reason: self.reason.clone(),
             v: VERSION,
         };
-        check(&envelope)?;
+        check(&envelope.reason, envelope.changes.len())?;
         let mut line = json::to_canonical(&envelope);
         line.push('\n');
         // Signature lines have to fit as well: leave them an eighth.
@@ -117,6 +119,32 @@ impl Statement {
             return Err(StatementError::TooLong(bytes.len()));
         }
         let line = bytes.strip_suffix(b"\n").ok_or(StatementError::Line)?;
+        match Self::parse_plain(line) {
+            Some(statement) => Ok(statement),
+            None => Self::parse_any(line),
+        }
+    }
+
+    /// Reads a line that is spelled as we write it, without a tree of its values: what is read is written again and has
+    /// to give the same bytes, which refuses as much as [`json::parse`] does. `None` for any other line, and for those
+    /// that would need that function's further checks.
+    fn parse_plain(line: &[u8]) -> Option<Self> {
+        // Keys outside ASCII have no place in a line; where one could hide, or a number too long, all is looked at.
+        let plain = |b: &u8| matches!(b, b' '..=b'~') && *b != b'\\';
+        let long = |digits: &[u8]| digits.len() >= DIGITS_EXACT;
+        if !line.iter().all(plain) || line.split(|b| !b.is_ascii_digit()).any(long) {
+            return None;
+        }
+        let rest = std::str::from_utf8(line).ok()?.strip_prefix(r#"{"act":""#)?;
+        let name: ActName = rest.split_once('"')?.0.parse().ok()?;
+        let mut around = None;
+        let act = parse_act(name, Plain { line, around: &mut around }).ok()?;
+        let Line { at, by, exp, log, policy, reason, .. } = around?;
+        Some(Self { act, at, by, expires: exp, log, policy, reason })
+    }
+
+    /// Reads a line in whichever way it is written, and says what is wrong with it.
+    fn parse_any(line: &[u8]) -> Result<Self, StatementError> {
         let mut value = json::parse(line)?;
         if let Value::Object(fields) = &mut value {
             fields.retain(|key, _| !key.starts_with("x-"));
@@ -124,9 +152,9 @@ impl Statement {
                 return Err(StatementError::Version(version));
             }
         }
-        let envelope: Envelope = serde_json::from_value(value).map_err(JsonError::Fields)?;
-        check(&envelope)?;
-        let Envelope { act, at, by, changes, exp, log, policy, reason, v: _ } = envelope;
+        let envelope: Line<Value> = serde_json::from_value(value).map_err(JsonError::Fields)?;
+        check(&envelope.reason, envelope.changes.len())?;
+        let Line { act, at, by, changes, exp, log, policy, reason, v: _ } = envelope;
         let name: ActName = act.parse().map_err(StatementError::Act)?;
         let act = parse_act(name, changes.clone())?;
         // A field that may be left out could also be there and say nothing; a list that is a set could be in any order.
@@ -145,13 +173,12 @@ impl Statement {
     }
 }
 
-fn check(envelope: &Envelope) -> Result<(), StatementError> {
-    let reason = &envelope.reason;
+fn check(reason: &str, changes: usize) -> Result<(), StatementError> {
     if reason.len() > REASON_BYTES_MAX || reason.chars().any(crate::text::is_hidden) {
         return Err(StatementError::Reason);
     }
-    if envelope.changes.is_empty() || envelope.changes.len() > CHANGES_MAX {
-        return Err(StatementError::Changes(envelope.changes.len()));
+    if changes == 0 || changes > CHANGES_MAX {
+        return Err(StatementError::Changes(changes));
     }
     Ok(())
 }
@@ -180,16 +207,43 @@ fn changes(act: &Act) -> Vec<Value> {
     }
 }
 
-fn parse_act(name: ActName, changes: Vec<Value>) -> Result<Act, StatementError> {
-    fn list<T: DeserializeOwned>(changes: Vec<Value>) -> Result<Vec<T>, StatementError> {
-        changes.into_iter().map(|c| serde_json::from_value(c).map_err(|e| JsonError::Fields(e).into())).collect()
+/// Where the changes of a statement are read from, once it is known what they are.
+trait Changes {
+    fn read<T: Serialize + DeserializeOwned>(self) -> Result<Vec<T>, StatementError>;
+}
+
+/// From their values.
+impl Changes for Vec<Value> {
+    fn read<T: Serialize + DeserializeOwned>(self) -> Result<Vec<T>, StatementError> {
+        self.into_iter().map(|c| serde_json::from_value(c).map_err(|e| JsonError::Fields(e).into())).collect()
     }
-    fn one<T: DeserializeOwned>(changes: Vec<Value>) -> Result<T, StatementError> {
-        let count = changes.len();
-        match <[T; 1]>::try_from(list(changes)?) {
-            Ok([one]) => Ok(one),
-            Err(_) => Err(StatementError::Changes(count)),
+}
+
+/// From a line that has to be written as we write it; what is around them goes to `around`.
+struct Plain<'a> {
+    line: &'a [u8],
+    around: &'a mut Option<Line<()>>,
+}
+
+impl Changes for Plain<'_> {
+    fn read<T: Serialize + DeserializeOwned>(self) -> Result<Vec<T>, StatementError> {
+        let read: Line<T> = serde_json::from_slice(self.line).map_err(JsonError::Fields)?;
+        check(&read.reason, read.changes.len())?;
+        if read.v != VERSION || serde_json::to_vec(&read).map_err(JsonError::Fields)? != self.line {
+            return Err(StatementError::Spelling);
         }
+        let Line { act, at, by, changes, exp, log, policy, reason, v } = read;
+        *self.around = Some(Line { act, at, by, changes: Vec::new(), exp, log, policy, reason, v });
+        Ok(changes)
+    }
+}
+
+fn parse_act(name: ActName, changes: impl Changes) -> Result<Act, StatementError> {
+    fn list<T: Serialize + DeserializeOwned>(changes: impl Changes) -> Result<Vec<T>, StatementError> {
+        changes.read()
+    }
+    fn one<T: Serialize + DeserializeOwned>(changes: impl Changes) -> Result<T, StatementError> {
+        <[T; 1]>::try_from(changes.read()?).map(|[one]| one).map_err(|all| StatementError::Changes(all.len()))
     }
     Ok(match name {
         ActName::Genesis => Act::Genesis(one(changes)?),
@@ -228,6 +282,35 @@ mod tests {
         assert_eq!(statement.to_bytes().unwrap(), text.as_bytes());
         let other = retire(r#"{"cert":null,"member":"fra1","why":"lost"}"#);
         assert!(matches!(Statement::parse(other.as_bytes()), Err(StatementError::Spelling)));
+    }
+
+    #[test]
+    fn a_line_spelled_as_we_write_it_is_read_without_a_tree_and_alike() {
+        let text = retire(r#"{"member":"fra1","why":"lost"}"#);
+        let line = |text: &str| text.trim_end_matches('\n').as_bytes().to_vec();
+        let plain = Statement::parse_plain(&line(&text));
+        assert!(plain.is_some());
+        assert_eq!(plain, Statement::parse_any(&line(&text)).ok());
+        for (from, to) in [
+            ("\"policy\":1", "\"policy\":9007199254740992"),
+            ("\"policy\":1", "\"policy\":1.0"),
+            ("\"policy\":1", "\"policy\":01"),
+            ("\"policy\":1", "\"policy\":1,\"policy\":1"),
+            ("\"by\":\"alice\",", ""),
+            ("\"v\":1", "\"v\":2"),
+            ("\"v\":1", "\"v\":1,\"x-ticket\":7"),
+            ("\"v\":1", "\"v\":1,\"y\":7"),
+            ("\"v\":1}", "\"v\":1} "),
+            ("\"reason\":\"lost\"", "\"reason\":\"\\u006cost\""),
+            ("\"reason\":\"lost\"", "\"reason\":\"l\u{f6}st\""),
+            ("[{\"member\":\"fra1\",\"why\":\"lost\"}]", "[]"),
+            ("{\"member\":\"fra1\",", "{\"cert\":null,\"member\":\"fra1\","),
+            ("{\"member\":\"fra1\",\"why\":\"lost\"}", "{\"why\":\"lost\",\"member\":\"fra1\"}"),
+            ("\"member.retire\"", "\"member.enroll\""),
+        ] {
+            assert!(text.contains(from), "{from}");
+            assert_eq!(Statement::parse_plain(&line(&text.replacen(from, to, 1))), None, "{to}");
+        }
     }
 
     #[test]

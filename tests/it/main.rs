@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "a test's name says what it shows")]
 
 mod admission;
+mod ahead;
 mod attacks;
 mod audit;
 mod backup;
@@ -42,6 +43,7 @@ fn main() -> std::process::ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     let tests = [
         admission::tests(),
+        ahead::tests(),
         attacks::tests(),
         audit::tests(),
         backup::tests(),

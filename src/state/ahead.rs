@@ -1,0 +1,170 @@
+//! What is found out about entries before their turn, so that the fold need not: how they read, and which of their
+//! signatures verify.
+//!
+//! The fold decides alone. A *fact* says how one signature packet reads and which public key made it over which body, and
+//! holds for these alone: the fold compares packet, body and key with what it has before it, in full (a shortened key of a
+//! cache has let a signature vouch for what it was never made over, RUSTSEC-2026-0109). Where the fold finds no fact it
+//! reads and verifies by itself, so what is missing here costs time and changes nothing; and whether a key counts, for
+//! whom and when, no fact says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::digest::Digest;
+use crate::name::FleetName;
+use crate::openpgp::{Certificate, Fingerprint, PublicKey, StatementSignature, same_key};
+use crate::statement::{Entry, EntryError, Signed};
+
+/// What is known of one signature line.
+#[derive(Debug)]
+struct Fact {
+    packet: Vec<u8>,
+    signature: Arc<StatementSignature>,
+    /// The body that it was verified over, by its digest in full, and the key that made it.
+    made: Option<(Digest, PublicKey)>,
+}
+
+/// What is known of the signature lines of one entry, read for one log.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    log: String,
+    facts: Vec<Fact>,
+}
+
+impl Facts {
+    /// How this packet reads as a signature for the log `log`, where that is known.
+    pub(super) fn parsed(&self, log: &str, packet: &[u8]) -> Option<Arc<StatementSignature>> {
+        let found = self.facts.iter().find(|fact| fact.packet == packet)?;
+        (self.log == log).then(|| Arc::clone(&found.signature))
+    }
+
+    /// Whether it is known that this key made this signature packet over the body of `signed`, for the log `log`.
+    pub(super) fn hold(&self, log: &str, key: &PublicKey, signed: &Signed, packet: &[u8]) -> bool {
+        let made = |fact: &Fact| fact.made.as_ref().is_some_and(|(id, by)| *id == signed.id && same_key(by, key));
+        self.log == log && self.facts.iter().any(|fact| fact.packet == packet && made(fact))
+    }
+}
+
+/// An entry's bytes, and what was found out about them.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(super) bytes: Vec<u8>,
+    pub(super) entry: Result<Entry, EntryError>,
+    pub(super) facts: Facts,
+}
+
+impl Prepared {
+    /// An entry of which nothing is known but how it reads.
+    pub fn plain(bytes: Vec<u8>) -> Self {
+        Self { entry: Entry::parse(&bytes), bytes, facts: Facts::default() }
+    }
+
+    /// The entry.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Prepares entries of one log with the certificates that it has been told of.
+#[derive(Debug)]
+pub struct Preparer {
+    fleet: FleetName,
+    log: String,
+    certificates: BTreeMap<Fingerprint, Arc<Certificate>>,
+}
+
+impl Preparer {
+    /// One for the log `log`; `None` if that is no fleet's log.
+    pub fn new(log: &str) -> Option<Self> {
+        let fleet = log.strip_suffix("/keys/1")?.parse().ok()?;
+        Some(Self { fleet, log: log.to_owned(), certificates: BTreeMap::new() })
+    }
+
+    /// Tells it of a certificate; a later version takes an earlier one's place.
+    pub fn learn(&mut self, certificate: &Arc<Certificate>) {
+        for key in certificate.cert().keys() {
+            self.certificates.insert(key.key().fingerprint(), Arc::clone(certificate));
+        }
+    }
+
+    /// Reads an entry and verifies the signatures whose keys are known.
+    pub fn prepare(&self, bytes: Vec<u8>) -> Prepared {
+        let mut prepared = Prepared::plain(bytes);
+        if let Ok(entry) = &prepared.entry {
+            let facts = entry.signatures.iter().filter_map(|line| self.find_out(&entry.signed, &line.signature));
+            prepared.facts = Facts { log: self.log.clone(), facts: facts.collect() };
+        }
+        prepared
+    }
+
+    fn find_out(&self, signed: &Signed, packet: &[u8]) -> Option<Fact> {
+        let signature = StatementSignature::parse(packet, &self.fleet, &self.log).ok()?;
+        let key = self.certificates.get(signature.issuer()).and_then(|c| c.key(signature.issuer()));
+        let by = key.filter(|key| signature.verify(key, &signed.body).is_ok());
+        let made = by.map(|key| (signed.id, key.clone()));
+        Some(Fact { packet: packet.to_vec(), signature: Arc::new(signature), made })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sequoia_openpgp::cert::CertBuilder;
+
+    use super::*;
+    use crate::openpgp::sign_statement;
+    use crate::time::Time;
+
+    const LOG: &str = "cdn.example/keys/1";
+
+    fn statement(reason: &str) -> Signed {
+        let text = format!(
+            r#"{{"act":"member.retire","at":"2026-11-21T07:00:00Z","by":"alice","changes":[{{"member":"fra1","why":"lost"}}],"exp":"2026-11-28T07:00:00Z","log":"{LOG}","policy":1,"reason":"{reason}","v":1}}"#
+        );
+        Signed::parse(format!("{text}\n").as_bytes()).unwrap()
+    }
+
+    /// A certificate, its signing key, and a signature of that key over `signed`.
+    fn made_by(signed: &Signed) -> (Arc<Certificate>, PublicKey, Vec<u8>) {
+        let (cert, _) = CertBuilder::new().add_signing_subkey().generate().unwrap();
+        let key = cert.keys().subkeys().secret().next().unwrap().key().clone();
+        let mut pair = key.clone().into_keypair().unwrap();
+        let now = Time::from_system(cert.primary_key().key().creation_time());
+        let packet = sign_statement(&mut pair, &"cdn.example".parse().unwrap(), LOG, &signed.body, now).unwrap();
+        (Arc::new(Certificate::of(&cert).unwrap()), key.parts_into_public().role_into_unspecified(), packet)
+    }
+
+    fn found_out(preparer: &Preparer, signed: &Signed, packet: &[u8]) -> Facts {
+        Facts { log: preparer.log.clone(), facts: preparer.find_out(signed, packet).into_iter().collect() }
+    }
+
+    #[test]
+    fn a_fact_is_about_one_key_one_body_and_one_packet() {
+        let (body, another_body) = (statement("a body"), statement("another"));
+        let (certificate, key, packet) = made_by(&body);
+        let (other, another, packet_of_other) = made_by(&body);
+        let mut preparer = Preparer::new(LOG).unwrap();
+        let nothing = found_out(&preparer, &body, &packet);
+        assert!(nothing.parsed(LOG, &packet).is_some());
+        assert!(!nothing.hold(LOG, &key, &body, &packet), "of a key that nobody has shown nothing is known");
+        preparer.learn(&certificate);
+        let facts = found_out(&preparer, &body, &packet);
+        assert!(facts.hold(LOG, &key, &body, &packet));
+        assert!(!facts.hold(LOG, &key, &another_body, &packet));
+        assert!(!facts.hold(LOG, &key, &body, &packet_of_other));
+        assert!(!facts.hold(LOG, &another, &body, &packet));
+        assert!(!facts.hold("cdn.example/keys/2", &key, &body, &packet), "read for another log");
+        assert!(facts.parsed("cdn.example/keys/2", &packet).is_none());
+        for at in 0..packet.len() {
+            let mut wrong = packet.clone();
+            wrong[at] ^= 1;
+            assert!(!facts.hold(LOG, &key, &body, &wrong), "byte {at}");
+            assert!(facts.parsed(LOG, &wrong).is_none());
+        }
+        // What does not verify is known only as it reads.
+        assert!(!found_out(&preparer, &another_body, &packet).hold(LOG, &key, &another_body, &packet));
+        preparer.learn(&other);
+        assert!(found_out(&preparer, &body, &packet_of_other).hold(LOG, &another, &body, &packet_of_other));
+        let elsewhere = Preparer { log: "cdn.example/keys/2".into(), ..preparer };
+        assert!(elsewhere.find_out(&body, &packet).is_none(), "made for another log");
+    }
+}
