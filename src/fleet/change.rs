@@ -380,9 +380,16 @@ impl Fleet {
             Some(state) => (state.policy.version, state.policy.policy.fleet.proposal_lifetime),
             None => (0, FOUNDING_LIFETIME),
         };
-        let statement =
-            Statement { act, at: now, by, expires: now.plus(lifetime), log: self.log.clone(), policy, reason };
-        let mut entry = Entry { signed: Signed::of(statement)?, signatures: Vec::new() };
+        let log = self.log.clone();
+        let mut statement = Statement { act, at: now, by, expires: now.plus(lifetime), log, policy, reason };
+        let mut signed = Signed::of(statement.clone())?;
+        // What was done or objected to in this very second would be the same statement: this one is another.
+        while self.replay.state().is_some_and(|s| s.is_settled(&signed)) {
+            (statement.at, statement.expires) = (statement.at.plus(Span(1)), statement.expires.plus(Span(1)));
+            signed = Signed::of(statement.clone())?;
+        }
+        let now = statement.at;
+        let mut entry = Entry { signed, signatures: Vec::new() };
         let mut verdict = None;
         for signer in signers {
             entry.signatures.push(self.signature(&entry.signed.body, signer, now)?);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use keys::digest::Digest;
 use keys::fleet::{Draft, Placed};
 use keys::state::Void;
 use keys::statement::{Act, Objection, Retire, RetireReason};
@@ -12,6 +13,7 @@ use crate::support::{Ran, Sandbox, TestFleet, tests};
 
 tests!["objections":
     an_objection_stops_a_proposal_for_good,
+    the_same_can_be_proposed_anew_in_the_same_second,
     an_objection_that_arrives_with_what_it_stops_comes_first,
     nobody_objects_to_their_own_removal,
     only_who_decides_objects,
@@ -53,6 +55,25 @@ fn an_objection_stops_a_proposal_for_good(sandbox: &Sandbox) {
     // The change itself can be proposed anew.
     fleet.keys("alice", &["policy", "propose", "--yes"]).exits(4);
     fleet.keys("alice", &["log", "verify"]).ok();
+}
+
+fn the_same_can_be_proposed_anew_in_the_same_second(sandbox: &Sandbox) {
+    let mut stage = Stage::found(sandbox, &["alice", "bob", "carol"]);
+    let propose = |stage: &mut Stage| {
+        Stage::proposed(&stage.act("alice", |fleet, _| {
+            Stage::policy(fleet, "fleet.toml", |t| t.replacen("lifetime = \"7d\"", "lifetime = \"5d\"", 1))
+        }))
+    };
+    let mut stopped: Vec<Digest> = Vec::new();
+    for _ in 0..3 {
+        let id = propose(&mut stage);
+        assert!(!stopped.contains(&id));
+        stage.act("bob", |_, _| vec![Draft::bare(Act::Object(vec![Objection { statement: id }]), "no")]);
+        stage.sync("alice");
+        assert!(stage.open().state().objected.contains_key(&id));
+        stopped.push(id);
+    }
+    stage.is_sound();
 }
 
 fn an_objection_that_arrives_with_what_it_stops_comes_first(sandbox: &Sandbox) {
