@@ -4,6 +4,7 @@
 //! compare [--runs N] [--entries N] [--pops N]
 //! compare make N               makes a keyring of N entries, to be kept, and prints where it is
 //! compare verify-once KEYRING  replays it once and prints the microseconds of processor time
+//! compare record [N]           a log of N entries (1 000 000): append, hashes, audit, proofs, git; see record.rs
 //! ```
 //! Every figure is the median of N runs. Ours and the other take turns within a run, so that a machine that slows down
 //! slows both. In-process figures are processor time of this thread; gpg's are wall-clock time and contain its start.
@@ -13,6 +14,8 @@
     clippy::disallowed_methods,
     reason = "a benchmark reads its clock and arguments, and runs what it is compared with"
 )]
+
+mod record;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -56,6 +59,12 @@ fn main() {
     let first = arguments.next();
     if first.as_deref() == Some("verify-once") {
         return verify_once(Path::new(&arguments.next().expect("a keyring")));
+    }
+    if first.as_deref() == Some("record") {
+        return record::measure(arguments.next().map_or(1_000_000, |n| n.parse().expect("a number of entries")));
+    }
+    if let Some(part) = first.as_deref().filter(|word| word.starts_with("record-")) {
+        return record::part(part, Path::new(&arguments.next().expect("a keyring")));
     }
     if first.as_deref() == Some("make") {
         let mut stage = Stage::with_pops(10);
