@@ -18,8 +18,8 @@ use crate::openpgp::{Certificate, Sealed};
 use crate::ssh::{Serial, SshCertificate};
 use crate::state::{ObjectError, ReplayError, State, Void};
 use crate::store::{
-    CHECKPOINT, RESTORED, Store, StoreError, certificate_path, issued_path, issued_serial, object_digest, read_newest,
-    staged_digest,
+    CHECKPOINT, HEAD, RESTORED, Store, StoreError, certificate_path, issued_path, issued_serial, object_digest,
+    read_checkpoint, read_newest, root_at, staged_digest,
 };
 use crate::time::Time;
 
@@ -108,6 +108,7 @@ impl Fleet {
         let mut report = Report::default();
         let files = store.disk().walk("")?;
         report.files = files.len();
+        let mut newest = CHECKPOINT;
         let size = match read_newest(store) {
             Ok((path, (_, checkpoint))) if !is_plausible(checkpoint.size, files.len()) => {
                 let claim = format!("it claims {} entries, and the keyring has {} files", checkpoint.size, files.len());
@@ -115,6 +116,7 @@ impl Fleet {
                 0
             }
             Ok((path, (_, checkpoint))) => {
+                newest = path;
                 Tree::read(store, path, &checkpoint, &mut report)?.check_files(store, &files, &mut report)?;
                 checkpoint.size
             }
@@ -130,22 +132,19 @@ impl Fleet {
                 Ok(opened) => {
                     report.entries = size;
                     opened.check_published(&mut report);
-                    // While entries wait for cosigners the views are those of the published head.
-                    let then = match (opened.waiting(), opened.published()) {
-                        (1.., Some(p)) => {
-                            let view = View::At(Box::new((p.note.clone(), p.checkpoint.clone())));
-                            Some(Self::open_view(store.clone(), &Known::default(), now, &mut |_, _| {}, view)?)
-                        }
-                        _ => None,
-                    };
-                    let views = then.as_ref().map_or(opened.logged_state(), Self::logged_state);
-                    opened.check_files(views, &files, &mut report)?;
+                    opened.check_heads(&files, &mut report)?;
+                    // What the views show cannot be told where the published head is not to be believed.
+                    if report.is_sound() {
+                        let then = opened.then()?;
+                        let views = then.as_ref().map_or(opened.logged_state(), Self::logged_state);
+                        opened.check_files(views, &files, &mut report)?;
+                    }
                     fleet = Some(opened);
                 }
-                Err(FleetError::Unsigned) => report.damage("log/checkpoint", FleetError::Unsigned),
+                Err(FleetError::Unsigned) => report.damage(unsigned(store, newest, size), FleetError::Unsigned),
                 Err(FleetError::Store(StoreError::Damaged { path, problem })) => report.damage(&path, problem),
                 Err(FleetError::Store(StoreError::Missing(path))) => report.damage(&path, "it is missing"),
-                Err(FleetError::Replay(e)) => report.damage(&object_of(&e), e),
+                Err(FleetError::Replay(e)) => report.damage(&object_of(&e, newest), e),
                 Err(e) => return Err(e),
             }
         }
@@ -154,9 +153,20 @@ impl Fleet {
         Ok((report, fleet))
     }
 
+    /// The fleet at the published head, if entries wait for cosigners: views are then of that.
+    fn then(&self) -> Result<Option<Self>, FleetError> {
+        let Some(published) = self.published().filter(|_| self.waiting() > 0) else { return Ok(None) };
+        let view = View::At(Box::new((published.note.clone(), published.checkpoint.clone())));
+        Self::open_view(self.store.clone(), &Known::default(), self.now, &mut |_, _| {}, view).map(Some)
+    }
+
     /// What calls itself published has to be.
     fn check_published(&self, report: &mut Report) {
-        let Some(published) = self.published() else { return };
+        let Some(published) = self.published() else {
+            report
+                .note(CHECKPOINT, "it is missing: nothing is published yet, or it was removed; see 'keys log publish'");
+            return;
+        };
         if !published.is_signed {
             report.damage(CHECKPOINT, FleetError::Unsigned);
         } else if let Some(missing) = published.lacks() {
@@ -391,15 +401,22 @@ fn is_plausible(size: u64, files: usize) -> bool {
     size > 0 && size.div_ceil(TILE_WIDTH) <= (files + BUNDLES_MISSING_MAX) as u64
 }
 
-/// The file that a replay error is about.
-fn object_of(error: &crate::state::ReplayError) -> String {
+/// The head that no log key has signed: the newest, unless the published one is not even in its past.
+fn unsigned(store: &Store, newest: &'static str, size: u64) -> &'static str {
+    let published = read_checkpoint(store).ok().filter(|(_, c)| newest == HEAD && c.size <= size);
+    let in_past = published.is_none_or(|(_, c)| root_at(store, c.size, size).is_ok_and(|root| root == c.root));
+    if in_past { newest } else { CHECKPOINT }
+}
+
+/// The file that a replay error is about; `newest` is the head that was replayed to.
+fn object_of(error: &ReplayError, newest: &str) -> String {
     match error {
         ReplayError::Object {
             source: ObjectError::Missing(d) | ObjectError::Changed(d) | ObjectError::Unreadable(d, _),
             ..
         } => crate::store::object_path(d),
-        // The entries hash to the root that the checkpoint names, so it is the log's name in it that is wrong.
-        ReplayError::NoFleet(Void::OtherLog(_)) => "log/checkpoint".to_owned(),
+        // The entries hash to the root that the head names, so it is the log's name in it that is wrong.
+        ReplayError::NoFleet(Void::OtherLog(_)) => newest.to_owned(),
         ReplayError::Openpgp { .. } | ReplayError::NoFleet(_) => "log/".to_owned(),
     }
 }

@@ -8,6 +8,7 @@ mod ahead;
 mod change;
 mod commit;
 mod evidence;
+mod heads;
 mod inspect;
 mod proposals;
 mod published;

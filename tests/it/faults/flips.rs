@@ -4,18 +4,14 @@
 //! Each keyring is read into memory once and verified there thousands of times; the program itself is asked about some of
 //! it. What is not damage is listed in [`Grace`], with the reason.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use keys::digest::Digest;
-use keys::fleet::{Fleet, Known, Severity};
 use keys::name::Address;
-use keys::store::{Store, object_path};
-use keys::time::Time;
+use keys::store::object_path;
 
-use super::check::Violations;
-use super::disk::Machine;
+use super::damage::{Case, Files, Grace, all_hold, flipped, places, read};
 use crate::support::{Sandbox, TestFleet, tests};
 
 tests!["faults::flips":
@@ -28,36 +24,13 @@ tests!["faults::flips":
     a_file_that_is_none_or_far_too_large_is_named,
 ];
 
-type Files = BTreeMap<String, Vec<u8>>;
-
-/// What the verifier lets pass, or says otherwise, and why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Grace {
-    /// It has to be called damage.
-    None,
-    /// A proposal may be gone: that is how it is withdrawn, and nothing in the log refers to it yet.
-    Withdrawn,
-    /// An SSH certificate that the log decided and nobody has signed yet, or that is gone, is made (again) by whoever has
-    /// the CA's key: its entry determines it. The verifier notes it.
-    MadeAgain,
-    /// Without `log/checkpoint` there is no keyring to speak of; that is the error, and it names the file.
-    NoKeyring,
-    /// An attachment whose name is right but to which nothing refers, a temporary file, the writers' mark: a writer that
-    /// was interrupted leaves them, the next one removes them, and the verifier notes them.
-    Noted,
-}
-
 /// A keyring that holds something of everything: a full founding, attachments, SSH certificates, secrets with several
 /// versions, a proposal that waits, a request that waits.
 fn keyring(sandbox: &Sandbox) -> &'static Files {
     static FILES: OnceLock<Files> = OnceLock::new();
     FILES.get_or_init(|| {
         make(sandbox);
-        let root = sandbox.path("fleet/keyring");
-        walk(&root)
-            .into_iter()
-            .map(|path| (path.strip_prefix(&root).unwrap().display().to_string(), std::fs::read(&path).unwrap()))
-            .collect()
+        read(&sandbox.path("fleet/keyring"))
     })
 }
 
@@ -90,101 +63,12 @@ fn agreed(fleet: &TestFleet<'_>, args: &[&str]) {
     }
 }
 
-fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let entries = std::fs::read_dir(directory).unwrap().map(|e| e.unwrap().path());
-    entries.flat_map(|p| if p.is_dir() { walk(&p) } else { vec![p] }).collect()
-}
-
-/// The keyring as a disk in memory; every case takes a copy of it.
-fn machine(files: &Files) -> Machine {
-    let machine = Machine::new();
-    let disk = machine.disk("keyring");
-    for (path, bytes) in files {
-        disk.create(path, bytes).unwrap();
-    }
-    machine.fork(1)
-}
-
-/// A damaged file: which, how, its new content (none: it is gone), and what is let pass.
-struct Case {
-    path: String,
-    how: String,
-    content: Option<Vec<u8>>,
-    grace: Grace,
-}
-
-/// What the verifier has to say of a case; `Err` says how it failed.
-fn judge(machine: &Machine, case: &Case) -> Result<(), String> {
-    let machine = machine.killed();
-    let disk = machine.disk("keyring");
-    match &case.content {
-        Some(bytes) => disk.replace(&case.path, bytes).map_err(|e| e.to_string())?,
-        None => assert!(disk.remove(&case.path).unwrap(), "{} was there", case.path),
-    }
-    let verified = Fleet::verify(&Store::new(disk), &Known::default(), now(), &mut |_, _| {});
-    let (report, _) = match (verified, case.grace) {
-        (Ok(verified), _) => verified,
-        (Err(e), Grace::NoKeyring) if e.to_string().contains(&case.path) => return Ok(()),
-        (Err(e), _) => return Err(format!("no report, but: {e}")),
-    };
-    let named = |severity| report.problems.iter().any(|p| p.severity == severity && p.path == case.path);
-    let said = || report.problems.iter().map(|p| format!("{}: {}", p.path, p.problem)).collect::<Vec<_>>().join("; ");
-    match case.grace {
-        Grace::None if named(Severity::Damage) => Ok(()),
-        Grace::None if report.is_sound() => Err("nothing was noticed".to_owned()),
-        Grace::None => Err(format!("the file is not named, but: {}", said())),
-        Grace::Noted | Grace::MadeAgain if named(Severity::Note) && report.is_sound() => Ok(()),
-        Grace::Noted | Grace::MadeAgain => Err(format!("it should be noted: {}", said())),
-        Grace::Withdrawn if report.is_sound() => Ok(()),
-        Grace::Withdrawn => Err(format!("it may be gone: {}", said())),
-        Grace::NoKeyring => Err("a report about a keyring that is none".to_owned()),
-    }
-}
-
-/// The clock: the files were made just now.
-fn now() -> Time {
-    Time::from_system(std::time::SystemTime::now())
-}
-
-/// Judges all cases, on two threads; at least `least` of them.
-fn all_hold(files: &Files, cases: &[Case], least: usize) {
-    let (machine, next, wrong) = (machine(files), AtomicUsize::new(0), Mutex::new(Violations::default()));
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(problem) = judge(&machine, case) {
-                        wrong.lock().unwrap().add(&format!("{}: {problem}", case.path), &case.how);
-                    }
-                }
-            });
-        }
-    });
-    let wrong = wrong.into_inner().unwrap();
-    eprintln!("faults::flips: {} files, {} cases, {} wrong", files.len(), cases.len(), wrong.count());
-    assert!(wrong.is_empty(), "{} of {} cases:\n{wrong}", wrong.count(), cases.len());
-    assert!(cases.len() >= least, "only {} cases", cases.len());
-}
-
-/// Where a file is flipped: everywhere if it is small, else near its ends and at places between.
-fn places(length: usize) -> BTreeSet<usize> {
-    if length <= 200 {
-        return (0..length).collect();
-    }
-    (0..10).chain(length - 10..length).chain((0..20).map(|i| i * length / 20)).collect()
-}
-
 fn a_flipped_bit_is_found_and_its_file_named(sandbox: &Sandbox) {
     let files = keyring(sandbox);
     let cases: Vec<Case> = files
         .iter()
         .flat_map(|(path, bytes)| {
-            places(bytes.len()).into_iter().map(move |at| {
-                let (bit, mut damaged) = ((at * 5 + path.len()) % 8, bytes.clone());
-                damaged[at] ^= 1 << bit;
-                let how = format!("bit {bit} of byte {at} of {}", bytes.len());
-                Case { path: path.clone(), how, content: Some(damaged), grace: Grace::None }
-            })
+            places(bytes.len()).into_iter().map(move |at| flipped(path, bytes, at, (at * 5 + path.len()) % 8))
         })
         .collect();
     all_hold(files, &cases, 1_500);

@@ -2,10 +2,12 @@
 
 mod check;
 mod crash;
+mod damage;
 mod disk;
 mod errors;
 mod estate;
 mod flips;
+mod heads;
 mod kill;
 mod limits;
 mod lockless;
@@ -18,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         crash::tests(),
         errors::tests(),
         flips::tests(),
+        heads::tests(),
         kill::tests(),
         limits::tests(),
         lockless::tests(),
