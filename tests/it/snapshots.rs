@@ -22,7 +22,7 @@ tests!["snapshots":
 /// A fleet in whose log every part of a state has something: secrets sealed, resealed and removed, keys rotated and
 /// destroyed, members that left, were robbed and came again, SSH certificates issued and revoked, another policy, and
 /// entries that are void, wholly or in part.
-fn rich(sandbox: &Sandbox) -> Stage {
+pub(crate) fn rich(sandbox: &Sandbox) -> Stage {
     let mut stage = Stage::found(sandbox, &["alice", "bob"]);
     stage.join(sandbox, "fra1", &["nginx"]);
     stage.join(sandbox, "ams1", &[]);

@@ -6,6 +6,7 @@ mod damage;
 mod disk;
 mod errors;
 mod estate;
+mod fields;
 mod flips;
 mod heads;
 mod kill;
@@ -19,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
     [
         crash::tests(),
         errors::tests(),
+        fields::tests(),
         flips::tests(),
         heads::tests(),
         kill::tests(),
