@@ -3,6 +3,7 @@
 //! ```text
 //! home/                                  0700
 //!   pin                                  fleet, id and log: the only thing that has to be pinned
+//!   snapshot                             the hash of the state with which replaying begins here, if it was given
 //!   seen                                 the newest checkpoint that was accepted here
 //!   restored                             it came out of a backup: the checkpoint of then. Nothing is signed while it is there
 //!   seen-head                            the newest head that was accepted here while it waited for cosigners
@@ -200,6 +201,25 @@ impl Home {
             }
             None => Ok(self.disk.replace("pin", format!("{}\n", json::to_canonical(pin)).as_bytes())?),
         }
+    }
+
+    /// The hash of the state with which replaying begins here, if one was given.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn snapshot(&self) -> Result<Option<Digest>, HomeError> {
+        let Some(bytes) = self.disk.read("snapshot", KEY_FILE_BYTES_MAX)? else { return Ok(None) };
+        let text = std::str::from_utf8(&bytes).ok().and_then(|t| Digest::parse(t.trim_ascii_end()));
+        text.map(Some)
+            .ok_or_else(|| Self::damaged("snapshot", "it is not 64 hexadecimal digits; remove it to replay all"))
+    }
+
+    /// Remembers a state that was given, and with which replaying has begun.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn set_snapshot(&self, state: &Digest) -> Result<(), HomeError> {
+        Ok(self.disk.replace("snapshot", format!("{state}\n").as_bytes())?)
     }
 
     /// The newest checkpoint that was accepted here, as it was published.

@@ -39,6 +39,8 @@ pub const SECRET_BYTES_MAX: usize = 64 << 20;
 pub const SEALED_BYTES_MAX: usize = 96 << 20;
 /// An attachment under `keyring/objects/`, bytes, other than a sealed file.
 pub const OBJECT_BYTES_MAX: usize = 16 << 20;
+/// A state that a snapshot names, bytes: as large as any file that fits into a backup.
+pub const STATE_BYTES_MAX: usize = SEALED_BYTES_MAX;
 /// A checkpoint note, bytes.
 pub const CHECKPOINT_BYTES_MAX: usize = 64 << 10;
 /// Hashes of one consistency proof: C2SP tlog-witness.

@@ -40,6 +40,9 @@ pub(super) struct Global {
     /// The fleet's id, which must match [default: what the home has pinned]
     #[arg(long, global = true, value_name = "ID")]
     pub pin: Option<String>,
+    /// Replay from this snapshot on, not from the first entry: its state's hash, from somebody who is trusted
+    #[arg(long, global = true, value_name = "HASH")]
+    pub snapshot: Option<String>,
     /// Answer in JSON
     #[arg(long, global = true)]
     pub json: bool,

@@ -33,6 +33,7 @@ pub(super) struct Context {
     fleet: Option<PathBuf>,
     home: Option<PathBuf>,
     pin: Option<String>,
+    snapshot: Option<String>,
     color: bool,
     now: Time,
 }
@@ -58,6 +59,7 @@ impl Context {
             fleet: global.fleet.clone().or_else(|| environment("KEYS_FLEET")),
             home,
             pin: global.pin.clone(),
+            snapshot: global.snapshot.clone(),
             color,
             // Read once, so that one command judges everything by one time.
             now: Time::from_system(SystemTime::now()),
@@ -74,6 +76,7 @@ impl Context {
             fleet: Some(fleet.to_owned()),
             home: Some(home.to_owned()),
             pin: None,
+            snapshot: None,
             color: self.color,
             now: Time::from_system(SystemTime::now()),
         }
@@ -147,7 +150,12 @@ impl Context {
     pub(super) fn known(&self, home: Option<&Home>) -> Result<Known, CliError> {
         let mut known = Known::default();
         if let Some(home) = home {
-            known = Known { pin: home.pin()?.map(|p| p.id), seen: home.seen()?, seen_head: home.seen_head()? };
+            known = Known {
+                pin: home.pin()?.map(|p| p.id),
+                snapshot: home.snapshot()?,
+                seen: home.seen()?,
+                seen_head: home.seen_head()?,
+            };
         }
         if let Some(text) = &self.pin {
             let id = Digest::parse(text)
@@ -156,6 +164,12 @@ impl Context {
                 return Err(CliError::new(Exit::No, "the home has another fleet pinned than --pin names"));
             }
             known.pin = Some(id);
+        }
+        if let Some(text) = &self.snapshot {
+            let state = Digest::parse(text);
+            known.snapshot = Some(state.ok_or_else(|| {
+                CliError::usage("--snapshot expects the hash of a state: 64 lower-case hexadecimal digits")
+            })?);
         }
         Ok(known)
     }
@@ -210,6 +224,9 @@ impl Context {
         let Some(home) = home.filter(|h| h.pin().is_ok_and(|p| p.is_some_and(|p| p.id == fleet.pin().id))) else {
             return;
         };
+        if let (Some(state), 1..) = (self.snapshot.as_deref().and_then(Digest::parse), fleet.began()) {
+            let _ = home.set_snapshot(&state);
+        }
         if let Some(published) = fleet.published().filter(|p| p.is_signed && p.lacks().is_none()) {
             let bytes = published.note.to_bytes();
             // A mirror that is behind has older cosignatures; the newest are what was seen.

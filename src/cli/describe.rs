@@ -100,6 +100,9 @@ pub(super) fn act(
             })
             .collect(),
         Act::Drill(list) => list.iter().map(drill).collect(),
+        Act::Snapshot(c) => {
+            vec![format!("the state after {} entries (root {}) is {}", c.size, c.root.short(), c.state)]
+        }
     }
 }
 

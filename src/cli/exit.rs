@@ -189,6 +189,8 @@ impl From<FleetError> for CliError {
             }
             FleetError::Unpublished { .. } => Self::new(Exit::No, &e)
                 .hint("nothing that a machine goes by was taken from it; fetch the keyring again from a mirror"),
+            FleetError::Snapshot { .. } => Self::new(Exit::No, &e)
+                .hint("'keys status', where the whole log was replayed, prints the newest snapshot; without --snapshot, and without the home's file 'snapshot', everything is replayed"),
             FleetError::Behind { .. } => Self::new(Exit::Unknown, &e).hint("compare the clock with another machine's"),
             FleetError::Future { .. } => Self::new(Exit::Unknown, &e).hint("compare the clock with another machine's"),
             FleetError::Refused(ref void) => refused(void),

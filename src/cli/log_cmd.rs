@@ -29,6 +29,7 @@ pub(super) fn log(context: &Context, args: &Log) -> Result<Exit, CliError> {
         LogVerb::Evidence { file, vkeys } => super::evidence_cmd::evidence(context, file, vkeys),
         LogVerb::Publish => super::publish_cmd::publish(context),
         LogVerb::Witness(args) => super::witness_cmd::witness(context, args),
+        LogVerb::Snapshot(args) => super::snapshot_cmd::snapshot(context, args),
         LogVerb::Prove(args) => proof_cmd::prove_entry(context, args),
         LogVerb::CheckProof(args) => proof_cmd::check_proof(context, args),
     }

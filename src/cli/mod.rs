@@ -32,6 +32,7 @@ mod render_cmd;
 mod restore_cmd;
 mod rotate_cmd;
 mod secret_cmd;
+mod snapshot_cmd;
 mod status;
 mod witness_cmd;
 

@@ -53,6 +53,8 @@ Examples:
     Publish,
     /// Cosign logs: as a witness that they only grow, or as an auditor that replays them
     Witness(WitnessArgs),
+    /// Put on record what the log comes to, so that a new machine may start from there
+    Snapshot(super::snapshot_cmd::SnapshotArgs),
     /// Prove that the log has an entry, to somebody who has only the log's verifier key (C2SP tlog-proof)
     Prove(super::proof_cmd::Prove),
     /// Check such a proof, offline

@@ -35,6 +35,7 @@ pub(super) fn status(context: &Context, args: &Status) -> Result<Exit, CliError>
     let count = |kind| state.members.values().filter(|m| m.is_active() && m.kind == kind).count();
     let counts: Vec<(Kind, usize)> = Kind::ALL.iter().map(|k| (*k, count(*k))).collect();
     let next = next_due(state);
+    let snapshot = state.snapshot.as_ref().map(|s| &s.snapshot);
     if context.json {
         let attention: Vec<Value> =
             items.iter().map(|i| json!({ "topic": i.topic, "text": i.text, "fix": i.fix })).collect();
@@ -43,7 +44,8 @@ pub(super) fn status(context: &Context, args: &Status) -> Result<Exit, CliError>
         let value = json!({
             "fleet": state.fleet.to_string(), "id": state.id.to_string(), "log": { "name": state.log, "size": head.0, "newest": state.time.to_string() },
             "policy": { "version": state.policy.version, "profile": state.policy.policy.fleet.profile.word() }, "members": members,
-            "published": published_json(&fleet), "secrets": state.live_secrets().count(), "next_rotation": next.as_ref().map(|(_, at)| at.to_string()), "attention": attention,
+            "published": published_json(&fleet), "began": fleet.began(),
+            "snapshot": snapshot.map(|s| json!({ "size": s.size, "root": s.root.to_string(), "state": s.state.to_string() })), "secrets": state.live_secrets().count(), "next_rotation": next.as_ref().map(|(_, at)| at.to_string()), "attention": attention,
         });
         return context.answer(value, exit);
     }
@@ -51,7 +53,16 @@ pub(super) fn status(context: &Context, args: &Status) -> Result<Exit, CliError>
     out.line(&format!("{}  {}", context.bold(state.fleet.as_str()), state.id))?;
     let now = fleet.now();
     out.line(&format!("log      {} entries, head {}, newest {}", head.0, head.1, relative(state.time, now)))?;
+    if fleet.began() > 0 {
+        out.line(&format!(
+            "began    after {} entries, with a snapshot: what comes before was not replayed",
+            fleet.began()
+        ))?;
+    }
     out.line(&published_line(&fleet))?;
+    if let Some(snapshot) = snapshot {
+        out.line(&format!("snapshot {} entries: {}", snapshot.size, snapshot.state))?;
+    }
     out.line(&format!(
         "policy   version {}, profile {}, {} of {} operators vouch",
         state.policy.version,

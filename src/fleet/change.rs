@@ -320,6 +320,9 @@ impl Fleet {
         let id = proposal.signed.id;
         let mut signed = proposal.clone();
         let mut standing = self.standing(&signed)?;
+        if !signers.is_empty() && matches!(standing, Standing::Lacks(_)) {
+            self.check_past(&signed.signed.statement.act)?;
+        }
         for signer in signers {
             if let Standing::Dead(void) = standing {
                 return Err(FleetError::Refused(void));
@@ -380,6 +383,7 @@ impl Fleet {
             Some(state) => (state.policy.version, state.policy.policy.fleet.proposal_lifetime),
             None => (0, FOUNDING_LIFETIME),
         };
+        self.check_past(&act)?;
         let log = self.log.clone();
         let mut statement = Statement { act, at: now, by, expires: now.plus(lifetime), log, policy, reason };
         let mut signed = Signed::of(statement.clone())?;

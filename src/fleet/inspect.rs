@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::snapshot::Comparison;
 use super::tree::Tree;
 use super::views::{MARK, Referenced};
 use super::{Fleet, FleetError, Known, Progress, View};
@@ -9,7 +10,7 @@ use crate::digest::Digest;
 use crate::disk::{EntryKind, is_temporary};
 use crate::limits::{
     BUNDLES_MISSING_MAX, CERT_BYTES_MAX, COMMIT_BYTES_MAX, ENTRY_BYTES_MAX, KEY_FILE_BYTES_MAX, OBJECT_BYTES_MAX,
-    REQUEST_BYTES_MAX, SEALED_BYTES_MAX,
+    REQUEST_BYTES_MAX, SEALED_BYTES_MAX, STATE_BYTES_MAX,
 };
 use crate::log::commit::Commit;
 use crate::log::tile::TILE_WIDTH;
@@ -17,6 +18,7 @@ use crate::name::{Address, MemberName};
 use crate::openpgp::{Certificate, Sealed};
 use crate::ssh::{Serial, SshCertificate};
 use crate::state::{ObjectError, ReplayError, State, Void};
+use crate::statement::ObjectKind;
 use crate::store::{
     CHECKPOINT, HEAD, RESTORED, Store, StoreError, certificate_path, issued_path, issued_serial, object_digest,
     read_checkpoint, read_newest, root_at, staged_digest,
@@ -128,7 +130,8 @@ impl Fleet {
         };
         let mut fleet = None;
         if report.is_sound() {
-            match Self::open(store.clone(), known, now, progress) {
+            let mut snapshots = Comparison::of(store, size)?;
+            match Self::open_watched(store.clone(), known, now, progress, Some(&mut snapshots)) {
                 Ok(opened) => {
                     report.entries = size;
                     opened.check_published(&mut report);
@@ -139,6 +142,7 @@ impl Fleet {
                         let views = then.as_ref().map_or(opened.logged_state(), Self::logged_state);
                         opened.check_files(views, &files, &mut report)?;
                     }
+                    snapshots.report(store, size, &mut report)?;
                     fleet = Some(opened);
                 }
                 Err(FleetError::Unsigned) => report.damage(unsigned(store, newest, size), FleetError::Unsigned),
@@ -229,7 +233,12 @@ impl Fleet {
             if seen.contains(path.as_str()) {
                 continue;
             }
-            if logged.has(digest) {
+            if kind == ObjectKind::State {
+                report.note(
+                    &path,
+                    "it is missing; nobody can start from that snapshot, 'keys log snapshot' makes another",
+                );
+            } else if logged.has(digest) {
                 report.damage(&path, format!("it is missing; the log refers to it ({kind:?})").to_lowercase());
             } else {
                 report.note(&path, "it is missing; only a proposal refers to it, which is never taken in without it");
@@ -292,7 +301,8 @@ impl Fleet {
         referenced: &Referenced,
         report: &mut Report,
     ) -> Result<(), FleetError> {
-        let Some(bytes) = report.read(&self.store, path, OBJECT_BYTES_MAX)? else { return Ok(()) };
+        let limit = if referenced.has_state(digest) { STATE_BYTES_MAX } else { OBJECT_BYTES_MAX };
+        let Some(bytes) = report.read(&self.store, path, limit)? else { return Ok(()) };
         if Digest::of(&bytes) != *digest {
             report.damage(path, "it is not what its name says");
         } else if !referenced.has(digest) {

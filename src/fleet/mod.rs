@@ -12,6 +12,7 @@ mod heads;
 mod inspect;
 mod proposals;
 mod published;
+mod snapshot;
 mod tree;
 mod views;
 
@@ -33,6 +34,7 @@ use crate::statement::{EntryError, StatementError};
 use crate::store::{Head, LogReader, RESTORED, Store, StoreError, read_checkpoint, read_newest};
 use crate::time::{Span, Time};
 use published::Heads;
+use snapshot::{Base, brings};
 
 pub use change::{Absorbed, Draft, Placed, Sequencer, Signer};
 pub use inspect::{Problem, Report, Severity};
@@ -97,6 +99,14 @@ pub enum FleetError {
         /// How many entries it has.
         size: u64,
     },
+    /// A snapshot from which nothing can begin.
+    #[error("nothing begins with the snapshot {state}: {problem}")]
+    Snapshot {
+        /// The hash of its state.
+        state: Digest,
+        /// Why not.
+        problem: String,
+    },
     /// The log claims to be from the future.
     #[error("the log's newest entry says {claimed}, and it is {now} here; is the clock right?")]
     Future {
@@ -154,6 +164,8 @@ impl From<DiskError> for FleetError {
 pub struct Known {
     /// The id of the fleet that is trusted; none accepts any, and the caller has to show its id.
     pub pin: Option<Digest>,
+    /// The hash of a state that is trusted, from which the replay may begin: a snapshot.
+    pub snapshot: Option<Digest>,
     /// The newest checkpoint that was accepted before, as published.
     pub seen: Option<Vec<u8>>,
     /// The newest head that was accepted before it was published.
@@ -170,6 +182,8 @@ pub struct Fleet {
     head: Option<Head>,
     published: Option<Published>,
     opened_at: View,
+    /// How many entries were not replayed.
+    began: u64,
     log: String,
     now: Time,
     /// Verdicts with void parts, and the subjects of the newest entries, whose views may have to be made again.
@@ -182,8 +196,9 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Opens the fleet of a keyring: reads the checkpoint, replays all entries it commits to, and checks that they hash to
-    /// its root, that the log's key signed it, that it is the pinned fleet and that it has only grown.
+    /// Opens the fleet of a keyring: reads the checkpoint, replays all entries it commits to, or those after the snapshot
+    /// that is trusted, and checks that they hash to its root, that the log's key signed it, that it is the pinned fleet and
+    /// that it has only grown.
     ///
     /// `now` is the clock; it only ever bounds the future. What the log says is judged by the log's own time.
     ///
@@ -240,10 +255,21 @@ impl Fleet {
         let mut fleet = Self::empty(store, checkpoint.origin.clone(), now);
         fleet.opened_at = view;
         let store = fleet.store.clone();
-        let mut reader = LogReader::new(&store, checkpoint.size);
+        let begins = known.snapshot.filter(|_| watch.is_none());
+        let base = begins.map(|hash| Base::of_snapshot(&store, hash, &fleet.log, published.as_ref())).transpose()?;
+        let mut base = base.map(|base| fleet.begin(base));
+        let mut reader = match &base {
+            Some(base) => LogReader::after(&store, base.edge.clone(), base.bundle.clone(), checkpoint.size),
+            None => LogReader::new(&store, checkpoint.size),
+        };
         // The roots at the sizes that were seen, and at the one that is published.
         let marked: BTreeSet<u64> = seen.iter().map(|s| s.size).chain(published.iter().map(|(_, p)| p.size)).collect();
         let mut roots: BTreeMap<u64, Digest> = BTreeMap::new();
+        for (base, size) in
+            base.iter().flat_map(|base| marked.range(..=base.edge.size()).map(move |size| (base, *size)))
+        {
+            roots.insert(size, base.root_before(&store, size)?);
+        }
         let mut read = || {
             let mut edge = reader.edge().clone();
             let Some((first, entries)) = reader.next_bundle()? else { return Ok(None) };
@@ -258,13 +284,15 @@ impl Fleet {
             Ok(Some(entries))
         };
         std::thread::scope(|scope| {
-            let mut ahead = Ahead::start(scope, &checkpoint.origin, checkpoint.size);
+            let mut ahead = Ahead::start(scope, &checkpoint.origin, checkpoint.size.saturating_sub(fleet.replay.size()));
             while let Some(entries) = ahead.next(&fleet.replay.certificates_met(), &mut read)? {
                 for prepared in entries {
                     if let Some(watch) = watch.as_deref_mut() {
                         watch.before(fleet.replay.state(), prepared.bytes());
                     }
+                    let said = base.as_ref().and_then(|_| brings(prepared.bytes()));
                     let verdict = fleet.take(prepared)?;
+                    base.iter_mut().zip(said).for_each(|(base, said)| base.look(&said, &verdict));
                     if let (Some(watch), Some(state)) = (watch.as_deref_mut(), fleet.replay.state()) {
                         watch.after(&verdict, state);
                     }
@@ -292,6 +320,7 @@ impl Fleet {
             return Err(StoreError::Damaged { path: "log/checkpoint".to_owned(), problem }.into());
         }
         fleet.check(known)?;
+        base.iter().try_for_each(|base| base.check(fleet.published().map(|p| &p.checkpoint)))?;
         fleet.look();
         Ok(fleet)
     }
@@ -306,6 +335,7 @@ impl Fleet {
             head: None,
             published: None,
             opened_at: View::Newest,
+            began: 0,
             log,
             now,
             void: Vec::new(),

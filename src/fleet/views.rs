@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::{Fleet, FleetError};
 use crate::digest::Digest;
 use crate::disk::EntryKind;
-use crate::limits::{CERT_BYTES_MAX, COMMIT_ENTRIES_MAX};
+use crate::limits::{CERT_BYTES_MAX, COMMIT_ENTRIES_MAX, STATE_BYTES_MAX};
 use crate::name::{Address, MemberName};
 use crate::openpgp::Sealed;
 use crate::state::{Objects as _, Unlocked};
@@ -19,6 +19,8 @@ pub(super) const MARK: &str = ".writing";
 /// parsed when somebody writes; most who open a fleet do not.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
+    /// The first entry that it could note: those before were not replayed.
+    begins: u64,
     entries: VecDeque<(u64, Vec<u8>)>,
     /// What took effect with an entry because its time had come.
     unlocked: VecDeque<(u64, Statement)>,
@@ -33,6 +35,16 @@ struct Subjects {
 }
 
 impl Recent {
+    /// Of the entries from `begins` on.
+    pub(super) fn after(begins: u64) -> Self {
+        Self { begins, ..Self::default() }
+    }
+
+    /// Whether it knows of every entry from `from` on that may matter in a log of `size`.
+    fn covers(&self, from: u64, size: u64) -> bool {
+        self.begins <= from.max(size.saturating_sub(COMMIT_ENTRIES_MAX as u64))
+    }
+
     /// Notes an entry, and forgets those too old to matter.
     pub(super) fn note(&mut self, index: u64, entry: &[u8], unlocked: &[Unlocked]) {
         let oldest = index.saturating_sub(COMMIT_ENTRIES_MAX as u64);
@@ -89,7 +101,8 @@ fn subjects(act: &Act) -> (BTreeSet<MemberName>, BTreeSet<Address>) {
         | Act::SshRevoke(_)
         | Act::Object(_)
         | Act::Backup(_)
-        | Act::Drill(_) => (BTreeSet::new(), BTreeSet::new()),
+        | Act::Drill(_)
+        | Act::Snapshot(_) => (BTreeSet::new(), BTreeSet::new()),
     }
 }
 
@@ -107,6 +120,11 @@ impl Referenced {
     /// Whether something refers to this sealed file.
     pub(super) fn has_sealed(&self, digest: &Digest) -> bool {
         self.0.contains(&(*digest, ObjectKind::Sealed))
+    }
+
+    /// Whether something refers to this object as a state.
+    pub(super) fn has_state(&self, digest: &Digest) -> bool {
+        self.0.contains(&(*digest, ObjectKind::State))
     }
 
     /// Whether something refers to this object as a certificate.
@@ -131,7 +149,11 @@ impl Fleet {
         if !self.store.disk().has_lock() || self.waiting() > 0 {
             return Ok(());
         }
-        let Subjects { members, addresses, sealed } = self.recent.subjects(from);
+        let Subjects { mut members, mut addresses, sealed } = self.recent.subjects(from);
+        if !self.recent.covers(from, self.replay.size()) {
+            members.extend(self.logged_state().members.keys().cloned());
+            addresses.extend(self.logged_state().secrets.keys().cloned());
+        }
         members.iter().try_for_each(|member| self.refresh_certificate(member))?;
         addresses.iter().try_for_each(|address| self.refresh_sealed(address))?;
         // A sealed file that was superseded in the very commit that brought it has no address to be moved to.
@@ -188,6 +210,12 @@ impl Fleet {
             }
         }
         Ok(true)
+    }
+
+    /// Whether the state that an act brings is there, and whole.
+    pub(super) fn state_there(&self, act: &Act) -> bool {
+        let Act::Snapshot(snapshot) = act else { return true };
+        self.store.object_within(&snapshot.state, STATE_BYTES_MAX).is_ok()
     }
 
     /// Removes what a writer that died has left: temporary files, halves of proposals, and attachments that neither the

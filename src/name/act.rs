@@ -37,4 +37,6 @@ words! {
     Backup = "backup.make",
     /// A restore was tried, and this came of it.
     Drill = "drill.restore",
+    /// What replaying the log comes to is put on record, for those who start from there.
+    Snapshot = "snapshot",
 }

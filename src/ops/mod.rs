@@ -83,6 +83,7 @@ mod revoke;
 mod ring;
 mod rotate;
 mod seal;
+mod snapshot;
 mod ssh;
 mod sync;
 
@@ -114,6 +115,7 @@ pub use revoke::{RevokePlan, plan_revoke};
 pub use ring::{Ring, export_ring};
 pub use rotate::{RotatePlan, Rotation, Selection, Skipped, plan_rotate};
 pub use seal::{SealPlan, plan_remove, plan_seal, plan_seal_without, seal};
+pub use snapshot::plan_snapshot;
 pub use ssh::{IssuePlan, issue_pending, issued_certificate, plan_host, plan_user, uncertified_hosts};
 pub use sync::{SyncPlan, destroy_private, plan_sync, sync_todo};
 

@@ -80,7 +80,8 @@ impl Busy {
             | Act::SshRevoke(_)
             | Act::Object(_)
             | Act::Backup(_)
-            | Act::Drill(_) => {}
+            | Act::Drill(_)
+            | Act::Snapshot(_) => {}
         }
     }
 }

@@ -326,6 +326,10 @@ fn quorum_table(two: usize, majority: usize) -> Vec<(&'static str, Vec<Row>)> {
                 row(ActName::Drill, None, authority()),
             ],
         ),
+        (
+            "A snapshot: by whose word a new machine may start from a state instead of replaying the log. Each signer replays it.",
+            vec![row(ActName::Snapshot, None, operator(two))],
+        ),
     ]
 }
 

@@ -63,7 +63,8 @@ impl Case {
             | ActName::SshRevoke
             | ActName::Object
             | ActName::Backup
-            | ActName::Drill => &[],
+            | ActName::Drill
+            | ActName::Snapshot => &[],
         }
     }
 }

@@ -396,6 +396,7 @@ impl<O: Objects> Replay<O> {
             Act::Object(list) => each(list, |c| self.object(c, context)),
             Act::Backup(list) => each(list, |c| self.backup_made(c, context)),
             Act::Drill(list) => each(list, |c| self.restore_drill(c, context)),
+            Act::Snapshot(c) => each(std::slice::from_ref(c), |c| self.snapshot(c, context)),
         }
     }
 
@@ -428,6 +429,7 @@ impl<O: Objects> Replay<O> {
             locked: BTreeMap::new(),
             backups: BTreeMap::new(),
             drills: super::Drills::default(),
+            snapshot: None,
         });
         let founded = self.found(entry, genesis, *id);
         if founded.is_err() {

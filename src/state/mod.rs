@@ -22,6 +22,7 @@ mod policy;
 mod query;
 mod secrets;
 mod signers;
+mod snapshots;
 mod ssh;
 mod suppose;
 mod void;
@@ -51,6 +52,7 @@ pub use fold::{ObjectError, Objects, Replay, ReplayError, Verdict, Watch};
 pub use key::{KeyState, PublicKey, SlotKey, SlotKeys};
 pub use locks::{Locked, Unlocked};
 pub use query::{Drift, Due, ReadersError};
+pub use snapshots::Recorded;
 pub use ssh::SshTerms;
 pub use suppose::Supposed;
 pub use void::Void;
@@ -103,6 +105,9 @@ pub struct State {
     /// How the last restore drills went.
     #[serde(skip_serializing_if = "Drills::is_empty")]
     pub drills: Drills,
+    /// The newest snapshot on record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Recorded>,
 }
 
 /// The policy in force.

@@ -53,6 +53,14 @@ pub enum Void {
         /// How many there are.
         there: u64,
     },
+    /// A snapshot that cannot be right, or says nothing new.
+    #[error("a snapshot of {size} entries is refused: {problem}")]
+    Snapshot {
+        /// How many entries it is of.
+        size: u64,
+        /// Why not.
+        problem: String,
+    },
     /// It would wait for longer than the policy lets a proposal wait.
     #[error("it would wait until {expires}; the policy lets a proposal wait {allowed}")]
     Patient {

@@ -11,7 +11,9 @@ use serde::Deserialize;
 
 use super::fold::{Objects, Stop};
 use super::policy::read_policy;
-use super::{Done, Drills, Held, Issued, Locked, Member, MeshIndexes, ObjectError, PolicyInForce, Secret, State};
+use super::{
+    Done, Drills, Held, Issued, Locked, Member, MeshIndexes, ObjectError, PolicyInForce, Recorded, Secret, State,
+};
 use crate::digest::Digest;
 use crate::json::{self, JsonError};
 use crate::name::{Address, FleetName, MemberName};
@@ -70,6 +72,8 @@ struct Parts {
     backups: BTreeMap<MemberName, BTreeMap<Digest, Held>>,
     #[serde(default)]
     drills: Drills,
+    #[serde(default)]
+    snapshot: Option<Recorded>,
 }
 
 #[derive(Deserialize)]
@@ -147,6 +151,7 @@ impl Parts {
             locked: self.locked,
             backups: self.backups,
             drills: self.drills,
+            snapshot: self.snapshot,
         })
     }
 }

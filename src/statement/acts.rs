@@ -47,6 +47,8 @@ pub enum Act {
     Backup(Vec<BackupMade>),
     /// See [`ActName::Drill`].
     Drill(Vec<RestoreDrill>),
+    /// See [`ActName::Snapshot`].
+    Snapshot(Snapshot),
 }
 
 impl Act {
@@ -69,6 +71,7 @@ impl Act {
             Self::Object(_) => ActName::Object,
             Self::Backup(_) => ActName::Backup,
             Self::Drill(_) => ActName::Drill,
+            Self::Snapshot(_) => ActName::Snapshot,
         }
     }
 
@@ -93,6 +96,7 @@ impl Act {
             Self::Reseal(list) => {
                 list.iter().flat_map(|c| [(c.recipients, K::Recipients), (c.file, K::Sealed)]).collect()
             }
+            Self::Snapshot(c) => vec![(c.state, K::State)],
             Self::Activate(_)
             | Self::Destroy(_)
             | Self::Remove(_)
@@ -116,7 +120,9 @@ pub enum ObjectKind {
     Certificate,
     /// A recipient set.
     Recipients,
-    /// A sealed file. Kept at its address, not among the objects, once the log has it; earlier versions are not kept.
+    /// A state, as its bytes are written. Whoever replays the log can make it again.
+    State,
+    /// A sealed file, always the last of these. Kept at its address, not among the objects, once the log has it; earlier versions are not kept.
     Sealed,
 }
 
@@ -393,5 +399,17 @@ pub struct RestoreDrill {
     /// How many entries that log has.
     pub size: u64,
     /// The hash of the state that replaying it gave.
+    pub state: Digest,
+}
+
+/// What replaying the log comes to, at a size: for those who start from there instead of replaying.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// The root of the tree of so many entries.
+    pub root: Digest,
+    /// How many entries.
+    pub size: u64,
+    /// The hash of the state after them, which is an object's digest.
     pub state: Digest,
 }

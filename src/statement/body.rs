@@ -191,6 +191,7 @@ fn changes(act: &Act) -> Vec<Value> {
         Act::Genesis(one) => list(std::slice::from_ref(one)),
         Act::PolicyUpdate(one) => list(std::slice::from_ref(one)),
         Act::SshIssue(one) => list(std::slice::from_ref(one)),
+        Act::Snapshot(one) => list(std::slice::from_ref(one)),
         Act::Enroll(all) => list(all),
         Act::Retire(all) => list(all),
         Act::Publish(all) => list(all),
@@ -262,6 +263,7 @@ fn parse_act(name: ActName, changes: impl Changes) -> Result<Act, StatementError
         ActName::Object => Act::Object(list(changes)?),
         ActName::Backup => Act::Backup(list(changes)?),
         ActName::Drill => Act::Drill(list(changes)?),
+        ActName::Snapshot => Act::Snapshot(one(changes)?),
     })
 }
 

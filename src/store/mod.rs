@@ -31,7 +31,7 @@ use crate::state::{ObjectError, Objects};
 pub use append::{Appended, Target, append, collect, complete, finish, pending, sweep};
 pub use prove::prove;
 pub use read::{
-    Bundle, CHECKPOINT, HEAD, Head, LogReader, SignedHead, consistency_proof, read_checkpoint, read_hashes,
+    Bundle, CHECKPOINT, HEAD, Head, LogReader, SignedHead, consistency_proof, edge_at, read_checkpoint, read_hashes,
     read_newest, root_at,
 };
 
@@ -189,6 +189,19 @@ impl Store {
 }
 
 impl Store {
+    /// The object with this digest, of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`ObjectError`].
+    pub fn object_within(&self, digest: &Digest, limit: usize) -> Result<Vec<u8>, ObjectError> {
+        match self.disk.read(&object_path(digest), limit) {
+            Ok(Some(bytes)) if Digest::of(&bytes) == *digest => Ok(bytes),
+            Ok(Some(_)) => Err(ObjectError::Changed(*digest)),
+            Ok(None) => Err(ObjectError::Missing(*digest)),
+            Err(e) => Err(ObjectError::Unreadable(*digest, e.to_string())),
+        }
+    }
+
     /// The sealed file with this digest that waits to be moved to its address, if it is there and whole.
     ///
     /// # Errors
@@ -200,11 +213,6 @@ impl Store {
 
 impl Objects for Store {
     fn object(&self, digest: &Digest) -> Result<Vec<u8>, ObjectError> {
-        match self.disk.read(&object_path(digest), OBJECT_BYTES_MAX) {
-            Ok(Some(bytes)) if Digest::of(&bytes) == *digest => Ok(bytes),
-            Ok(Some(_)) => Err(ObjectError::Changed(*digest)),
-            Ok(None) => Err(ObjectError::Missing(*digest)),
-            Err(e) => Err(ObjectError::Unreadable(*digest, e.to_string())),
-        }
+        self.object_within(digest, OBJECT_BYTES_MAX)
     }
 }

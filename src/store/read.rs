@@ -100,6 +100,27 @@ pub fn root_at(store: &Store, part: u64, size: u64) -> Result<Digest, StoreError
     merkle::root(&TileHashes::new(size, |id| read_hashes(store, id)), part)
 }
 
+/// The edge, from the tiles, of the tree of the first `size` entries, and the entries of its bundle that is not full. The
+/// caller compares what grows from it with a signed root before believing it.
+///
+/// # Errors
+/// [`StoreError`], also if that bundle does not hash to the tile beside it.
+pub fn edge_at(store: &Store, size: u64) -> Result<(Edge, Vec<Vec<u8>>), StoreError> {
+    let edge = Edge::load(size, |id| read_hashes(store, id))?;
+    let width = size % TILE_WIDTH;
+    if width == 0 {
+        return Ok((edge, Vec::new()));
+    }
+    let id = TileId { level: Level::Entries, index: size / TILE_WIDTH, width };
+    let bundle = read_bundle(store, id)?;
+    let hashes = edge.partial().find(|(id, _)| id.level == Level::Hashes(0)).map(|(_, hashes)| hashes);
+    if hashes.is_none_or(|hashes| !hashes.iter().copied().eq(bundle.iter().map(|entry| merkle::leaf(entry)))) {
+        let problem = "its entries do not hash to the tile beside it; 'keys log verify' says which is right".to_owned();
+        return Err(StoreError::Damaged { path: format!("log/{id}"), problem });
+    }
+    Ok((edge, bundle))
+}
+
 /// A bundle: the index of its first entry, and its entries.
 pub type Bundle = (u64, Vec<Vec<u8>>);
 

@@ -11,6 +11,7 @@ mod attacks;
 mod audit;
 mod backup;
 mod bad_input;
+mod beginnings;
 mod counting;
 mod documents;
 mod drill;
@@ -48,6 +49,7 @@ fn main() -> std::process::ExitCode {
         audit::tests(),
         backup::tests(),
         bad_input::tests(),
+        beginnings::tests(),
         counting::tests(),
         documents::tests(),
         drill::tests(),

@@ -121,7 +121,7 @@ impl Estate {
     /// Opens the fleet as whoever has this home.
     pub(crate) fn open(&self, who: &str) -> Result<Fleet, OpsError> {
         let home = self.home(who);
-        let known = Known { pin: home.pin()?.map(|p| p.id), seen: home.seen()?, seen_head: None };
+        let known = Known { pin: home.pin()?.map(|p| p.id), seen: home.seen()?, ..Known::default() };
         Ok(Fleet::open(self.store(), &known, self.now, &mut |_, _| {})?)
     }
 

@@ -185,7 +185,7 @@ impl<'a> Round<'a> {
     /// Opens the fleet as alice, who has pinned it and remembers how long it was.
     fn open(&self) -> Fleet {
         let home = self.home("alice");
-        let known = Known { pin: home.pin().unwrap().map(|p| p.id), seen: home.seen().unwrap(), seen_head: None };
+        let known = Known { pin: home.pin().unwrap().map(|p| p.id), seen: home.seen().unwrap(), ..Known::default() };
         assert!(known.pin.is_some(), "the pin is gone");
         let now = Time::from_system(std::time::SystemTime::now());
         Fleet::open(self.store(), &known, now, &mut |_, _| {}).unwrap_or_else(|e| panic!("{}: {e}", self.root))

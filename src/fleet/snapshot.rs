@@ -1,0 +1,225 @@
+//! Snapshots: checked by whoever signs one, compared by every verification, and started from by who is given its hash.
+//!
+//! Who starts from a snapshot trusts the hash, as she trusts the fleet's id: it fixes members, keys and policy. From there
+//! on she checks everything by herself, and besides that the hash is on record: an entry of the published log says it, with
+//! the quorum of the policy in force, and names the root that the tree has at that size. So a false hash that was given to
+//! one machine would have to be a false entry in everybody's log, which every verification from the first entry names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::inspect::Report;
+use super::views::Recent;
+use super::{Fleet, FleetError};
+use crate::digest::Digest;
+use crate::limits::STATE_BYTES_MAX;
+use crate::log::checkpoint::Checkpoint;
+use crate::log::merkle;
+use crate::log::tile::Edge;
+use crate::name::MemberName;
+use crate::state::{ObjectError, Replay, State, Verdict, Void, Watch};
+use crate::statement::{Act, Entry, Snapshot};
+use crate::store::{LogReader, SignedHead, Store, StoreError, consistency_proof, edge_at, root_at};
+
+/// What the entry of a snapshot begins with: its fields are in order, and this is the first.
+const BEGINNING: &[u8] = b"{\"act\":\"snapshot\",";
+
+/// The snapshot that an entry brings, if it is one.
+pub(super) fn brings(entry: &[u8]) -> Option<Snapshot> {
+    let entry = entry.starts_with(BEGINNING).then(|| Entry::parse(entry).ok()).flatten()?;
+    match entry.signed.statement.act {
+        Act::Snapshot(snapshot) => Some(snapshot),
+        _ => None,
+    }
+}
+
+/// Where a replay begins that does not begin with the first entry, beside its state: the tree's edge there.
+pub(super) struct Base {
+    pub edge: Edge,
+    pub bundle: Vec<Vec<u8>>,
+    hash: Digest,
+    /// The entry that has it on record, or why what was found is none.
+    record: Option<Result<u64, String>>,
+}
+
+fn refused(hash: &Digest, problem: impl ToString) -> FleetError {
+    FleetError::Snapshot { state: *hash, problem: crate::text::shown(&problem.to_string()).to_string() }
+}
+
+impl Base {
+    /// The state with this hash, from among the keyring's objects.
+    pub(super) fn of_snapshot(
+        store: &Store,
+        hash: Digest,
+        origin: &str,
+        published: Option<&SignedHead>,
+    ) -> Result<(Self, State), FleetError> {
+        let bytes = store.object_within(&hash, STATE_BYTES_MAX).map_err(|e| match e {
+            ObjectError::Missing(_) => refused(&hash, "the keyring has no such state"),
+            ObjectError::Changed(_) => refused(&hash, "the state in the keyring was changed"),
+            ObjectError::Unreadable(..) => FleetError::Object(e),
+        })?;
+        let state = State::parse(&bytes, store).map_err(|e| refused(&hash, e))?;
+        if state.log != origin {
+            return Err(refused(&hash, format!("it is of the log {}", state.log)));
+        }
+        let there = published.map_or(0, |(_, checkpoint)| checkpoint.size);
+        if state.size >= there {
+            return Err(refused(&hash, format!("it is of {} entries, and {there} are published", state.size)));
+        }
+        let (edge, bundle) = edge_at(store, state.size)?;
+        let base = Self { edge, bundle, hash, record: None };
+        Ok((base, state))
+    }
+
+    /// Looks whether what an entry says, which has just been taken, has this snapshot on record.
+    pub(super) fn look(&mut self, said: &Snapshot, verdict: &Verdict) {
+        if said.state != self.hash || matches!(self.record, Some(Ok(_))) {
+            return;
+        }
+        let index = verdict.index;
+        let void = verdict.void.first().map(|(_, void)| format!("entry {index} says it, and is void: {void}"));
+        let other = |what| format!("entry {index} says it with another {what} than the log has");
+        self.record = Some(match void {
+            Some(problem) => Err(problem),
+            None if said.size != self.edge.size() => Err(other("size")),
+            None if said.root != self.edge.root() => Err(other("root")),
+            None => Ok(index),
+        });
+    }
+
+    /// Refuses if no entry of the published log has it on record.
+    pub(super) fn check(&self, published: Option<&Checkpoint>) -> Result<(), FleetError> {
+        let there = published.map_or(0, |p| p.size);
+        match &self.record {
+            Some(Ok(index)) if *index < there => Ok(()),
+            Some(Ok(index)) => Err(refused(&self.hash, format!("entry {index}, which says it, is not published yet"))),
+            Some(Err(problem)) => Err(refused(&self.hash, problem)),
+            None => Err(refused(&self.hash, "no entry of the log says it")),
+        }
+    }
+
+    /// The root of the tree at a smaller size, from the tiles, proven against the tree at this one.
+    pub(super) fn root_before(&self, store: &Store, size: u64) -> Result<Digest, FleetError> {
+        let own = self.edge.size();
+        let root = root_at(store, size, own)?;
+        let proof = consistency_proof(store, size, own)?;
+        if merkle::verify_consistency(size, &root, own, &self.edge.root(), &proof) {
+            return Ok(root);
+        }
+        let problem = "its hashes contradict each other; 'keys log verify' names the file".to_owned();
+        Err(StoreError::Damaged { path: "log/tile".to_owned(), problem }.into())
+    }
+}
+
+impl Fleet {
+    /// How many entries were not replayed: those before the snapshot that was started from.
+    pub fn began(&self) -> u64 {
+        self.began
+    }
+
+    /// Begins with a state, as if it had taken all entries before.
+    pub(super) fn begin(&mut self, (base, state): (Base, State)) -> Base {
+        self.began = base.edge.size();
+        self.replay = Replay::resume(state, self.store.clone());
+        self.recent = Recent::after(self.began);
+        base
+    }
+
+    /// What a statement says about the log's past has to be what this machine finds there, or it is not signed.
+    pub(super) fn check_past(&self, act: &Act) -> Result<(), FleetError> {
+        let Act::Snapshot(said) = act else { return Ok(()) };
+        let bad = |problem: String| FleetError::Refused(Void::Snapshot { size: said.size, problem });
+        let Some((root, state)) = self.past(said.size)? else {
+            return Err(bad("there are not so many".to_owned()));
+        };
+        if root != said.root {
+            return Err(bad(format!("it says the root {}, and here it is {root}", said.root)));
+        }
+        if state != said.state {
+            return Err(bad(format!("it says the state {}, and replaying gives {state}", said.state)));
+        }
+        Ok(())
+    }
+
+    /// The root of the first `size` entries, and the hash of the state that replaying them from the first one gives.
+    fn past(&self, size: u64) -> Result<Option<(Digest, Digest)>, FleetError> {
+        let Some(head) = self.head.as_ref().filter(|h| (1..=h.checkpoint.size).contains(&size)) else {
+            return Ok(None);
+        };
+        if self.began == 0 && self.replay.size() == size && head.checkpoint.size == size {
+            return Ok(Some((head.checkpoint.root, self.logged_state().digest())));
+        }
+        let mut replay = Replay::new(self.log.clone(), self.store.clone());
+        let mut reader = LogReader::new(&self.store, head.checkpoint.size);
+        let (mut edge, mut found) = (Edge::default(), None);
+        while let Some((_, entries)) = reader.next_bundle()? {
+            for entry in entries.iter().take(usize::try_from(size - edge.size()).unwrap_or(usize::MAX)) {
+                replay.apply(entry)?;
+                edge.push(merkle::leaf(entry));
+                if edge.size() == size {
+                    found = replay.state().map(|state| (edge.root(), state.digest()));
+                }
+            }
+        }
+        // What was folded is what the head stands for.
+        reader.finish(head.note.clone(), head.checkpoint.clone())?;
+        Ok(found)
+    }
+}
+
+/// What the snapshots of a log say, compared with what replaying it gives.
+pub(super) struct Comparison {
+    said: BTreeMap<u64, Snapshot>,
+    sizes: BTreeSet<u64>,
+    /// The hashes of the states at those sizes.
+    states: BTreeMap<u64, Digest>,
+    /// Who signed those that are not void.
+    signers: BTreeMap<u64, BTreeSet<MemberName>>,
+}
+
+impl Comparison {
+    /// Of the snapshots in a log of `size` entries.
+    pub(super) fn of(store: &Store, size: u64) -> Result<Self, FleetError> {
+        let mut said = BTreeMap::new();
+        let mut reader = LogReader::new(store, size);
+        while let Some((first, entries)) = reader.next_bundle()? {
+            said.extend((first..).zip(&entries).filter_map(|(index, entry)| Some((index, brings(entry)?))));
+        }
+        let sizes = said.values().map(|s| s.size).collect();
+        Ok(Self { said, sizes, states: BTreeMap::new(), signers: BTreeMap::new() })
+    }
+
+    /// Names every snapshot that is not what the log comes to.
+    pub(super) fn report(&self, store: &Store, size: u64, report: &mut Report) -> Result<(), FleetError> {
+        for (index, signers) in &self.signers {
+            let Some(said) = self.said.get(index) else { continue };
+            let names = signers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let says = format!("entry {index}, signed by {names}, is a false snapshot of {} entries", said.size);
+            let root = root_at(store, said.size, size)?;
+            if root != said.root {
+                report.damage("log/", format!("{says}: it says the root {}, and it is {root}", said.root));
+            }
+            match self.states.get(&said.size) {
+                Some(state) if *state == said.state => {}
+                Some(state) => {
+                    report.damage("log/", format!("{says}: it says the state {}, and it is {state}", said.state));
+                }
+                None => report.damage("log/", format!("{says}: there was no state then")),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Watch for Comparison {
+    fn before(&mut self, _: Option<&State>, _: &[u8]) {}
+
+    fn after(&mut self, verdict: &Verdict, state: &State) {
+        if self.sizes.contains(&state.size) {
+            self.states.insert(state.size, state.digest());
+        }
+        if verdict.applied > 0 && self.said.contains_key(&verdict.index) {
+            self.signers.insert(verdict.index, verdict.signers.clone());
+        }
+    }
+}
