@@ -88,6 +88,12 @@ pub(super) fn act(
             )]
         }
         Act::SshRevoke(list) => list.iter().map(|c| format!("SSH certificates are revoked: {:?}", c.serials)).collect(),
+        Act::Rekey(c) => vec![format!(
+            "the log's key of {} is {} from now on; the one before: {}",
+            c.member,
+            short_key(&c.key),
+            c.why
+        )],
         Act::Object(list) => {
             list.iter().map(|c| format!("statement {} can never take effect", c.statement.short())).collect()
         }

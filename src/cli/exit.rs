@@ -205,6 +205,8 @@ impl From<FleetError> for CliError {
                 let error = if full { error.hint("the disk is full: make room") } else { error };
                 error.hint("do not repeat the change; 'keys sync' finishes it")
             }
+            FleetError::NotTheLogKey => Self::new(Exit::NotFound, &e)
+                .hint("run 'keys sync' where the authority's home with its standby log key is"),
             FleetError::Sign { .. } => Self::failed(&e),
         }
     }

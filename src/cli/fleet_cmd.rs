@@ -10,7 +10,7 @@ use super::exit::{CliError, Exit};
 use super::founding::{read_file, waiting_requests};
 use super::output::complain;
 use crate::digest::Digest;
-use crate::fleet::{Fleet, FleetError, Placed, Proposal, Signer, Standing};
+use crate::fleet::{Fleet, FleetError, Placed, Proposal, Sequencer, Signer, Standing};
 use crate::home::Home;
 use crate::limits::REQUEST_BYTES_MAX;
 use crate::ops::{self, OpsError};
@@ -352,7 +352,7 @@ fn approve_founding(
         if founder.kind == crate::name::Kind::Authority
             && let Ok(text) = home.key(&founder.member, crate::name::Slot::Log, &key(crate::name::Slot::Log))
         {
-            sequencer = crate::log::note::SignerKey::from_private_text(&text).ok();
+            sequencer = crate::log::note::SignerKey::from_private_text(&text).ok().map(Sequencer::from);
         }
         let fingerprint =
             crate::openpgp::Fingerprint::from_hex(&key(crate::name::Slot::Sign)).map_err(CliError::failed)?;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::args::{Ring, RingVerb};
-use super::context::{Context, shown};
+use super::args::{Change, Reason, Ring, RingVerb};
+use super::context::{Context, Planned, Shown, reason, shown};
 use super::describe;
 use super::exit::{CliError, Exit};
 use super::founding::write_file;
@@ -13,11 +13,11 @@ use super::output::Progress;
 use super::proof_cmd;
 use super::record_args::{Log, LogVerb};
 use crate::digest::Digest;
-use crate::fleet::{Fleet, Report, Severity};
-use crate::name::Slot;
+use crate::fleet::{Draft, Fleet, Report, Severity};
+use crate::name::{MemberName, Slot};
 use crate::ops;
-use crate::state::{KeyState, Objects as _};
-use crate::statement::Entry;
+use crate::state::{KeyState, Objects as _, SlotKey};
+use crate::statement::{Act, Entry, RetireReason};
 use crate::store::{LogReader, Store};
 
 /// `keys log`.
@@ -25,7 +25,8 @@ pub(super) fn log(context: &Context, args: &Log) -> Result<Exit, CliError> {
     match &args.verb {
         LogVerb::Verify => verify(context),
         LogVerb::Show { index, about, last, raw } => show(context, *index, about.as_deref(), *last, raw.as_deref()),
-        LogVerb::Vkey => vkey(context),
+        LogVerb::Vkey { all } => vkey(context, *all),
+        LogVerb::Rekey { member, why, change, reason } => rekey(context, member.as_ref(), *why, change, reason),
         LogVerb::Evidence { file, vkeys } => super::evidence_cmd::evidence(context, file, vkeys),
         LogVerb::Publish => super::publish_cmd::publish(context),
         LogVerb::Witness(args) => super::witness_cmd::witness(context, args),
@@ -216,20 +217,54 @@ fn write_raw(context: &Context, directory: &Path, index: u64, bytes: &[u8], flee
     Ok(Exit::Ok)
 }
 
-fn vkey(context: &Context) -> Result<Exit, CliError> {
+fn vkey(context: &Context, all: bool) -> Result<Exit, CliError> {
     let fleet = context.open()?;
-    let keys = fleet.state().authority_keys(Slot::Log);
+    let mut keys: Vec<(&MemberName, &SlotKey)> = fleet.state().authority_keys(Slot::Log);
+    if all {
+        let holders = fleet.state().members.iter().filter_map(|(n, m)| Some((n, m.slot(Slot::Log)?)));
+        keys = holders.flat_map(|(n, s)| s.keys.iter().map(move |k| (n, k))).collect();
+    }
+    let time = |time: Option<crate::time::Time>| time.map(|t| t.to_string());
     if context.json {
         let rows: Vec<Value> = keys
             .iter()
-            .map(|(m, k)| json!({ "member": m.to_string(), "state": k.state.to_string(), "vkey": k.key }))
+            .map(|(m, k)| {
+                let (from, until) = (time(k.activated), time(k.ended));
+                json!({ "member": m.to_string(), "state": k.state.to_string(), "vkey": k.key, "from": from, "until": until })
+            })
             .collect();
         return context.answer(json!({ "vkeys": rows }), Exit::Ok);
     }
-    for (_, key) in keys.iter().filter(|(_, k)| k.state == KeyState::Active) {
-        context.out.line(&key.key)?;
+    for (member, key) in keys.iter().filter(|(_, k)| all || k.state == KeyState::Active) {
+        let (from, until) = (time(key.activated).unwrap_or_default(), time(key.ended).unwrap_or_default());
+        let more = if all { format!("  {member} {} {from}..{until}", key.state) } else { String::new() };
+        context.out.line(&format!("{}{more}", key.key))?;
     }
     Ok(Exit::Ok)
+}
+
+fn rekey(
+    context: &Context,
+    member: Option<&MemberName>,
+    why: RetireReason,
+    change: &Change,
+    given: &Reason,
+) -> Result<Exit, CliError> {
+    let text = reason(given, "the log's key changes");
+    context.planned(
+        change,
+        &Planned {
+            question: "Change the log's key?",
+            plan: &|fleet, _| Ok(ops::plan_rekey(member, why, fleet.state())?),
+            show: &|plan, _| Shown {
+                lines: describe::act(&Act::Rekey(plan.clone()), None, &|_| None),
+                json: serde_json::to_value(plan).unwrap_or(Value::Null),
+                empty: false,
+            },
+            drafts: &|plan, _, _| Ok(vec![Draft::bare(Act::Rekey(plan.clone()), &text)]),
+            after: &|_, _| Ok(()),
+        },
+    )
 }
 
 /// `keys ring`.

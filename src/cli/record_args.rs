@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
 
+use super::args::{Change, Reason};
 use super::witness_cmd::WitnessArgs;
+use crate::name::MemberName;
+use crate::statement::RetireReason;
 use crate::time::Time;
 
 #[derive(Debug, ClapArgs)]
@@ -37,7 +40,27 @@ pub(super) enum LogVerb {
         raw: Option<PathBuf>,
     },
     /// Print the log's verifier keys (C2SP vkeys), one a line
-    Vkey,
+    Vkey {
+        /// Also those of the past and the standbys, each with its state and since when until when
+        #[arg(long)]
+        all: bool,
+    },
+    /// Put an authority's standby log key in the place of its active one
+    #[command(after_help = "Heads that were signed before stay good; from this entry on only the new key counts.
+Examples:
+  keys log rekey
+  keys log rekey casc1 --why compromised --reason 'the backup disk was stolen'")]
+    Rekey {
+        /// The authority [default: the only one]
+        member: Option<MemberName>,
+        /// What became of the key before: retired, compromised, lost
+        #[arg(long, value_name = "WHY", default_value = "retired")]
+        why: RetireReason,
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        reason: Reason,
+    },
     /// Check a file of evidence that somebody's machine has kept: what it proves, and what it does not
     #[command(after_help = "Neither a keyring nor a home is needed.
 Examples:

@@ -16,7 +16,7 @@ use super::{Fleet, FleetError, Known, Standing, View};
 use crate::digest::Digest;
 use crate::disk::Created;
 use crate::limits::SIGNATURES_MAX;
-use crate::log::note::{SignatureLine, SignerKey};
+use crate::log::note::{SignatureLine, SignerKey, VerifierKey};
 use crate::name::MemberName;
 use crate::openpgp::sign_statement;
 use crate::state::{Verdict, Void};
@@ -70,8 +70,44 @@ impl std::fmt::Debug for Signer {
     }
 }
 
-/// The log's private key, on the machine of an authority.
-pub type Sequencer = SignerKey;
+/// The log's private key, on the machine of an authority, and the one that may follow it.
+#[derive(Debug)]
+pub struct Sequencer {
+    key: SignerKey,
+    next: Option<SignerKey>,
+}
+
+impl From<SignerKey> for Sequencer {
+    fn from(key: SignerKey) -> Self {
+        Self { key, next: None }
+    }
+}
+
+impl std::ops::Deref for Sequencer {
+    type Target = SignerKey;
+    fn deref(&self) -> &SignerKey {
+        &self.key
+    }
+}
+
+impl Sequencer {
+    /// With the standby of the same authority, which signs too in the entry by which it becomes the log's key.
+    pub fn with_next(self, next: Option<SignerKey>) -> Self {
+        Self { next, ..self }
+    }
+
+    /// Those of the keys that sign a head, `accepted` for it first: one before and one after the log's key has changed are
+    /// both there, so that whoever knows only the old one can follow.
+    pub(super) fn of_head(&self, accepted: &[VerifierKey]) -> Vec<&SignerKey> {
+        let own = [Some(&self.key), self.next.as_ref()];
+        let is_accepted = |key: &&SignerKey| accepted.contains(&key.verifier());
+        if is_accepted(&&self.key) {
+            return vec![&self.key];
+        }
+        let next = own.into_iter().flatten().find(is_accepted);
+        next.map_or_else(Vec::new, |next| vec![next, &self.key])
+    }
+}
 
 /// Where a change ended up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +189,7 @@ impl Fleet {
         if !disk.has_lock() {
             return;
         }
-        let finished = matches!(pending(&self.store, self.head.as_ref(), &self.log_keys()), Ok(None));
+        let finished = matches!(pending(&self.store, self.head.as_ref(), &self.commit_keys()), Ok(None));
         if finished && disk.settle("").is_ok() && self.tidy().is_ok() && self.refresh_views(0).is_ok() {
             self.done();
         }
@@ -183,6 +219,9 @@ impl Fleet {
             // What stops something comes before what it stops, however late it was made.
             proposals.sort_by_key(|p| !matches!(p.signed.statement.act, Act::Object(_)));
             for proposal in proposals {
+                if !self.may_write(sequencer, &proposal.signed.statement.act) {
+                    continue;
+                }
                 match self.standing(&proposal)? {
                     Standing::Dead(void) if is_final(&void) => {
                         dead.push(proposal.signed.id);
@@ -270,8 +309,10 @@ impl Fleet {
             let (entry, verdict) = self.sign(draft.act, draft.reason, draft.not_before, signers)?;
             let id = entry.signed.id;
             // With the draft before, the log's key may have left.
-            let writes = entries.is_empty() || sequencer.is_some_and(|key| self.is_log_key(key));
-            match (standing_of(&verdict), sequencer.filter(|_| writes)) {
+            let writes = |key: &&Sequencer| {
+                if entries.is_empty() { self.may_write(key, &entry.signed.statement.act) } else { self.is_log_key(key) }
+            };
+            match (standing_of(&verdict), sequencer.filter(writes)) {
                 (Standing::Dead(void), _) => return Err(FleetError::Refused(void)),
                 (Standing::Complete, Some(_)) => {
                     let bytes = entry.to_bytes()?;
@@ -338,7 +379,8 @@ impl Fleet {
                 standing = self.standing(&signed)?;
             }
         }
-        match (standing, sequencer) {
+        let writes = |key: &&Sequencer| self.may_write(key, &signed.signed.statement.act);
+        match (standing, sequencer.filter(writes)) {
             (Standing::Dead(void), _) => Err(FleetError::Refused(void)),
             (Standing::Complete, Some(key)) => {
                 let bytes = Entry { signed: signed.signed.clone(), signatures: signed.signatures }.to_bytes()?;

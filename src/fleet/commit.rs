@@ -5,9 +5,11 @@
 use super::change::Sequencer;
 use super::{Fleet, FleetError};
 use crate::limits::{COMMIT_ENTRIES_MAX, RACES_MAX};
-use crate::log::note::VerifierKey;
+use crate::log::note::{SignerKey, VerifierKey};
 use crate::state::{Prepared, State, Verdict};
-use crate::store::{Head, LogReader, StoreError, Target, append, complete, pending, read_checkpoint, read_newest};
+use crate::store::{
+    Head, LogReader, StoreError, Target, append_signed, complete, pending, read_checkpoint, read_newest,
+};
 
 impl Fleet {
     /// Commits entries that the fold has taken since it was at `before`, which is the published head, and makes the views
@@ -103,10 +105,18 @@ impl Fleet {
 
     fn publish(&mut self, entries: &[Vec<u8>], sequencer: &Sequencer) -> Result<(), FleetError> {
         let log = self.log.clone();
-        let appended = append(&self.store, self.head.as_ref(), &log, entries.to_vec(), sequencer, self.target())?;
+        let (signers, target) = (self.head_signers(sequencer)?, self.target());
+        let appended =
+            append_signed(&self.store, self.head.as_ref(), &log, entries.to_vec(), sequencer, &signers, target)?;
         self.head = Some(appended.head);
         self.note_published();
         self.refresh_views(appended.first)
+    }
+
+    /// The keys that sign the head of what the fold has taken.
+    fn head_signers<'a>(&self, sequencer: &'a Sequencer) -> Result<Vec<&'a SignerKey>, FleetError> {
+        let signers = sequencer.of_head(&self.log_keys());
+        if signers.is_empty() { Err(FleetError::NotTheLogKey) } else { Ok(signers) }
     }
 
     /// Whether the commit beyond a head is one of these entries.
@@ -125,12 +135,13 @@ impl Fleet {
             if self.is_founded() {
                 self.advance()?;
             }
-            let keys: Vec<VerifierKey> = self.log_keys().into_iter().chain(own.clone()).collect();
+            let keys: Vec<VerifierKey> = self.commit_keys().into_iter().chain(own.clone()).collect();
             let Some(commit) = pending(&store, self.head.as_ref(), &keys)? else { return Ok(first) };
-            // What the entries make of the policy says where the head goes.
+            // Who may sign the new head, and where it goes, follows from the entries that it brings.
             commit.entries.iter().try_for_each(|entry| self.take(Prepared::plain(entry.clone())).map(drop))?;
             self.look();
-            let appended = complete(&store, self.head.as_ref(), &log, commit, sequencer, self.target())?;
+            let signers = self.head_signers(sequencer)?;
+            let appended = complete(&store, self.head.as_ref(), &log, commit, &signers, self.target())?;
             self.head = Some(appended.head);
             self.note_published();
             first = Some(first.map_or(appended.first, |f| f.min(appended.first)));

@@ -30,7 +30,7 @@ use crate::log::note::VerifierKey;
 use crate::name::{MemberName, Slot};
 use crate::openpgp::Certificate;
 use crate::state::{ObjectError, Prepared, Replay, ReplayError, State, Unlocked, Verdict, Void, Watch};
-use crate::statement::{EntryError, StatementError};
+use crate::statement::{Act, EntryError, StatementError};
 use crate::store::{Head, LogReader, RESTORED, Store, StoreError, read_checkpoint, read_newest};
 use crate::time::{Span, Time};
 use published::Heads;
@@ -143,6 +143,11 @@ pub enum FleetError {
     /// The change has happened, and what follows from it has failed in part.
     #[error("{0}; but the change is made, and the next one finishes what is left of it")]
     Unfinished(Box<FleetError>),
+    /// The log's key is not this machine's, or no longer.
+    #[error(
+        "with this the log's key would be another than those in this home, and nobody here could sign the new head"
+    )]
+    NotTheLogKey,
     /// Signing failed.
     #[error("cannot sign as {member}: {problem}")]
     Sign {
@@ -284,7 +289,8 @@ impl Fleet {
             Ok(Some(entries))
         };
         std::thread::scope(|scope| {
-            let mut ahead = Ahead::start(scope, &checkpoint.origin, checkpoint.size.saturating_sub(fleet.replay.size()));
+            let mut ahead =
+                Ahead::start(scope, &checkpoint.origin, checkpoint.size.saturating_sub(fleet.replay.size()));
             while let Some(entries) = ahead.next(&fleet.replay.certificates_met(), &mut read)? {
                 for prepared in entries {
                     if let Some(watch) = watch.as_deref_mut() {
@@ -402,6 +408,24 @@ impl Fleet {
         let own = key.verifier().to_string();
         let mut members = self.replay.state().into_iter().flat_map(|s| s.members.values());
         members.any(|m| m.is_active() && m.active(Slot::Log).is_some_and(|k| k.key == own))
+    }
+
+    /// Whether this key may write an entry with such an act as the next one: it is the log's key, is so by now (a time lock
+    /// has ended), founds the log, or becomes the log's key with it.
+    pub(super) fn may_write(&self, key: &Sequencer, act: &Act) -> bool {
+        let own = key.verifier().to_string();
+        let by_now =
+            |s: &State| s.members.values().any(|m| m.is_active() && m.active(Slot::Log).is_some_and(|k| k.key == own));
+        let becomes = matches!(act, Act::Rekey(change) if change.key == own);
+        becomes || !self.is_founded() || self.is_log_key(key) || by_now(self.state())
+    }
+
+    /// The keys that may have signed a commit beyond the head: the log's keys, and the standbys that one of its entries may
+    /// have put in their place.
+    pub(super) fn commit_keys(&self) -> Vec<VerifierKey> {
+        let Some(state) = self.replay.state() else { return Vec::new() };
+        let standbys = state.authority_keys(Slot::Log).into_iter().filter_map(|(_, k)| VerifierKey::parse(&k.key).ok());
+        self.log_keys().into_iter().chain(standbys).collect()
     }
 
     /// Every log key there ever was: for what was signed long ago.

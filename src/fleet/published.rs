@@ -12,9 +12,9 @@
 
 use super::{Fleet, FleetError, Known};
 use crate::digest::Digest;
-use crate::limits::{CHECKPOINT_BYTES_MAX, COMMIT_ENTRIES_MAX, COSIGNERS_MAX};
+use crate::limits::{CHECKPOINT_BYTES_MAX, COMMIT_ENTRIES_MAX, COSIGNERS_MAX, SIGNATURES_MAX};
 use crate::log::checkpoint::Checkpoint;
-use crate::log::note::{Note, SignatureLine};
+use crate::log::note::{Note, SignatureLine, VerifierKey};
 use crate::policy::{Cosigned, Freshness, Publication};
 use crate::store::{CHECKPOINT, HEAD, SignedHead, StoreError, collect, read_checkpoint, read_newest};
 use crate::time::{Span, Time};
@@ -249,12 +249,16 @@ impl Fleet {
         let published = self.published.iter().filter(|p| p.note.text == note.text).flat_map(|p| &p.note.signatures);
         let signatures = note.signatures.iter().chain(published).chain(lines).cloned().collect();
         let all = Note { text: note.text.clone(), signatures };
-        let own = all.signatures.iter().find(|l| {
-            let alone = Note { text: all.text.clone(), signatures: vec![(*l).clone()] };
-            self.log_keys().iter().any(|key| alone.is_signed_by(key))
-        })?;
+        let by = |line: &SignatureLine, keys: &[VerifierKey]| {
+            let alone = Note { text: all.text.clone(), signatures: vec![line.clone()] };
+            keys.iter().any(|key| alone.is_signed_by(key))
+        };
+        let own = all.signatures.iter().find(|l| by(l, &self.log_keys()))?;
         let cosigned = publication.cosigners.iter().filter_map(|c| c.key.newest(&all)).map(|(_, line)| line);
-        let signatures = std::iter::once(own).chain(cosigned).cloned().collect();
+        // Where the log's key has just changed: the line by which whoever knows only the key of before can follow.
+        let before = note.signatures.iter().filter(|l| *l != own && by(l, &self.every_log_key()));
+        let mut signatures: Vec<SignatureLine> = std::iter::once(own).chain(cosigned).chain(before).cloned().collect();
+        signatures.truncate(SIGNATURES_MAX);
         let whole = Note { text: note.text.clone(), signatures };
         publication.judge(&whole).missing.is_empty().then_some(whole)
     }

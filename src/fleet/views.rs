@@ -102,7 +102,8 @@ fn subjects(act: &Act) -> (BTreeSet<MemberName>, BTreeSet<Address>) {
         | Act::Object(_)
         | Act::Backup(_)
         | Act::Drill(_)
-        | Act::Snapshot(_) => (BTreeSet::new(), BTreeSet::new()),
+        | Act::Snapshot(_)
+        | Act::Rekey(_) => (BTreeSet::new(), BTreeSet::new()),
     }
 }
 
@@ -269,7 +270,7 @@ impl Fleet {
             }
         }
         // A commit that its writer could not publish any more has happened all the same.
-        if let Some(commit) = pending(&self.store, self.head.as_ref(), &self.log_keys())? {
+        if let Some(commit) = pending(&self.store, self.head.as_ref(), &self.commit_keys())? {
             for entry in commit.entries.iter().filter_map(|e| Entry::parse(e).ok()) {
                 all.extend(entry.signed.statement.act.objects());
             }

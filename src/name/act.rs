@@ -39,4 +39,6 @@ words! {
     Drill = "drill.restore",
     /// What replaying the log comes to is put on record, for those who start from there.
     Snapshot = "snapshot",
+    /// The log gets another key.
+    Rekey = "log.rekey",
 }

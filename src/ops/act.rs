@@ -52,27 +52,38 @@ pub fn signers(home: &Home, fleet: &mut Fleet, only: Option<&MemberName>) -> Res
     Ok(found.into_iter().map(|(_, signer)| signer).collect())
 }
 
-/// The log's private key, if an authority in this home has it.
+/// The log's private key, if an authority in this home has it, with the standby that may follow it. Where the active one is
+/// lost and the standby is here, that one: it can log the entry by which it takes over, and nothing before.
 ///
 /// # Errors
 /// [`OpsError`].
 pub fn sequencer(home: &Home, fleet: &Fleet) -> Result<Option<Sequencer>, OpsError> {
+    let mut heir = None;
     for member in home.members()? {
-        let Some(key) = fleet.state().members.get(&member).filter(|m| m.is_active()).and_then(|m| m.active(Slot::Log))
-        else {
-            continue;
-        };
-        match home.key(&member, Slot::Log, &key.key) {
-            Ok(text) => {
-                home.check_confirmed()?;
-                let signer = SignerKey::from_private_text(&text);
-                return signer.map(Some).map_err(|e| OpsError::Impossible(format!("the log key of {member} {e}")));
-            }
-            Err(HomeError::NoKey { .. }) => {}
-            Err(e) => return Err(e.into()),
+        let state = fleet.logged_state().members.get(&member).filter(|m| m.is_active());
+        let Some(keys) = state.and_then(|m| m.slot(Slot::Log)) else { continue };
+        let active = keys.active().map(|k| log_key(home, &member, &k.key)).transpose()?.flatten();
+        let next = keys.standbys().next().map(|k| log_key(home, &member, &k.key)).transpose()?.flatten();
+        match (active, next) {
+            (Some(key), next) => return Ok(Some(Sequencer::from(key).with_next(next))),
+            (None, Some(next)) => heir = heir.or(Some(Sequencer::from(next))),
+            (None, None) => {}
         }
     }
-    Ok(None)
+    Ok(heir)
+}
+
+/// A log key of `member` by its public half, if it is in the home.
+fn log_key(home: &Home, member: &MemberName, public: &str) -> Result<Option<SignerKey>, OpsError> {
+    match home.key(member, Slot::Log, public) {
+        Ok(text) => {
+            home.check_confirmed()?;
+            let key = SignerKey::from_private_text(&text);
+            key.map(Some).map_err(|e| OpsError::Impossible(format!("the log key of {member} {e}")))
+        }
+        Err(HomeError::NoKey { .. }) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Signs and places drafts with whatever this home can do. The caller holds the keyring's lock and has prepared the

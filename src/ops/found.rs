@@ -10,7 +10,7 @@ use super::join::{Envelope, operator_from_agent};
 use crate::digest::Digest;
 use crate::disk::Disk;
 use crate::enrolment::{Fresh, Setting, sign_request};
-use crate::fleet::{Draft, Fleet, FleetError, Placed, Proposal, Signer};
+use crate::fleet::{Draft, Fleet, FleetError, Placed, Proposal, Sequencer, Signer};
 use crate::home::{Home, Pin};
 use crate::log::note::SignerKey;
 use crate::name::{FleetName, Kind, MemberName, Slot};
@@ -146,7 +146,7 @@ fn begin(
     let genesis = Genesis { fleet: founding.fleet.clone(), members, policy: files };
     let mut signers = operator_signers(home, &operators)?;
     let mut fleet = Fleet::empty(Store::new(keyring.clone()), log.clone(), now);
-    let sequencer = log_key(home, &authority)?;
+    let sequencer = Sequencer::from(log_key(home, &authority)?);
     fleet.prepare(Some(&sequencer))?;
     let draft = Draft::with(Act::Genesis(genesis), &founding.reason, objects);
     let placed = fleet.change(vec![draft], &mut signers, Some(&sequencer));
@@ -178,7 +178,7 @@ pub fn approve_founding(
     home: &Home,
     fleet: &mut Fleet,
     signers: &mut [Signer],
-    sequencer: Option<&SignerKey>,
+    sequencer: Option<&Sequencer>,
 ) -> Result<Vec<Placed>, OpsError> {
     home.settle()?;
     let id = proposal.signed.id;

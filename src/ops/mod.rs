@@ -113,7 +113,7 @@ pub use reseal::{ResealPlan, Stuck, plan_reseal};
 pub use restore::{Confirmed, Place, Restored, confirm, forget_request, open_shares, prepare, restore};
 pub use revoke::{RevokePlan, plan_revoke};
 pub use ring::{Ring, export_ring};
-pub use rotate::{RotatePlan, Rotation, Selection, Skipped, plan_rotate};
+pub use rotate::{RotatePlan, Rotation, Selection, Skipped, plan_rekey, plan_rotate};
 pub use seal::{SealPlan, plan_remove, plan_seal, plan_seal_without, seal};
 pub use snapshot::plan_snapshot;
 pub use ssh::{IssuePlan, issue_pending, issued_certificate, plan_host, plan_user, uncertified_hosts};

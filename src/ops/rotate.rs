@@ -8,7 +8,7 @@ use crate::fleet::Draft;
 use crate::limits::CHANGES_MAX;
 use crate::name::{Glob, MemberName, Slot};
 use crate::state::State;
-use crate::statement::{Act, Activate};
+use crate::statement::{Act, Activate, Rekey, RetireReason};
 use crate::time::Time;
 
 /// What to rotate.
@@ -121,4 +121,28 @@ impl RotatePlan {
         }
         drafts
     }
+}
+
+/// Plans that the standby log key of an authority becomes the log's key: of `member`, or of the only authority.
+///
+/// # Errors
+/// [`OpsError`], if there is no such authority, or several and none is named, or no standby.
+pub fn plan_rekey(member: Option<&MemberName>, why: RetireReason, state: &State) -> Result<Rekey, OpsError> {
+    let holders: Vec<&MemberName> =
+        state.members.iter().filter(|(_, m)| m.is_active() && m.slot(Slot::Log).is_some()).map(|(n, _)| n).collect();
+    let name = match (member, holders.as_slice()) {
+        (Some(name), all) if all.contains(&name) => name,
+        (None, [only]) => only,
+        (Some(name), _) => return Err(OpsError::NoMember(name.clone())),
+        (None, all) => {
+            let names = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Err(OpsError::Impossible(format!("there are several authorities; name one of {names}")));
+        }
+    };
+    let keys = state.members.get(name).and_then(|m| m.slot(Slot::Log));
+    let standby = keys.and_then(|k| Some((k, k.standbys().next()?)));
+    let (keys, standby) = standby.ok_or_else(|| {
+        OpsError::Impossible(format!("{name} has no standby log key; it makes one when it next runs 'keys sync'"))
+    })?;
+    Ok(Rekey { generation: keys.generation + 1, key: standby.key.clone(), member: name.clone(), prev: keys.prev, why })
 }

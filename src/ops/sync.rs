@@ -81,7 +81,8 @@ impl Busy {
             | Act::Object(_)
             | Act::Backup(_)
             | Act::Drill(_)
-            | Act::Snapshot(_) => {}
+            | Act::Snapshot(_)
+            | Act::Rekey(_) => {}
         }
     }
 }
@@ -211,9 +212,9 @@ fn destroy_unneeded(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Resu
                     .state()
                     .live_secrets()
                     .all(|(_, s)| s.readers.get(&member).is_none_or(|k| !k.iter().any(|k| k == key))),
-                Slot::Sign | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa => true,
-                // A lane's key is destroyed by publishing the next one for the lane; the log's key is never idle.
-                Slot::Wireguard | Slot::Log => false,
+                Slot::Sign | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa | Slot::Log => true,
+                // A lane's key is destroyed by publishing the next one for the lane.
+                Slot::Wireguard => false,
             };
             let idle = keys
                 .keys

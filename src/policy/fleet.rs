@@ -226,6 +226,8 @@ lifetime = "7d"
 # [time-lock]
 # policy.update = "24h"
 # member.enroll = "24h"       # operators and authorities only
+# log.rekey = "24h"           # unless the key was stolen or lost
+#
 # How often somebody should try whether a restore works; `keys status` reminds.
 #
 # [drills]
@@ -314,6 +316,7 @@ fn quorum_table(two: usize, majority: usize) -> Vec<(&'static str, Vec<Row>)> {
             ],
         ),
         ("The policy itself.", vec![row(ActName::PolicyUpdate, None, root())]),
+        ("The log's key: whoever has it can show two people two logs.", vec![row(ActName::Rekey, None, root())]),
         (
             "An objection stops a statement that has not taken effect, for good. Anybody who decides may make one.",
             vec![row(ActName::Object, None, operator(1)), row(ActName::Object, None, authority())],

@@ -16,6 +16,8 @@ pub struct TimeLocks {
     pub policy_update: Span,
     /// New operators and authorities.
     pub member_enroll: Span,
+    /// Another key for the log, unless the one before was stolen or lost.
+    pub log_rekey: Span,
 }
 
 /// Tables, so that `policy.update = "24h"` is read as it is written.
@@ -26,6 +28,14 @@ pub(super) struct TimeLockTable {
     policy: PolicyTable,
     #[serde(default)]
     member: MemberTable,
+    #[serde(default)]
+    log: LogTable,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct LogTable {
+    rekey: Option<Span>,
 }
 
 #[derive(Debug, Deserialize, Default)]
@@ -42,8 +52,8 @@ struct MemberTable {
 
 impl TimeLocks {
     /// The locks by act.
-    pub fn by_act(&self) -> [(&'static str, Span); 2] {
-        [("policy.update", self.policy_update), ("member.enroll", self.member_enroll)]
+    pub fn by_act(&self) -> [(&'static str, Span); 3] {
+        [("policy.update", self.policy_update), ("member.enroll", self.member_enroll), ("log.rekey", self.log_rekey)]
     }
 }
 
@@ -53,7 +63,11 @@ impl TimeLockTable {
     /// # Errors
     /// The key, and what is wrong with it.
     pub(super) fn checked(self) -> Result<TimeLocks, (String, String)> {
-        let given = [("policy.update", self.policy.update), ("member.enroll", self.member.enroll)];
+        let given = [
+            ("policy.update", self.policy.update),
+            ("member.enroll", self.member.enroll),
+            ("log.rekey", self.log.rekey),
+        ];
         for (act, span) in given.iter().filter_map(|(act, span)| Some((act, (*span)?))) {
             let problem = match span {
                 s if s < MIN => "is shorter than a minute; leave it out if nothing has to wait",
@@ -63,6 +77,10 @@ impl TimeLockTable {
             return Err((format!("[time-lock] {act}"), problem.to_owned()));
         }
         let span = |given: Option<Span>| given.unwrap_or_default();
-        Ok(TimeLocks { policy_update: span(self.policy.update), member_enroll: span(self.member.enroll) })
+        Ok(TimeLocks {
+            policy_update: span(self.policy.update),
+            member_enroll: span(self.member.enroll),
+            log_rekey: span(self.log.rekey),
+        })
     }
 }

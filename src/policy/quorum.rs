@@ -64,7 +64,8 @@ impl Case {
             | ActName::Object
             | ActName::Backup
             | ActName::Drill
-            | ActName::Snapshot => &[],
+            | ActName::Snapshot
+            | ActName::Rekey => &[],
         }
     }
 }

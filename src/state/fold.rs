@@ -397,6 +397,7 @@ impl<O: Objects> Replay<O> {
             Act::Backup(list) => each(list, |c| self.backup_made(c, context)),
             Act::Drill(list) => each(list, |c| self.restore_drill(c, context)),
             Act::Snapshot(c) => each(std::slice::from_ref(c), |c| self.snapshot(c, context)),
+            Act::Rekey(c) => each(std::slice::from_ref(c), |c| self.rekey(c, context)),
         }
     }
 

@@ -8,7 +8,7 @@ use super::{KeyState, Member, PublicKey, SlotKey, State, Void};
 use crate::name::{ActName, MemberName, Slot};
 use crate::openpgp::{Certificate, Fingerprint, material};
 use crate::policy::Case;
-use crate::statement::{Activate, Certify, Destroy, Publish, PublishedKey};
+use crate::statement::{Activate, Certify, Destroy, Publish, PublishedKey, Rekey};
 use crate::time::Time;
 
 impl<O: Objects> Replay<O> {
@@ -109,6 +109,31 @@ impl<O: Objects> Replay<O> {
         let keys = member.slots.get_mut(&slot).ok_or_else(|| no_key(name, slot))?;
         for key in keys.keys.iter_mut().filter(|k| k.state == KeyState::Active) {
             (key.state, key.ended) = (KeyState::Deactivated, Some(context.time));
+        }
+        if let Some(key) = keys.find_mut(&change.key) {
+            (key.state, key.activated) = (KeyState::Active, Some(context.time));
+        }
+        (keys.generation, keys.prev) = (change.generation, context.id);
+        Ok(())
+    }
+
+    /// The log's key changes: root's business, whenever it is due.
+    pub(super) fn rekey(&mut self, change: &Rekey, context: &Context<'_>) -> Result<(), Stop> {
+        let (name, slot) = (&change.member, Slot::Log);
+        let keys = self.active_member(name)?.slot(slot).ok_or_else(|| no_key(name, slot))?;
+        let (generation, prev) = (keys.generation, keys.prev);
+        let found = keys.find(&change.key).map(|k| k.state);
+        self.state_ref()?.fresh(&format!("{name} {slot}"), (generation, &prev), (change.generation, &change.prev))?;
+        if found != Some(KeyState::PreActive) {
+            let found = found.map_or_else(|| "unknown".to_owned(), |s| s.to_string());
+            return Err(Void::Transition { member: name.clone(), slot, found, needed: KeyState::PreActive }.into());
+        }
+        self.quorum(ActName::Rekey, None, None, context)?;
+        let ended = if change.why.burns() { KeyState::Compromised } else { KeyState::Deactivated };
+        let member = self.state_mut()?.members.get_mut(name).ok_or_else(|| Void::NoMember(name.clone()))?;
+        let keys = member.slots.get_mut(&slot).ok_or_else(|| no_key(name, slot))?;
+        for key in keys.keys.iter_mut().filter(|k| k.state == KeyState::Active) {
+            (key.state, key.ended) = (ended, Some(context.time));
         }
         if let Some(key) = keys.find_mut(&change.key) {
             (key.state, key.activated) = (KeyState::Active, Some(context.time));

@@ -65,6 +65,8 @@ impl<O: Objects> Replay<O> {
             Act::Enroll(list) if list.iter().any(|c| matches!(c.kind, Kind::Operator | Kind::Authority)) => {
                 locks.member_enroll
             }
+            // A key that is stolen or lost is replaced at once: without it nothing could be logged meanwhile.
+            Act::Rekey(change) if !change.why.burns() => locks.log_rekey,
             _ => Span::default(),
         };
         (span > Span::default()).then_some(span)

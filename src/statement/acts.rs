@@ -49,6 +49,8 @@ pub enum Act {
     Drill(Vec<RestoreDrill>),
     /// See [`ActName::Snapshot`].
     Snapshot(Snapshot),
+    /// See [`ActName::Rekey`].
+    Rekey(Rekey),
 }
 
 impl Act {
@@ -72,6 +74,7 @@ impl Act {
             Self::Backup(_) => ActName::Backup,
             Self::Drill(_) => ActName::Drill,
             Self::Snapshot(_) => ActName::Snapshot,
+            Self::Rekey(_) => ActName::Rekey,
         }
     }
 
@@ -104,7 +107,8 @@ impl Act {
             | Self::SshRevoke(_)
             | Self::Object(_)
             | Self::Backup(_)
-            | Self::Drill(_) => Vec::new(),
+            | Self::Drill(_)
+            | Self::Rekey(_) => Vec::new(),
         }
     }
 }
@@ -412,4 +416,21 @@ pub struct Snapshot {
     pub size: u64,
     /// The hash of the state after them, which is an object's digest.
     pub state: Digest,
+}
+
+/// An authority's standby log key becomes the one that signs heads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rekey {
+    /// The slot's generation after this.
+    #[serde(rename = "gen")]
+    pub generation: u64,
+    /// The standby key, a C2SP verifier key.
+    pub key: String,
+    /// The authority.
+    pub member: MemberName,
+    /// The statement that changed the slot before.
+    pub prev: Digest,
+    /// What became of the key before.
+    pub why: RetireReason,
 }

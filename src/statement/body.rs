@@ -205,6 +205,7 @@ fn changes(act: &Act) -> Vec<Value> {
         Act::Object(all) => list(all),
         Act::Backup(all) => list(all),
         Act::Drill(all) => list(all),
+        Act::Rekey(one) => list(std::slice::from_ref(one)),
     }
 }
 
@@ -264,6 +265,7 @@ fn parse_act(name: ActName, changes: impl Changes) -> Result<Act, StatementError
         ActName::Backup => Act::Backup(list(changes)?),
         ActName::Drill => Act::Drill(list(changes)?),
         ActName::Snapshot => Act::Snapshot(one(changes)?),
+        ActName::Rekey => Act::Rekey(one(changes)?),
     })
 }
 

@@ -41,17 +41,35 @@ pub enum Target {
     Waiting,
 }
 
-/// Appends `entries` to the log with this head. The caller holds the keyring's lock, where there is one.
+/// Appends `entries` to the log with this head: one key signs all of it. The caller holds the keyring's lock, where there is
+/// one.
 ///
 /// # Errors
-/// [`StoreError::Raced`], if somebody else won the place; then nothing happened. Another error after the commit leaves it
-/// to the next writer to finish.
+/// As [`append_signed`].
 pub fn append(
     store: &Store,
     head: Option<&Head>,
     origin: &str,
     entries: Vec<Vec<u8>>,
     signer: &SignerKey,
+    target: Target,
+) -> Result<Appended, StoreError> {
+    append_signed(store, head, origin, entries, signer, &[signer], target)
+}
+
+/// Appends `entries` to the log with this head: `signer` signs the commit, and `heads` the new head. The caller holds the
+/// keyring's lock, where there is one.
+///
+/// # Errors
+/// [`StoreError::Raced`], if somebody else won the place; then nothing happened. Another error after the commit leaves it
+/// to the next writer to finish.
+pub fn append_signed(
+    store: &Store,
+    head: Option<&Head>,
+    origin: &str,
+    entries: Vec<Vec<u8>>,
+    signer: &SignerKey,
+    heads: &[&SignerKey],
     target: Target,
 ) -> Result<Appended, StoreError> {
     let mut edge = head.map(|h| h.edge.clone()).unwrap_or_default();
@@ -61,12 +79,13 @@ pub fn append(
     }
     let commit = Commit { old_size, new_root: edge.root(), entries };
     match store.disk().create(&format!("log/{}", Commit::path(old_size)), &commit.to_bytes(signer))? {
-        Created::New => complete(store, head, origin, commit, signer, target),
+        Created::New => complete(store, head, origin, commit, heads, target),
         Created::Existed => Err(StoreError::Raced),
     }
 }
 
-/// Completes a commit that a writer left so, if there is one beyond this head. `keys` are those that may have signed it.
+/// Completes a commit that a writer left so, if there is one beyond this head; one key signs the new head. `keys` are those
+/// that may have signed the commit.
 ///
 /// # Errors
 /// [`StoreError`]; a commit that does not fit the log is damage.
@@ -79,7 +98,7 @@ pub fn finish(
     target: Target,
 ) -> Result<Option<Appended>, StoreError> {
     let Some(commit) = pending(store, head, keys)? else { return Ok(None) };
-    complete(store, head, origin, commit, signer, target).map(Some)
+    complete(store, head, origin, commit, &[signer], target).map(Some)
 }
 
 /// The commit beyond `head` that is not yet published, checked against the tree and the keys that may sign one.
@@ -105,6 +124,7 @@ pub fn pending(store: &Store, head: Option<&Head>, keys: &[VerifierKey]) -> Resu
 }
 
 /// Writes the tiles and the head of a commit beyond `head`: one's own, or one that a writer has left so, see [`pending`].
+/// `heads` sign the new head.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -113,7 +133,7 @@ pub fn complete(
     head: Option<&Head>,
     origin: &str,
     commit: Commit,
-    signer: &SignerKey,
+    heads: &[&SignerKey],
     target: Target,
 ) -> Result<Appended, StoreError> {
     let mut edge = head.map(|h| h.edge.clone()).unwrap_or_default();
@@ -142,7 +162,7 @@ pub fn complete(
     }
     let checkpoint = Checkpoint { origin: origin.to_owned(), size: edge.size(), root: edge.root() };
     let text = checkpoint.to_text();
-    let note = Note { signatures: vec![signer.sign(&text)], text };
+    let note = Note { signatures: heads.iter().map(|key| key.sign(&text)).collect(), text };
     match target {
         Target::Published => {
             let shown = show(store, CHECKPOINT, &note, &checkpoint)?;

@@ -25,6 +25,7 @@ mod locks;
 mod objections;
 mod proofs;
 mod recipients;
+mod rekey;
 mod replay;
 mod root;
 mod secrecy;
@@ -63,6 +64,7 @@ fn main() -> std::process::ExitCode {
         objections::tests(),
         proofs::tests(),
         recipients::tests(),
+        rekey::tests(),
         replay::tests(),
         root::tests(),
         secrecy::tests(),

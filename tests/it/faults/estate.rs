@@ -271,7 +271,7 @@ impl Estate {
             if let (Kind::Authority, Some(log)) = (founder.kind, key(Slot::Log))
                 && let Ok(text) = home.key(&founder.member, Slot::Log, &log)
             {
-                sequencer = SignerKey::from_private_text(&text).ok();
+                sequencer = SignerKey::from_private_text(&text).ok().map(keys::fleet::Sequencer::from);
             }
             if let (Kind::Operator, Some(sign)) = (founder.kind, key(Slot::Sign))
                 && let Ok(fingerprint) = Fingerprint::from_hex(&sign)

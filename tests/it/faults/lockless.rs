@@ -152,7 +152,7 @@ fn copied(stage: &Stage, bucket: &impl Bucket) {
 }
 
 /// The log's key, from its text: keys are not copied.
-fn log_key(stage: &Stage) -> SignerKey {
+fn log_key(stage: &Stage) -> keys::fleet::Sequencer {
     ops::sequencer(&stage.homes[&member("alice")], &stage.open()).unwrap().unwrap()
 }
 

@@ -98,7 +98,7 @@ impl Stage {
             let (request, ..) = keys::statement::Request::parse(&request).unwrap();
             let active = request.members[0].keys.iter().find(|k| k.slot == Slot::Log && k.active).unwrap();
             if key.verifier().to_string() == active.key {
-                let placed = fleet.approve(&genesis, &mut signers, Some(&key)).unwrap();
+                let placed = fleet.approve(&genesis, &mut signers, Some(&key.into())).unwrap();
                 assert!(matches!(placed, Placed::Logged { .. }), "{placed:?}");
                 return;
             }

@@ -20,6 +20,7 @@ tests!["witness::publication":
     the_log_itself_is_no_cosigner,
     an_unchanged_head_is_cosigned_again_after_an_hour needs [Faketime],
     a_crash_while_publishing_is_finished_by_the_next_writer,
+    cosigners_follow_the_log_to_its_new_key,
 ];
 
 /// A fleet with one PoP and a published secret, and then a policy with these cosigners.
@@ -333,4 +334,47 @@ fn a_crash_while_publishing_is_finished_by_the_next_writer(sandbox: &Sandbox) {
     assert!(!verified.contains("note:"), "{verified}");
     let home = Home::open(&sandbox.path("w1")).unwrap();
     assert!(Witness::open(&home).unwrap().last("cdn.example/keys/1").unwrap().is_some());
+}
+
+/// A witness that knows the log's old key alone cosigns the head at which it changes, and nothing after it before it has been
+/// told of the new one.
+fn cosigners_follow_the_log_to_its_new_key(sandbox: &Sandbox) {
+    let witness = Cosigner::init(sandbox, "w1", false);
+    let served = witness.serve();
+    let url = format!("http://{}", served.address);
+    let fleet = fleet_with(sandbox, &[(&witness, "witness", Some(&url))], "witness = 1");
+    let vkey = || fleet.keys("alice", &["log", "vkey"]).ok().trim().to_owned();
+    let old = vkey();
+    let tell = |keys: &[&str]| {
+        sandbox.keys(&[&["--home", "w1", "log", "witness", "add-log"], keys].concat()).ok();
+    };
+    tell(&[&old]);
+    fleet.keys("alice", &["log", "publish"]).ok();
+    fleet.keys("alice", &["log", "rekey", "--yes"]).ok();
+    let new = vkey();
+    assert_ne!(old, new);
+    assert_eq!(sizes(&fleet).1, 0, "it is cosigned");
+    let signed_by = |path: &str| {
+        let note = Note::parse(&std::fs::read(fleet.keyring(path)).unwrap()).unwrap();
+        [&old, &new].map(|k| note.is_signed_by(&keys::log::note::VerifierKey::parse(k).unwrap()))
+    };
+    assert_eq!(signed_by("log/checkpoint"), [true, true], "what is published leads from the one to the other");
+    assert_eq!(opened(&fleet), "first");
+    let ran = fleet.keys_with("alice", &["seal", "fra1/one"], b"second");
+    ran.ok();
+    assert!(ran.stderr().contains("403"), "{}", ran.stderr());
+    assert_eq!((sizes(&fleet).1, signed_by("log/head")), (1, [false, true]));
+    assert_eq!(opened(&fleet), "first");
+    tell(&[&new]);
+    fleet.keys("alice", &["log", "publish"]).ok();
+    assert_eq!((sizes(&fleet).1, signed_by("log/checkpoint")), (0, [false, true]));
+    assert_eq!(opened(&fleet), "second");
+    // Told beforehand, as the runbook has it, nothing waits.
+    fleet.settle(&["fra1"]);
+    witness.watch();
+    fleet.keys("alice", &["log", "rekey", "--why", "compromised", "--yes"]).ok();
+    fleet.seal("fra1/one", "third");
+    assert_eq!((sizes(&fleet).1, opened(&fleet).as_str()), (0, "third"));
+    let verified = fleet.keys("alice", &["log", "verify"]).ok();
+    assert!(!verified.contains("note:"), "{verified}");
 }
