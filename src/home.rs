@@ -7,6 +7,7 @@
 //!   seen                                 the newest checkpoint that was accepted here
 //!   restored                             it came out of a backup: the checkpoint of then. Nothing is signed while it is there
 //!   seen-head                            the newest head that was accepted here while it waited for cosigners
+//!   emergencies/<64 digits>              an emergency that counts here before the log has it, named by its statement's id
 //!   evidence/fork-9c02ab41d5e7           what shows that a log cannot be right
 //!   members/fra1/openpgp.tsk             the certificate with its secrets (OpenPGP transferable secret key)
 //!   members/fra1/ssh-host/3f2b….key      OpenSSH private key, named by the digest of its public half
@@ -15,6 +16,8 @@
 //!   members/alice/agent                  instead of openpgp.tsk: the socket of the gpg-agent that has the secrets
 //! ```
 //! Every file is 0600 from birth. Nothing copies a private key out of here but a backup that names its member (`crate::ops`).
+
+mod held;
 
 use std::path::Path;
 
@@ -34,6 +37,8 @@ use crate::limits::{CHECKPOINT_BYTES_MAX, KEY_FILE_BYTES_MAX};
 use crate::log::evidence::Evidence;
 use crate::name::{FleetName, MemberName, Slot};
 use crate::openpgp::Fingerprint;
+
+pub use held::HeldEmergency;
 
 /// Why a home cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -78,6 +78,13 @@ pub const KEY_FILE_BYTES_MAX: usize = 1 << 20;
 pub const LISTING_MAX: usize = 2_000_000;
 /// How far an entry's time may lie ahead of the verifier's clock, seconds: clocks differ, proposals do not travel back.
 pub const FUTURE_SECONDS_MAX: u64 = 300;
+/// How long an emergency may wait between its declaration and the log: longer than a proposal, for it waits on machines that
+/// are cut off.
+pub const EMERGENCY_LIFETIME_DAYS_MAX: u64 = 30;
+/// How long an emergency may be without a place in the log once a machine that has applied it has handed it in.
+pub const EMERGENCY_LATE_HOURS: u64 = 24;
+/// Emergencies that one machine holds before the log has them.
+pub const EMERGENCIES_HELD_MAX: usize = 64;
 /// Bytes of a free text (a reason, a comment) in a statement.
 pub const REASON_BYTES_MAX: usize = 500;
 /// Principals of one SSH certificate: OpenSSH's own bound.

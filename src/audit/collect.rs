@@ -223,7 +223,7 @@ impl<O: Objects> Collector<O> {
         self.policies.push(PolicyChange { entry, version, by, time: verdict.time, signers, reason, files, weaker });
     }
 
-    fn record(&mut self, taken: &Taken, verdict: &Verdict) {
+    fn record(&mut self, taken: &Taken, verdict: &Verdict, state: &State) {
         let act = taken.entry.as_ref().map(|e| e.signed.statement.act.name().to_string());
         let count = self.acts.entry(act.clone().unwrap_or_else(|| "unreadable".to_owned())).or_default();
         count.entries += 1;
@@ -270,6 +270,7 @@ impl<O: Objects> Collector<O> {
                 at: statement.at,
                 logged: verdict.time,
                 lag: delay,
+                applied: if name == EMERGENCY { state.applied_by(entry) } else { BTreeMap::new() },
                 signers: verdict.signers.clone(),
                 reason: statement.reason.clone(),
                 changes: changes.clone(),
@@ -346,7 +347,7 @@ impl<O: Objects> Watch for Collector<O> {
             }
         }
         if self.in_period(verdict.time) {
-            self.record(&taken, verdict);
+            self.record(&taken, verdict, state);
         }
     }
 }

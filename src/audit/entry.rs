@@ -26,6 +26,7 @@ pub(super) fn touched(act: Option<&Act>, state: &State) -> BTreeSet<MemberName> 
     match act {
         Some(Act::Enroll(list)) => list.iter().map(|c| c.member.clone()).collect(),
         Some(Act::Retire(list)) => list.iter().flat_map(|c| with_services(&c.member)).collect(),
+        Some(Act::Emergency(list)) => list.iter().flat_map(|c| with_services(&c.member)).collect(),
         Some(Act::Publish(list)) => list.iter().map(|c| c.member.clone()).collect(),
         Some(Act::Activate(list)) => list.iter().map(|c| c.member.clone()).collect(),
         Some(Act::Destroy(list)) => list.iter().map(|c| c.member.clone()).collect(),
@@ -83,6 +84,7 @@ pub(super) fn is_suspicious(void: &Void) -> bool {
     matches!(
         void,
         Void::Quorum { .. }
+            | Void::NoRule { .. }
             | Void::Author(_)
             | Void::KeyReused { .. }
             | Void::OtherLog(_)

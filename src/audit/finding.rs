@@ -73,6 +73,7 @@ pub(super) fn findings(report: &Report, state: &State, grave: &BTreeMap<u64, usi
     report.cryptoperiods.iter().for_each(|period| cryptoperiod(period, &mut found));
     approvals(report, grave, &mut found);
     departures(report, &mut found);
+    emergencies(report, &mut found);
     secrets(report, &mut found);
     void(report, &mut found);
     silence(report, &mut found);
@@ -151,6 +152,13 @@ fn departures(report: &Report, found: &mut Findings) {
                 }
             }
         }
+    }
+}
+
+fn emergencies(report: &Report, found: &mut Findings) {
+    for row in report.emergencies.iter().filter(|row| Span(row.lag) > LEAVE_MAX) {
+        let text = format!("declared {} before it was in the log", rough(Span(row.lag)));
+        found.exception(Section::Emergencies, &row.by, text, Some(row.entry));
     }
 }
 

@@ -69,7 +69,7 @@ impl Need {
 
 fn is_grave(act: ActName, case: Option<Case>) -> bool {
     match (act, case) {
-        (ActName::PolicyUpdate, _) => true,
+        (ActName::PolicyUpdate | ActName::Rekey | ActName::Emergency, _) => true,
         (ActName::Enroll, Some(case)) => case != Case::Service,
         (ActName::Retire, Some(case)) => matches!(case, Case::Operator | Case::Authority),
         (ActName::Activate, Some(case)) => case == Case::Unscheduled,

@@ -326,6 +326,9 @@ pub struct Special {
     pub logged: Time,
     /// From the one to the other.
     pub lag: u64,
+    /// Machines that had applied an emergency before it was in the log, and since when.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub applied: BTreeMap<MemberName, Time>,
     /// Who signed.
     pub signers: BTreeSet<MemberName>,
     /// Why.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::backup_args::{Backup, Drill, Restore};
+use super::emergency_cmd::EmergencyArgs;
 use super::node_args::{Ssh, Wg};
 use super::record_args::{Audit, Log};
 use crate::name::{Address, FleetName, Glob, Label, MemberName, Slot};
@@ -120,6 +121,8 @@ pub(super) enum Command {
     Reseal(Reseal),
     /// Take a member out everywhere, and list what is burned
     Revoke(Revoke),
+    /// Stop members at once, also where the log is out of reach: by a file that a quorum signs
+    Emergency(EmergencyArgs),
     /// WireGuard configurations
     Wg(Wg),
     /// SSH certificates and configurations

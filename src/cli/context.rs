@@ -9,6 +9,7 @@ use rand::rngs::{StdRng, SysRng};
 use serde_json::Value;
 
 use super::args::{Change, Color, Global, Reason};
+use super::describe;
 use super::exit::{CliError, Exit};
 use super::output::{Out, Progress, complain};
 use crate::digest::Digest;
@@ -17,7 +18,7 @@ use crate::fleet::{Draft, Fleet, Known, Placed, View};
 use crate::home::Home;
 use crate::log::note::Note;
 use crate::ops;
-use crate::state::{Void, Watch};
+use crate::state::{AppliedHere, Void, Watch};
 use crate::store::Store;
 use crate::time::Time;
 
@@ -150,11 +151,13 @@ impl Context {
     pub(super) fn known(&self, home: Option<&Home>) -> Result<Known, CliError> {
         let mut known = Known::default();
         if let Some(home) = home {
+            let held = home.emergencies()?.into_iter();
             known = Known {
                 pin: home.pin()?.map(|p| p.id),
                 snapshot: home.snapshot()?,
                 seen: home.seen()?,
                 seen_head: home.seen_head()?,
+                applied: held.map(|h| AppliedHere { signed: h.entry.signed, since: h.applied }).collect(),
             };
         }
         if let Some(text) = &self.pin {
@@ -189,6 +192,13 @@ impl Context {
         let fleet = self.open_with(home.as_ref(), view)?;
         self.remember(home.as_ref(), &fleet);
         self.notice_freeze(home.as_ref(), &fleet);
+        for applied in fleet.applied() {
+            let since = describe::relative(applied.since, fleet.now());
+            self.say(&format!(
+                "EMERGENCY: {} counts here, applied {since}; the log does not have it",
+                applied.signed.id.short()
+            ));
+        }
         if let Err(e) = fleet.check_clock() {
             // A machine that boots without a clock goes on serving: everything is judged by the log's time.
             self.say(&format!("warning: {e}; going by the log's time"));
@@ -199,7 +209,8 @@ impl Context {
     /// Opens the fleet for questions, with somebody looking on from the first entry.
     pub(super) fn open_watched(&self, watch: &mut dyn Watch) -> Result<Fleet, CliError> {
         let home = self.maybe_home()?;
-        let known = self.known(home.as_ref())?;
+        // What is reported is the record alone.
+        let known = Known { applied: Vec::new(), ..self.known(home.as_ref())? };
         let mut progress = Progress::new("replaying", self.quiet);
         let store = Store::new(self.keyring(false)?);
         let fleet = Fleet::open_watched(store, &known, self.now, &mut |done, of| progress.step(done, of), Some(watch))?;
@@ -277,6 +288,9 @@ impl Context {
             home.set_pin(&fleet.pin())?;
         }
         fleet.prepare(sequencer.as_ref())?;
+        if matches!(proposals, Proposals::TakeIn) {
+            self.hand_in(&home, &mut fleet)?;
+        }
         if let (Proposals::TakeIn, Some(key)) = (proposals, &sequencer) {
             let absorbed = fleet.absorb(key)?;
             for placed in &absorbed.placed {

@@ -94,6 +94,7 @@ pub(super) fn act(
             short_key(&c.key),
             c.why
         )],
+        Act::Emergency(list) => list.iter().flat_map(|c| retire(&c.member, c.why.word(), true, state)).collect(),
         Act::Object(list) => {
             list.iter().map(|c| format!("statement {} can never take effect", c.statement.short())).collect()
         }

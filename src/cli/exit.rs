@@ -207,6 +207,9 @@ impl From<FleetError> for CliError {
             }
             FleetError::NotTheLogKey => Self::new(Exit::NotFound, &e)
                 .hint("run 'keys sync' where the authority's home with its standby log key is"),
+            FleetError::NoEmergency(_) => Self::new(Exit::No, &e).hint("'keys emergency declare' makes one"),
+            FleetError::Undecided { .. } => Self::new(Exit::No, &e)
+                .hint("'keys emergency approve FILE', by whoever is missing; what counts is who is a member here, by this machine's copy of the log"),
             FleetError::Sign { .. } => Self::failed(&e),
         }
     }
@@ -215,6 +218,9 @@ impl From<FleetError> for CliError {
 fn refused(void: &Void) -> CliError {
     match void {
         Void::Stale { .. } => CliError::new(Exit::Moved, format!("somebody was first: {void}")).hint("run it again"),
+        Void::NoRule { act, .. } => CliError::failed(format!("the change is refused: {void}")).hint(format!(
+            "add [[quorum]] with act = \"{act}\" and its need to policy/fleet.toml, then 'keys policy propose'; root has to sign that"
+        )),
         Void::NoMember(_) => CliError::new(Exit::NotFound, void),
         other => CliError::failed(format!("the change is refused: {other}")),
     }

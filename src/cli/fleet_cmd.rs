@@ -173,6 +173,16 @@ enum Detail {
     Full,
 }
 
+/// A proposal in full: what it says, what it would change, where it stands.
+pub(super) fn describe_proposal(proposal: &Proposal, fleet: &mut Fleet) -> Result<Vec<String>, CliError> {
+    describe_waiting(&Waiting::Proposal(Box::new(proposal.clone())), fleet, Detail::Full)
+}
+
+/// The same for programs.
+pub(super) fn proposal_json(proposal: &Proposal, fleet: &mut Fleet) -> Result<Value, CliError> {
+    waiting_json(&Waiting::Proposal(Box::new(proposal.clone())), fleet)
+}
+
 fn describe_waiting(waiting: &Waiting, fleet: &mut Fleet, detail: Detail) -> Result<Vec<String>, CliError> {
     match waiting {
         Waiting::Request { id, bytes } => {

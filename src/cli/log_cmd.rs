@@ -169,6 +169,8 @@ fn entry_lines(entry: &Entry, index: u64, fleet: &Fleet) -> Vec<String> {
     let signers =
         entry.signatures.iter().map(|s| s.name.rsplit('/').next().unwrap_or(&s.name)).collect::<Vec<_>>().join(", ");
     lines.push(format!("        signed by {}, under policy {}", crate::text::escape(&signers), statement.policy));
+    let lag = super::emergency_cmd::lag_lines(entry, index, fleet.logged_state());
+    lines.extend(lag.into_iter().map(|l| format!("        {l}")));
     if let Some(wait) = fleet.state().locked.get(&entry.signed.id).filter(|w| w.index == index) {
         lines.push(format!(
             "        takes effect {}, unless somebody objects",
@@ -194,7 +196,8 @@ fn entry_json(entry: &Entry, index: u64, fleet: &Fleet) -> Value {
         .flat_map(|v| v.void.iter().map(|(i, why)| json!({ "change": i, "why": why.to_string() })))
         .collect();
     let signers: Vec<&str> = entry.signatures.iter().map(|s| s.name.as_str()).collect();
-    json!({ "index": index, "id": entry.signed.id.to_string(), "statement": describe::statement_json(&entry.signed), "signatures": signers, "void": void })
+    let emergency = super::emergency_cmd::lag_json(entry, index, fleet.logged_state());
+    json!({ "index": index, "id": entry.signed.id.to_string(), "statement": describe::statement_json(&entry.signed), "signatures": signers, "void": void, "emergency": emergency })
 }
 
 /// Writes body and signatures so that gpg checks them: `gpg --verify 7-alice.sig 7.body`.

@@ -15,6 +15,7 @@ mod demo;
 mod describe;
 mod drill_cmd;
 mod effects;
+mod emergency_cmd;
 mod evidence_cmd;
 mod exit;
 mod fleet_cmd;
@@ -119,6 +120,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Sync(a) => rotate_cmd::sync(context, a),
         Command::Reseal(a) => rotate_cmd::reseal(context, a),
         Command::Revoke(a) => rotate_cmd::revoke(context, a),
+        Command::Emergency(a) => emergency_cmd::emergency(context, a),
         Command::Wg(a) => render_cmd::wg(context, a),
         Command::Ssh(a) => render_cmd::ssh(context, a),
         Command::Log(a) => log_cmd::log(context, a),

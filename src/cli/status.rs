@@ -19,10 +19,10 @@ use crate::time::{Span, Time, rough};
 const EXPIRY_NOTICE: Span = Span::days(14);
 
 /// Something that wants attention.
-struct Item {
-    topic: &'static str,
-    text: String,
-    fix: &'static str,
+pub(super) struct Item {
+    pub topic: &'static str,
+    pub text: String,
+    pub fix: &'static str,
 }
 
 /// `keys status`.
@@ -171,6 +171,9 @@ fn next_due(state: &State) -> Option<(String, Time)> {
 fn items(context: &Context, fleet: &mut Fleet) -> Result<Vec<Item>, CliError> {
     let mut items = Vec::new();
     let now = fleet.now();
+    if let Some(home) = context.maybe_home()? {
+        items.extend(super::emergency_cmd::attention(&home, fleet)?);
+    }
     for (_, bytes) in waiting_requests(fleet.store())? {
         let who = crate::statement::Request::parse(&bytes)
             .map(|(r, ..)| r.members.iter().map(|m| m.member.to_string()).collect::<Vec<_>>().join(", "));

@@ -8,24 +8,17 @@
 
 use std::collections::BTreeMap;
 
-use sequoia_openpgp as pgp;
-
 use super::proposals::{Proposal, standing_of};
 use super::views::MARK;
-use super::{Fleet, FleetError, Known, Standing, View};
+use super::{Fleet, FleetError, Known, Signer, Standing, View};
 use crate::digest::Digest;
 use crate::disk::Created;
-use crate::limits::SIGNATURES_MAX;
-use crate::log::note::{SignatureLine, SignerKey, VerifierKey};
+use crate::log::note::{SignerKey, VerifierKey};
 use crate::name::MemberName;
-use crate::openpgp::sign_statement;
 use crate::state::{Verdict, Void};
-use crate::statement::{Act, Entry, ObjectKind, Signed, Statement, key_hash, principal};
+use crate::statement::{Act, Entry, ObjectKind};
 use crate::store::{object_path, pending, staged_path};
-use crate::time::{Span, Time};
-
-/// How long a founding may wait for the founders, before there is a policy that says so.
-const FOUNDING_LIFETIME: Span = Span::days(7);
+use crate::time::Time;
 
 /// A change with its attachments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,20 +46,6 @@ impl Draft {
     /// A change with attachments.
     pub fn with(act: Act, reason: &str, objects: Vec<Vec<u8>>) -> Self {
         Self { act, reason: reason.to_owned(), objects, not_before: Time::default(), author: None, told: Vec::new() }
-    }
-}
-
-/// Somebody on this machine who can sign statements.
-pub struct Signer {
-    /// Who.
-    pub member: MemberName,
-    /// The active signing key: a software key, or one behind an agent.
-    pub key: Box<dyn pgp::crypto::Signer + Send + Sync>,
-}
-
-impl std::fmt::Debug for Signer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Signer({}, ..)", self.member)
     }
 }
 
@@ -217,7 +196,7 @@ impl Fleet {
             let (mut gone, mut dead) = (Vec::new(), Vec::new());
             let mut proposals = self.proposals()?;
             // What stops something comes before what it stops, however late it was made.
-            proposals.sort_by_key(|p| !matches!(p.signed.statement.act, Act::Object(_)));
+            proposals.sort_by_key(|p| precedence(&p.signed.statement.act));
             for proposal in proposals {
                 if !self.may_write(sequencer, &proposal.signed.statement.act) {
                     continue;
@@ -359,26 +338,7 @@ impl Fleet {
     ) -> Result<Placed, FleetError> {
         self.check_clock()?;
         let id = proposal.signed.id;
-        let mut signed = proposal.clone();
-        let mut standing = self.standing(&signed)?;
-        if !signers.is_empty() && matches!(standing, Standing::Lacks(_)) {
-            self.check_past(&signed.signed.statement.act)?;
-        }
-        for signer in signers {
-            if let Standing::Dead(void) = standing {
-                return Err(FleetError::Refused(void));
-            }
-            if standing == Standing::Complete {
-                break;
-            }
-            let line = self.signature(&signed.signed.body, signer, self.now())?;
-            if !signed.signatures.iter().any(|l| l.name == line.name) {
-                // In front: if there is no room for all, those that matter least give way.
-                signed.signatures.insert(0, line);
-                signed.signatures.truncate(SIGNATURES_MAX);
-                standing = self.standing(&signed)?;
-            }
-        }
+        let (signed, standing) = self.countersign(proposal, signers)?;
         let writes = |key: &&Sequencer| self.may_write(key, &signed.signed.statement.act);
         match (standing, sequencer.filter(writes)) {
             (Standing::Dead(void), _) => Err(FleetError::Refused(void)),
@@ -408,64 +368,14 @@ impl Fleet {
     pub fn withdraw(&mut self, proposal: &Proposal) -> Result<(), FleetError> {
         self.drop_proposal(&proposal.signed.id)
     }
+}
 
-    /// Signs a statement, by one signer after another until its quorum is met or nobody is left.
-    fn sign(
-        &mut self,
-        act: Act,
-        reason: String,
-        not_before: Time,
-        signers: &mut [Signer],
-    ) -> Result<(Entry, Verdict), FleetError> {
-        let by = signers.first().map(|s| s.member.clone());
-        let by =
-            by.ok_or_else(|| FleetError::Refused(Void::Unreadable("this home has nobody who could sign".to_owned())))?;
-        let now = self.now().max(not_before);
-        let (policy, lifetime) = match self.is_founded().then(|| self.state()) {
-            Some(state) => (state.policy.version, state.policy.policy.fleet.proposal_lifetime),
-            None => (0, FOUNDING_LIFETIME),
-        };
-        self.check_past(&act)?;
-        let log = self.log.clone();
-        let mut statement = Statement { act, at: now, by, expires: now.plus(lifetime), log, policy, reason };
-        let mut signed = Signed::of(statement.clone())?;
-        // What was done or objected to in this very second would be the same statement: this one is another.
-        while self.replay.state().is_some_and(|s| s.is_settled(&signed)) {
-            (statement.at, statement.expires) = (statement.at.plus(Span(1)), statement.expires.plus(Span(1)));
-            signed = Signed::of(statement.clone())?;
-        }
-        let now = statement.at;
-        let mut entry = Entry { signed, signatures: Vec::new() };
-        let mut verdict = None;
-        for signer in signers {
-            entry.signatures.push(self.signature(&entry.signed.body, signer, now)?);
-            let found = self.preview(&entry.to_bytes()?)?;
-            let lacks = matches!(standing_of(&found), Standing::Lacks(_));
-            verdict = Some(found);
-            if !lacks {
-                break;
-            }
-        }
-        verdict.map(|v| (entry, v)).ok_or_else(|| FleetError::Refused(Void::Unreadable("nobody signed".to_owned())))
-    }
-
-    fn signature(&self, body: &[u8], signer: &mut Signer, now: Time) -> Result<SignatureLine, FleetError> {
-        let fleet = self.fleet_name(body)?;
-        let name = principal(&fleet, &signer.member);
-        let signature = sign_statement(signer.key.as_mut(), &fleet, &self.log, body, now)
-            .map_err(|e| FleetError::Sign { member: signer.member.clone(), problem: e.detail })?;
-        Ok(SignatureLine { key_hash: key_hash(&name, &signer.key.public().fingerprint()), name, signature })
-    }
-
-    /// The fleet's name: from the state, or, before the founding, from the statement that founds it.
-    fn fleet_name(&self, body: &[u8]) -> Result<crate::name::FleetName, FleetError> {
-        if let Some(state) = self.replay.state() {
-            return Ok(state.fleet.clone());
-        }
-        match Signed::parse(body)?.statement.act {
-            Act::Genesis(genesis) => Ok(genesis.fleet),
-            _ => Err(FleetError::Refused(Void::Genesis)),
-        }
+/// Objections come first, then emergencies.
+fn precedence(act: &Act) -> u8 {
+    match act {
+        Act::Object(_) => 0,
+        Act::Emergency(_) => 1,
+        _ => 2,
     }
 }
 
@@ -479,6 +389,7 @@ fn is_final(void: &Void) -> bool {
             | Void::Patient { .. }
             | Void::Expired(_)
             | Void::Genesis
+            | Void::NoRule { .. }
             | Void::Policy { .. }
             | Void::NameTaken(_)
             | Void::KeyReused { .. }

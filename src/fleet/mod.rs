@@ -7,11 +7,13 @@
 mod ahead;
 mod change;
 mod commit;
+mod emergency;
 mod evidence;
 mod heads;
 mod inspect;
 mod proposals;
 mod published;
+mod signing;
 mod snapshot;
 mod tree;
 mod views;
@@ -29,17 +31,18 @@ use crate::log::merkle;
 use crate::log::note::VerifierKey;
 use crate::name::{MemberName, Slot};
 use crate::openpgp::Certificate;
-use crate::state::{ObjectError, Prepared, Replay, ReplayError, State, Unlocked, Verdict, Void, Watch};
+use crate::state::{AppliedHere, ObjectError, Prepared, Replay, ReplayError, State, Unlocked, Verdict, Void, Watch};
 use crate::statement::{Act, EntryError, StatementError};
 use crate::store::{Head, LogReader, RESTORED, Store, StoreError, read_checkpoint, read_newest};
 use crate::time::{Span, Time};
 use published::Heads;
 use snapshot::{Base, brings};
 
-pub use change::{Absorbed, Draft, Placed, Sequencer, Signer};
+pub use change::{Absorbed, Draft, Placed, Sequencer};
 pub use inspect::{Problem, Report, Severity};
 pub use proposals::{Proposal, Standing};
 pub use published::{Published, View};
+pub use signing::Signer;
 
 /// Why a fleet cannot be opened or changed.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +140,17 @@ pub enum FleetError {
         /// How many entries the backup had.
         size: u64,
     },
+    /// The file is no emergency.
+    #[error("it is no emergency that was declared, but {0}")]
+    NoEmergency(String),
+    /// An emergency that too few have signed, by what this machine knows.
+    #[error("the emergency {} lacks {missing}; nothing was applied", id.short())]
+    Undecided {
+        /// Which.
+        id: Digest,
+        /// What it lacks.
+        missing: String,
+    },
     /// No such proposal.
     #[error("there is no proposal {0}")]
     NoProposal(String),
@@ -175,6 +189,8 @@ pub struct Known {
     pub seen: Option<Vec<u8>>,
     /// The newest head that was accepted before it was published.
     pub seen_head: Option<Vec<u8>>,
+    /// Emergencies that were applied on this machine, which count here before the log has them.
+    pub applied: Vec<AppliedHere>,
 }
 
 /// How far an opening has come: entries done, entries in all.
@@ -327,6 +343,7 @@ impl Fleet {
         }
         fleet.check(known)?;
         base.iter().try_for_each(|base| base.check(fleet.published().map(|p| &p.checkpoint)))?;
+        fleet.replay.set_applied(known.applied.clone());
         fleet.look();
         Ok(fleet)
     }

@@ -41,4 +41,6 @@ words! {
     Snapshot = "snapshot",
     /// The log gets another key.
     Rekey = "log.rekey",
+    /// Members are stopped at once, by people and machines that the log does not reach; it is logged later.
+    Emergency = "emergency",
 }

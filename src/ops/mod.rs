@@ -73,6 +73,7 @@ mod act;
 mod admit;
 mod backup;
 mod drill;
+mod emergency;
 mod found;
 mod join;
 mod open;
@@ -105,6 +106,7 @@ pub use backup::{
 pub use drill::{
     CANARY, DrillFindings, KeyAndFile, canary, canary_value, compare, copy_keyring, open_canary, session_key,
 };
+pub use emergency::{Fate, apply_emergency, deciders, hand_in_emergencies, plan_emergency};
 pub use found::{Founded, Founder, Founding, approve_founding, found};
 pub use join::{Joining, ask, ask_to_found};
 pub use open::{Opened, open};

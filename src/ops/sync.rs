@@ -82,7 +82,8 @@ impl Busy {
             | Act::Backup(_)
             | Act::Drill(_)
             | Act::Snapshot(_)
-            | Act::Rekey(_) => {}
+            | Act::Rekey(_)
+            | Act::Emergency(_) => {}
         }
     }
 }

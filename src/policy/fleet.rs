@@ -256,6 +256,10 @@ fn quorum_table(two: usize, majority: usize) -> Vec<(&'static str, Vec<Row>)> {
     let root = || format!("root = {majority}");
     let authority = || "authority = 1".to_owned();
     let row = |act, case, need| (act, case, need);
+    let mut emergency = vec![row(ActName::Emergency, None, root())];
+    if majority > 3 {
+        emergency.push(row(ActName::Emergency, None, operator(3)));
+    }
     vec![
         (
             "An owner publishes its standby keys and reports its own destroyed ones.",
@@ -320,6 +324,10 @@ fn quorum_table(two: usize, majority: usize) -> Vec<(&'static str, Vec<Row>)> {
         (
             "An objection stops a statement that has not taken effect, for good. Anybody who decides may make one.",
             vec![row(ActName::Object, None, operator(1)), row(ActName::Object, None, authority())],
+        ),
+        (
+            "An emergency stops members also where the log does not reach. With many operators three of them are enough.",
+            emergency,
         ),
         (
             "Backups. Private halves leave their home by their owner's will alone, and the log says so. Who tries a restore reports it.",

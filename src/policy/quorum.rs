@@ -65,7 +65,8 @@ impl Case {
             | ActName::Backup
             | ActName::Drill
             | ActName::Snapshot
-            | ActName::Rekey => &[],
+            | ActName::Rekey
+            | ActName::Emergency => &[],
         }
     }
 }
@@ -138,6 +139,12 @@ impl Quorums {
         let built_in =
             if act == ActName::Object && self.0.iter().all(|r| r.act != act) { OBJECT.as_slice() } else { &[] };
         self.0.iter().chain(built_in).filter(move |rule| rule.act == act && (rule.when.is_none() || rule.when == case))
+    }
+
+    /// Whether there is a rule for `act`, in any case.
+    pub fn knows(&self, act: ActName) -> bool {
+        let cases = Case::of(act).iter().copied().map(Some).chain([None]);
+        cases.into_iter().any(|case| self.alternatives(act, case).next().is_some())
     }
 
     /// Whether `signers` meet an alternative for `act` in `case`.

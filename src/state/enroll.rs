@@ -7,7 +7,7 @@ use super::fold::{Context, Objects, Replay, Stop};
 use super::{KeyState, Member, PublicKey, SlotKey, SlotKeys, State, Void};
 use crate::digest::Digest;
 use crate::name::{ActName, Kind, MemberName, Slot};
-use crate::openpgp::{Certificate, CertificateError, StatementSignature, material};
+use crate::openpgp::{Certificate, CertificateError, Fingerprint, StatementSignature, material};
 use crate::policy::{Case, Role};
 use crate::statement::{
     Enroll, Facts, Request, RequestedKey, RequestedMember, Retire, RetireReason, key_hash, principal,
@@ -146,14 +146,7 @@ impl<O: Objects> Replay<O> {
 
     pub(super) fn retire(&mut self, change: &Retire, context: &Context<'_>) -> Result<(), Stop> {
         let (name, why) = (&change.member, change.why);
-        let state = self.state_ref()?;
-        // Whoever left in order may turn out to have been robbed later.
-        let leaves = |m: &Member| m.retired.is_none_or(|(_, before)| why.burns() && !before.burns());
-        let member = state.members.get(name).filter(|m| leaves(m)).ok_or_else(|| Void::NoMember(name.clone()))?;
-        let (kind, fingerprint) = (member.kind, member.fingerprint.clone());
-        if member.is_active() {
-            state.check_departure(name, kind)?;
-        }
+        let (kind, fingerprint) = self.state_ref()?.leaving(name, why)?;
         self.quorum(ActName::Retire, Some(Case::of_kind(kind)), Some((name, false)), context)?;
         // Certifications that came in meanwhile may be missing from it: of one that leaves only the leaving counts, and a
         // stolen key must not be able to put it off.
@@ -164,17 +157,7 @@ impl<O: Objects> Replay<O> {
             return Err(Void::Certificate { member: name.clone(), problem }.into());
         }
         let state = self.state_mut()?;
-        let services: Vec<MemberName> = state
-            .members
-            .iter()
-            .filter(|(n, m)| leaves(m) && *n != name && n.is_service() && n.owner() == *name)
-            .map(|(n, _)| n.clone())
-            .collect();
-        state.leave(name, why, context);
-        // A machine takes its services with it, also one that joined while this was on its way.
-        for service in services {
-            state.leave(&service, why, context);
-        }
+        state.leave_with_services(name, why, context);
         if let (Some(digest), Some(member)) = (change.cert, state.members.get_mut(name)) {
             member.cert = digest;
         }
@@ -390,6 +373,27 @@ impl State {
         Ok((region, index))
     }
 
+    /// The kind and certificate of a member that may leave for this reason.
+    pub(super) fn leaving(&self, name: &MemberName, why: RetireReason) -> Result<(Kind, Fingerprint), Void> {
+        let member = self.members.get(name).filter(|m| m.may_leave(why)).ok_or_else(|| Void::NoMember(name.clone()))?;
+        if member.is_active() {
+            self.check_departure(name, member.kind)?;
+        }
+        Ok((member.kind, member.fingerprint.clone()))
+    }
+
+    /// Takes a member out, and what depends on it: a machine takes its services with it, also one that joined while this was
+    /// on its way.
+    pub(super) fn leave_with_services(&mut self, name: &MemberName, why: RetireReason, context: &Context<'_>) {
+        let depends = |n: &MemberName| n != name && n.is_service() && n.owner() == *name;
+        let services: Vec<MemberName> =
+            self.members.iter().filter(|(n, m)| m.may_leave(why) && depends(n)).map(|(n, _)| n.clone()).collect();
+        self.leave(name, why, context);
+        for service in services {
+            self.leave(&service, why, context);
+        }
+    }
+
     /// Takes one member out everywhere.
     fn leave(&mut self, name: &MemberName, why: RetireReason, context: &Context<'_>) {
         let quarantine = self.policy.policy.wireguard.quarantine();
@@ -412,5 +416,12 @@ impl State {
                 secret.burned.get_or_insert((context.time, name.clone()));
             }
         }
+    }
+}
+
+impl Member {
+    /// Whether it can leave for this reason: whoever left in order may turn out to have been robbed later.
+    fn may_leave(&self, why: RetireReason) -> bool {
+        self.retired.is_none_or(|(_, before)| why.burns() && !before.burns())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::ahead::{Facts, Prepared};
-use super::{PolicyInForce, State, Unlocked, Void};
+use super::{AppliedHere, PolicyInForce, State, Unlocked, Void};
 use crate::digest::Digest;
 use crate::name::{ActName, Kind, MemberName};
 use crate::openpgp::{Certificate, OpenpgpError};
@@ -145,6 +145,8 @@ pub struct Replay<O> {
     pub(super) facts: Facts,
     /// What the changes that are being judged are held to.
     pub(super) measure: Measure,
+    /// What was applied on this machine before the log has it.
+    pub(super) applied: Vec<AppliedHere>,
     /// What became of locked statements while the present entry is judged.
     pub(super) unlocked: Vec<Unlocked>,
 }
@@ -172,6 +174,7 @@ impl<O: Objects> Replay<O> {
             met: Vec::new(),
             facts: Facts::default(),
             measure: Measure::InForce,
+            applied: Vec::new(),
             unlocked: Vec::new(),
         }
     }
@@ -188,6 +191,7 @@ impl<O: Objects> Replay<O> {
             met: Vec::new(),
             facts: Facts::default(),
             measure: Measure::InForce,
+            applied: Vec::new(),
             unlocked: Vec::new(),
         }
     }
@@ -321,7 +325,9 @@ impl<O: Objects> Replay<O> {
             return self.genesis(entry, genesis);
         }
         let Some(state) = &self.state else { return Err(Void::Genesis.into()) };
-        if statement.policy != state.policy.version {
+        // Whoever declares an emergency may be cut off from the newest policy.
+        let needs_policy = !matches!(statement.act, Act::Emergency(_));
+        if needs_policy && statement.policy != state.policy.version {
             return Err(Void::Policy { proposed: statement.policy, in_force: state.policy.version }.into());
         }
         if let Some(void) = state.objection(id, &statement.act) {
@@ -330,7 +336,7 @@ impl<O: Objects> Replay<O> {
         if state.done.has(id, statement.expires) {
             return Err(Void::Done.into());
         }
-        let allowed = state.policy.policy.fleet.proposal_lifetime;
+        let allowed = state.may_wait(&statement.act);
         if statement.expires > statement.at.plus(allowed) {
             return Err(Void::Patient { expires: statement.expires, allowed }.into());
         }
@@ -362,6 +368,7 @@ impl<O: Objects> Replay<O> {
         {
             state.time = time;
             state.done.add(*id, statement.expires, time);
+            state.note_emergency(id, statement, index, time);
         }
         let time = self.state.as_ref().map_or(time, |s| s.time);
         let signers = counted.members.into_iter().chain(counted.lapsed).collect();
@@ -398,6 +405,7 @@ impl<O: Objects> Replay<O> {
             Act::Drill(list) => each(list, |c| self.restore_drill(c, context)),
             Act::Snapshot(c) => each(std::slice::from_ref(c), |c| self.snapshot(c, context)),
             Act::Rekey(c) => each(std::slice::from_ref(c), |c| self.rekey(c, context)),
+            Act::Emergency(list) => each(list, |c| self.stop(c, context)),
         }
     }
 
@@ -431,6 +439,7 @@ impl<O: Objects> Replay<O> {
             backups: BTreeMap::new(),
             drills: super::Drills::default(),
             snapshot: None,
+            emergencies: BTreeMap::new(),
         });
         let founded = self.found(entry, genesis, *id);
         if founded.is_err() {

@@ -149,9 +149,10 @@ impl<O: Objects> Replay<O> {
     }
 
     /// Runs `work` on the state as it is at `now`: what is locked and due by then has taken effect, as it will have for the
-    /// next entry that is made.
+    /// next entry that is made, and so has what was applied on this machine.
     pub fn at<T>(&mut self, now: Time, work: impl FnOnce(&mut Self) -> T) -> T {
-        if !self.is_behind(now) {
+        let applied = self.applied_here();
+        if !self.is_behind(now) && applied.is_empty() {
             return work(self);
         }
         let (before, index) = (self.state.clone(), self.size());
@@ -159,6 +160,7 @@ impl<O: Objects> Replay<O> {
             // Something that it needs cannot be had: the next entry will say what.
             self.state.clone_from(&before);
         }
+        self.put_on_top(&applied);
         let result = work(self);
         self.state = before;
         self.unlocked.clear();
@@ -167,7 +169,11 @@ impl<O: Objects> Replay<O> {
 
     /// The state as it is at `now`; `None` where that is what the newest entry left.
     pub fn state_at(&mut self, now: Time) -> Option<State> {
-        if self.is_behind(now) { self.at(now, |replay| replay.state.clone()) } else { None }
+        if self.is_behind(now) || !self.applied_here().is_empty() {
+            self.at(now, |replay| replay.state.clone())
+        } else {
+            None
+        }
     }
 
     fn is_behind(&self, now: Time) -> bool {

@@ -12,6 +12,7 @@ mod backups;
 mod cosigners;
 mod done;
 mod effects;
+mod emergencies;
 mod enroll;
 mod fold;
 mod key;
@@ -48,6 +49,7 @@ pub use effects::{
     AloneEffect, CertifiedEffect, Effects, KeyEffect, MeshEffect, RuleEffect, SecretEffect, SettingEffect, Sides,
     SshEffects,
 };
+pub use emergencies::{AppliedHere, EmergencyLogged};
 pub use fold::{ObjectError, Objects, Replay, ReplayError, Verdict, Watch};
 pub use key::{KeyState, PublicKey, SlotKey, SlotKeys};
 pub use locks::{Locked, Unlocked};
@@ -108,6 +110,9 @@ pub struct State {
     /// The newest snapshot on record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Recorded>,
+    /// Emergencies that were declared, by their ids.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub emergencies: BTreeMap<Digest, EmergencyLogged>,
 }
 
 /// The policy in force.

@@ -40,6 +40,7 @@ impl State {
         let leaving: BTreeSet<MemberName> = match act {
             Act::Object(_) => return None,
             Act::Retire(list) => list.iter().map(|c| c.member.clone()).collect(),
+            Act::Emergency(list) => list.iter().map(|c| c.member.clone()).collect(),
             _ => BTreeSet::new(),
         };
         let objectors: Vec<String> = self.objected.get(id)?.difference(&leaving).map(ToString::to_string).collect();

@@ -105,6 +105,9 @@ impl<O: Objects> Replay<O> {
             Measure::Of(policy) => Arc::clone(policy),
             Measure::InForce => Arc::clone(&self.state_ref()?.policy.policy),
         };
+        if policy.fleet.quorums.alternatives(act, case).next().is_none() {
+            return Err(Void::NoRule { act, case }.into());
+        }
         let signers = self.signers(own, context, &policy)?;
         policy.fleet.quorums.check(act, case, &signers).map_err(|missing| Void::Quorum { act, missing }.into())
     }

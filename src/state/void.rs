@@ -3,7 +3,7 @@
 use crate::digest::Digest;
 use crate::name::{ActName, Address, Kind, MemberName, Slot};
 use crate::openpgp::CertificateError;
-use crate::policy::PolicyError;
+use crate::policy::{Case, PolicyError};
 use crate::state::KeyState;
 use crate::time::{Span, Time};
 
@@ -82,6 +82,14 @@ pub enum Void {
         act: ActName,
         /// What is missing.
         missing: String,
+    },
+    /// The policy in force lets nobody do it.
+    #[error("the policy has no rule that allows {act}{case}: there is no [[quorum]] for it in policy/fleet.toml", case = in_case(.case))]
+    NoRule {
+        /// The act.
+        act: ActName,
+        /// The case, where the act has cases and only this one has no rule.
+        case: Option<Case>,
     },
     /// No such member, or one that has left.
     #[error("{0} is not a member, or has left")]
@@ -229,6 +237,10 @@ pub enum Void {
     /// It would leave nobody to act.
     #[error("{0} is the last of its kind")]
     Last(MemberName),
+}
+
+fn in_case(case: &Option<Case>) -> String {
+    case.map(|c| format!(" ({c})")).unwrap_or_default()
 }
 
 impl From<PolicyError> for Void {

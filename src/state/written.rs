@@ -12,7 +12,8 @@ use serde::Deserialize;
 use super::fold::{Objects, Stop};
 use super::policy::read_policy;
 use super::{
-    Done, Drills, Held, Issued, Locked, Member, MeshIndexes, ObjectError, PolicyInForce, Recorded, Secret, State,
+    Done, Drills, EmergencyLogged, Held, Issued, Locked, Member, MeshIndexes, ObjectError, PolicyInForce, Recorded,
+    Secret, State,
 };
 use crate::digest::Digest;
 use crate::json::{self, JsonError};
@@ -74,6 +75,8 @@ struct Parts {
     drills: Drills,
     #[serde(default)]
     snapshot: Option<Recorded>,
+    #[serde(default)]
+    emergencies: BTreeMap<Digest, EmergencyLogged>,
 }
 
 #[derive(Deserialize)]
@@ -152,6 +155,7 @@ impl Parts {
             backups: self.backups,
             drills: self.drills,
             snapshot: self.snapshot,
+            emergencies: self.emergencies,
         })
     }
 }

@@ -51,6 +51,8 @@ pub enum Act {
     Snapshot(Snapshot),
     /// See [`ActName::Rekey`].
     Rekey(Rekey),
+    /// See [`ActName::Emergency`].
+    Emergency(Vec<Stop>),
 }
 
 impl Act {
@@ -75,6 +77,7 @@ impl Act {
             Self::Drill(_) => ActName::Drill,
             Self::Snapshot(_) => ActName::Snapshot,
             Self::Rekey(_) => ActName::Rekey,
+            Self::Emergency(_) => ActName::Emergency,
         }
     }
 
@@ -108,7 +111,8 @@ impl Act {
             | Self::Object(_)
             | Self::Backup(_)
             | Self::Drill(_)
-            | Self::Rekey(_) => Vec::new(),
+            | Self::Rekey(_)
+            | Self::Emergency(_) => Vec::new(),
         }
     }
 }
@@ -433,4 +437,32 @@ pub struct Rekey {
     pub prev: Digest,
     /// What became of the key before.
     pub why: RetireReason,
+}
+
+words! {
+    /// Why a member is stopped.
+    StopReason, "a reason to stop a member":
+    /// Its keys are in wrong hands, or may be.
+    Compromised = "compromised",
+    /// Its keys are gone, and nobody knows where to.
+    Lost = "lost",
+}
+
+impl From<StopReason> for RetireReason {
+    fn from(why: StopReason) -> Self {
+        match why {
+            StopReason::Compromised => Self::Compromised,
+            StopReason::Lost => Self::Lost,
+        }
+    }
+}
+
+/// A member is out at once, with its services.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// Who.
+    pub member: MemberName,
+    /// Why.
+    pub why: StopReason,
 }

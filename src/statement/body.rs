@@ -206,6 +206,7 @@ fn changes(act: &Act) -> Vec<Value> {
         Act::Backup(all) => list(all),
         Act::Drill(all) => list(all),
         Act::Rekey(one) => list(std::slice::from_ref(one)),
+        Act::Emergency(all) => list(all),
     }
 }
 
@@ -266,6 +267,7 @@ fn parse_act(name: ActName, changes: impl Changes) -> Result<Act, StatementError
         ActName::Drill => Act::Drill(list(changes)?),
         ActName::Snapshot => Act::Snapshot(one(changes)?),
         ActName::Rekey => Act::Rekey(one(changes)?),
+        ActName::Emergency => Act::Emergency(list(changes)?),
     })
 }
 

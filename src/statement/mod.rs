@@ -19,6 +19,7 @@ mod request;
 pub use acts::{
     Act, Activate, BackupMade, Certify, Destroy, Enroll, Genesis, Issue, ObjectKind, Objection, Outcome, PolicyUpdate,
     Publish, PublishedKey, Rekey, Remove, Reseal, RestoreDrill, Retire, RetireReason, RevokeIssued, Seal, Snapshot,
+    Stop, StopReason,
 };
 pub use body::{Statement, StatementError};
 pub use entry::{Entry, EntryError, Signed, key_hash, principal, principal_member};

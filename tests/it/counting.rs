@@ -184,8 +184,9 @@ fn an_act_without_a_rule_is_nobodys(sandbox: &Sandbox) {
     let said = fleet.keys("alice", &["policy", "propose", "--yes"]).ok();
     assert!(said.contains("key.activate (unscheduled) takes nobody instead of operator 1"), "{said}");
     let ran = fleet.keys("alice", &["rotate", "fra1", "--slot", "wireguard", "--yes"]);
-    ran.exits(4);
-    assert!(ran.stderr().contains("the policy has no rule that allows key.activate (unscheduled)"), "{}", ran.stderr());
+    ran.refuses(1, "the policy has no rule that allows key.activate (unscheduled)");
+    assert!(ran.stderr().contains("act = \"key.activate\""), "{}", ran.stderr());
+    assert!(fleet.keys("alice", &["approve"]).stderr().contains("nothing waits"), "it has become no proposal");
     // Only an objection needs no rule: nobody may be left unable to stop something.
     let objection = "[[quorum]]\nact = \"proposal.object\"\nneed = { operator = 1 }\n";
     let by_authority = objection.replace("operator", "authority");

@@ -15,6 +15,7 @@ tests!["documents":
     drill_audit needs [Gpg, GpgConf, Openssl],
     drill_compromised_pop,
     drill_damaged_keyring,
+    drill_emergency,
     drill_log_key,
     drill_lost_operator_key,
     drill_operator_leaves,
@@ -176,6 +177,10 @@ fn drill_compromised_pop(sandbox: &Sandbox) {
 
 fn drill_damaged_keyring(sandbox: &Sandbox) {
     drill(sandbox, "damaged-keyring");
+}
+
+fn drill_emergency(sandbox: &Sandbox) {
+    drill(sandbox, "emergency");
 }
 
 fn drill_log_key(sandbox: &Sandbox) {

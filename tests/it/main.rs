@@ -16,6 +16,7 @@ mod counting;
 mod documents;
 mod drill;
 mod effects;
+mod emergency;
 mod faults;
 mod gpg;
 mod gpg_agent;
@@ -55,6 +56,7 @@ fn main() -> std::process::ExitCode {
         documents::tests(),
         drill::tests(),
         effects::tests(),
+        emergency::tests(),
         faults::tests(),
         gpg::tests(),
         gpg_agent::tests(),

@@ -173,13 +173,18 @@ pub(super) fn silence(report: &Report) -> Html {
 
 pub(super) fn special(report: &Report) -> Html {
     let table = |id: &'static str, caption: &'static str, rows: &[Special]| {
-        let mut table =
-            Table::new(id, caption, &["Entry", "By", "Proposed", "In the log after", "Signed by", "Reason", "Changes"]);
+        let mut table = Table::new(
+            id,
+            caption,
+            &["Entry", "By", "Proposed", "Applied before", "In the log after", "Signed by", "Reason", "Changes"],
+        );
         for row in rows {
             let changes: Html = row.changes.iter().map(|c| of_class("pre", "mono").text(c)).collect();
+            let applied = row.applied.iter().map(|(name, at)| format!("{name} {at}")).collect::<Vec<_>>();
             let cells = [
                 Cell::Text(row.by.to_string()),
                 moment(row.at),
+                Cell::Text(applied.join(", ")),
                 Cell::Short(rough(Span(row.lag))),
                 Cell::Text(names(&row.signers)),
                 Cell::Text(row.reason.clone()),
