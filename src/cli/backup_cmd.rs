@@ -81,7 +81,6 @@ fn make(context: &Context, args: &BackupMake) -> Result<Exit, CliError> {
         manifest.need,
         manifest.custodians.len()
     ))?;
-    context.say("no private half is in it; now try whether it restores");
     let names = manifest.holds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     context.say(&match names.as_str() {
         "" => "no private half is in it; try it with 'keys drill restore'".to_owned(),

@@ -1,7 +1,7 @@
 //! `keys drill`: try a restore where nobody sees it, have another program open the canary, and log what came of it.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use super::backup_cmd::contents;
 use super::context::{Context, placed_exit, placed_json, placed_text, reason, shown};
 use super::exit::{CliError, Exit};
 use super::restore_cmd::messages;
+use super::scratch::Scratch;
 use crate::digest::Digest;
 use crate::disk::open_file;
 use crate::fleet::{Fleet, Known};
@@ -20,8 +21,6 @@ use crate::home::Home;
 use crate::name::Address;
 use crate::ops::{self, DrillFindings, OpsError, Place, Restored, Sources};
 
-/// Where memory is a file system.
-const MEMORY: &str = "/dev/shm";
 /// Where a distribution installs gpg. Only there: what is on the path of others is not run.
 const GPG: &str = "/usr/bin/gpg";
 
@@ -131,6 +130,8 @@ fn from_backup(
     let mut file = open_file(file)?;
     let place = Place::create(&scratch.path.join("restored"))?;
     let restored = ops::restore(&place, (&contents, &mut file), &shares, known, context.now());
+    // Nothing more is asked of the private halves: that they are the ones that went in was checked file by file.
+    let _ = std::fs::remove_dir_all(scratch.path.join("restored/home"));
     if let Err(e @ OpsError::Shares(_)) = restored {
         return Err(e.into());
     }
@@ -195,31 +196,4 @@ fn gpg(file: &Path, key: &str, scratch: &Scratch) -> Result<Zeroizing<Vec<u8>>, 
         return Ok(value);
     }
     Err(CliError::failed(format!("gpg does not open it: {}", crate::text::shown(said.trim()))))
-}
-
-/// A directory of this process's own, in memory where that is possible, removed at the end.
-struct Scratch {
-    path: PathBuf,
-    memory: bool,
-}
-
-impl Scratch {
-    fn new() -> Result<Self, CliError> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let name = format!("keys-drill-{}", std::process::id());
-        let in_memory = Path::new(MEMORY).join(&name);
-        let memory = std::fs::DirBuilder::new().mode(0o700).create(&in_memory).is_ok();
-        let path = if memory { in_memory } else { std::env::temp_dir().join(name) };
-        if !memory {
-            let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
-            made.map_err(|e| CliError::failed(format!("cannot make {}: {e}", shown(&path))))?;
-        }
-        Ok(Self { path, memory })
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
-    }
 }

@@ -32,6 +32,7 @@ mod record_args;
 mod render_cmd;
 mod restore_cmd;
 mod rotate_cmd;
+mod scratch;
 mod secret_cmd;
 mod snapshot_cmd;
 mod status;

@@ -10,6 +10,7 @@ tests!["drill":
     a_drill_of_a_backup_uses_its_shares_up,
     status_says_when_a_drill_is_due needs [Faketime],
     private_halves_go_by_name_alone_and_the_log_knows,
+    what_a_killed_drill_leaves_the_next_one_removes,
 ];
 
 fn newest(fleet: &TestFleet<'_>) -> String {
@@ -154,4 +155,51 @@ fn private_halves_go_by_name_alone_and_the_log_knows(sandbox: &Sandbox) {
     let mut needles = crate::support::Needles::default();
     numbers("alice").iter().for_each(|n| needles.add("alice", n));
     assert_eq!(needles.found_in(&bytes), None);
+}
+
+fn what_a_killed_drill_leaves_the_next_one_removes(sandbox: &Sandbox) {
+    let fleet = backed_up(sandbox);
+    let halves = ["--private-halves", "alice", "--private-halves", "casc1", "--yes"];
+    let make = ["backup", "--out", "a.backup", "--need", "2", "--custodian", "alice", "--custodian", "bob"];
+    fleet.keys("alice", &[&make[..], &halves].concat()).ok();
+    let good = shares(&fleet, "a.backup", "prepared", &["alice", "bob"]);
+    let args = ["--fleet", "fleet", "--home", "alice", "drill", "restore", "a.backup", "--key", "prepared"];
+    let args: Vec<&str> = args.into_iter().chain(good.iter().map(String::as_str)).collect();
+    let memory = std::path::Path::new("/dev/shm");
+    let left = |id: u32| memory.join(format!("keys-drill-{id}"));
+    let mut clear = None;
+    for _ in 0..20 {
+        let mut child = sandbox
+            .command()
+            .args(&args)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let (id, start) = (child.id(), std::time::Instant::now());
+        // Killed as soon as a private half lies there in the clear.
+        let home = left(id).join("restored/.restoring/home/members");
+        while child.try_wait().unwrap().is_none() && !home.exists() && start.elapsed().as_secs() < 60 {
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        if home.exists() {
+            clear = Some(left(id));
+            break;
+        }
+    }
+    let clear = clear.expect("none was killed in time");
+    // Whoever lives holds a lock; and what has another name is none of our business.
+    let alive = left(std::process::id());
+    std::fs::create_dir(&alive).unwrap();
+    let lock = std::fs::File::open(&alive).unwrap();
+    lock.lock().unwrap();
+    let other = memory.join(format!("keys-drill-{}-other", std::process::id()));
+    std::fs::create_dir(&other).unwrap();
+    fleet.keys("alice", &["drill", "restore", "--from-keyring", "--without-canary"]).ok();
+    let found = (clear.exists(), alive.exists(), other.exists());
+    let _ = std::fs::remove_dir(&alive);
+    let _ = std::fs::remove_dir(&other);
+    assert_eq!(found, (false, true, true), "the dead one's, a living one's, another's");
 }
