@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::{GpgHome, Needles, Ran, Sandbox, TestFleet, files_below, private_numbers, tests};
+use crate::support::{GpgHome, Needles, Ran, Sandbox, TestFleet, Tool, files_below, private_numbers, tests};
 
 tests!["backup":
     every_two_of_three_open_it_and_no_one_alone,
@@ -16,6 +16,9 @@ tests!["backup":
     a_damaged_keyring_is_not_backed_up,
     a_killed_backup_or_restore_leaves_nothing_or_all_of_it,
     gpg_opens_a_share_and_checks_the_manifest needs [Gpg],
+    a_modern_fleet_is_backed_up_and_restored,
+    a_full_disk_is_told_and_leaves_no_half_backup needs [MountNamespace],
+    a_disk_that_fills_up_meanwhile_leaves_no_half_backup needs [Strace],
 ];
 
 const CUSTODIANS: [&str; 3] = ["alice", "bob", "carol"];
@@ -402,4 +405,90 @@ fn gpg_opens_a_share_and_checks_the_manifest(sandbox: &Sandbox) {
     manifest[20] ^= 1;
     sandbox.write("manifest.json", manifest);
     assert_ne!(gpg.run(&["--verify", &file("manifest.sig"), &file("manifest.json")]).code(), 0);
+}
+
+/// The other profile: another encryption for the body, for shares, for the one-time key.
+fn a_modern_fleet_is_backed_up_and_restored(sandbox: &Sandbox) {
+    let fleet = TestFleet { sandbox };
+    let init = ["init", "cdn.example", "--operator", "Alice <alice@ops.example>", "--profile", "modern"];
+    fleet.keys("alice", &init).ok();
+    fleet.keys("bob", &["enroll", "bob", "--operator", "Bob <bob@ops.example>"]).ok();
+    fleet.keys("alice", &["approve", "--all", "--yes"]).ok();
+    fleet.join("fra1", "");
+    fleet.seal("fra1/token", "the value");
+    let custodians = ["--custodian", "alice", "--custodian", "bob"];
+    let make = ["backup", "--out", "fleet.backup", "--need", "2", "--private-halves", "casc1", "--yes"];
+    fleet.keys("alice", &[&make[..], &custodians].concat()).ok();
+    let original = tree(&sandbox.path("fleet"));
+    let good = shares(&fleet, "fleet.backup", "restored", &["alice", "bob"]);
+    restore(&fleet, "fleet.backup", "restored", &good[..2]).refuses(4, "1 of 2 shares are there");
+    restore(&fleet, "fleet.backup", "restored", &good).ok();
+    assert!(tree(&sandbox.path("restored/fleet")) == original);
+    assert!(sandbox.path("restored/home/members/casc1").is_dir());
+    let opened = sandbox.keys(&["--fleet", "restored/fleet", "--home", "fra1", "open", "fra1/token"]).ok();
+    assert_eq!(opened, "the value");
+    // A damaged body of this profile is as noticed as one of the other: it is authenticated in chunks.
+    let mut bytes = std::fs::read(sandbox.path("fleet.backup")).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    sandbox.write("changed.backup", bytes);
+    restore(&fleet, "changed.backup", "elsewhere", &good).refuses(3, "body.pgp is not what the manifest says");
+}
+
+const OUT: [&str; 9] = ["backup", "--out", "new.backup", "--need", "2", "--custodian", "alice", "--custodian", "bob"];
+
+fn no_half(sandbox: &Sandbox, directory: &str) {
+    for name in ["new.backup", "new.backup.partial"] {
+        assert!(!sandbox.path(directory).join(name).exists(), "{directory}/{name}");
+    }
+}
+
+/// A disk too small for it: said beforehand, with numbers, and nothing is written.
+fn a_full_disk_is_told_and_leaves_no_half_backup(sandbox: &Sandbox) {
+    let fleet = backed_up(sandbox);
+    let program = env!("CARGO_BIN_EXE_keys");
+    let line = format!("{program} --fleet fleet --home alice {}", OUT.join(" ").replace("new.", "small/new."));
+    let script = format!(
+        "mkdir small && mount -t tmpfs -o size=32k none small || exit 99
+        {line}; code=$?; ls -A small; [ $code = 1 ] || exit 98
+        mount -o remount,size=16m small && {line} >&2 && {program} --fleet fleet --home alice backup show small/new.backup >&2"
+    );
+    let mut command = std::process::Command::new("/usr/bin/unshare");
+    command.env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").current_dir(sandbox.root());
+    let ran = Ran::of(command.args(["-m", "/bin/sh", "-c", &script]));
+    assert_eq!(ran.ok(), "", "what is left on the full disk");
+    assert!(ran.stderr().contains("cannot write small/new.backup: it needs about"), "{}", ran.stderr());
+    fleet.keys("alice", &["log", "verify"]).ok();
+}
+
+/// There was room when it began: each write, the sync and the naming fail once.
+fn a_disk_that_fills_up_meanwhile_leaves_no_half_backup(sandbox: &Sandbox) {
+    let fleet = backed_up(sandbox);
+    let partial = sandbox.path("new.backup.partial");
+    let inject = |call: &str, nth: usize| {
+        let mut command = Tool::Strace.command();
+        command.current_dir(sandbox.root()).args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(&partial);
+        command.args(["-e", &format!("trace={call}"), "-e", &format!("inject={call}:error=ENOSPC:when={nth}")]);
+        command.args([env!("CARGO_BIN_EXE_keys"), "--fleet", "fleet", "--home", "alice"]).args(OUT);
+        Ran::of(&mut command)
+    };
+    let refused = |ran: &Ran| {
+        ran.refuses(1, "No space left on device");
+        assert!(ran.stderr().contains("new.backup"), "{}", ran.stderr());
+        no_half(sandbox, "");
+    };
+    let mut failed = 0;
+    for nth in [1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 1_000] {
+        let ran = inject("write", nth);
+        if ran.code() == 0 {
+            std::fs::remove_file(sandbox.path("new.backup")).unwrap();
+            break;
+        }
+        refused(&ran);
+        failed += 1;
+    }
+    assert!((4..11).contains(&failed), "{failed} writes failed");
+    refused(&inject("fsync", 1));
+    fleet.keys("alice", &OUT).ok();
+    fleet.keys("alice", &["backup", "show", "new.backup"]).ok();
 }
