@@ -6,6 +6,7 @@
 //! corpus and changes it at random, and needs nothing but cargo (`fuzz/run short`).
 
 pub mod agent;
+pub mod backup;
 pub mod example;
 pub mod fold;
 pub mod log;
@@ -159,6 +160,9 @@ targets! {
     name::ranges, NAMES;
     name::paths, NAMES;
     name::shown, &["\u{1b}[2J", "\u{202e}", "\u{200b}", "\n[GNUPG:] GOODSIG"];
+    backup::contents, &["share-", ".pgp", "body.pgp", "manifest.json", "manifest.sig", "ustar\0", "0000600\0", "{\"backup\":\""];
+    backup::manifest, JSON;
+    backup::share, &["{\"backup\":\"", "\",\"custodian\":\"", "\",\"fleet\":\"", "\",\"share\":\"", "\",\"v\":1}\n"];
     agent::sexp, &["(", ")", "7:sig-val", "5:eddsa", "1:r", "0:", "99999999999999999999:"];
     agent::assuan, &["OK", "ERR ", "D ", "S ", "INQUIRE ", "#", "%", "%25", " ", "67108881"];
 }
