@@ -12,7 +12,8 @@ use crate::name::MemberName;
 use crate::statement::{Entry, principal_member};
 
 /// Files of ours that are in every bundle.
-const OURS: [(&str, &str); 4] = [
+const OURS: [(&str, &str); 5] = [
+    ("check-proof.sh", include_str!("../../docs/verify/check-proof.sh")),
     ("VERIFY.md", include_str!("bundle/VERIFY.md")),
     ("verify-files.sh", include_str!("bundle/verify-files.sh")),
     ("verify-log.sh", include_str!("bundle/verify-log.sh")),
@@ -30,6 +31,8 @@ pub struct Bundle<'a> {
     pub vkeys: Vec<String>,
     /// All entries, as they lie in the log, each with the members whose signatures counted.
     pub entries: Vec<(Vec<u8>, BTreeSet<MemberName>)>,
+    /// For each entry of the period, by index, the proof that the log has it.
+    pub proofs: BTreeMap<u64, Vec<u8>>,
     /// The certificates that have, or had, the keys that signed: whose, and the bytes.
     pub signing: BTreeMap<String, (String, Vec<u8>)>,
     /// Present certificates by member.
@@ -59,6 +62,9 @@ impl Bundle<'_> {
                 let name = if member.len() <= 64 { member } else { "member".to_owned() };
                 put(format!("entries/{index:06}-{place}-{name}.sig"), line.signature);
             }
+        }
+        for (index, proof) in &self.proofs {
+            put(format!("entries/{index:06}.tlog-proof"), proof.clone());
         }
         let signers = self.signing.iter().map(|(key, (member, _))| format!("{key} {member}")).collect::<BTreeSet<_>>();
         put("signers".to_owned(), lines(signers));

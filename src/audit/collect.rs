@@ -9,7 +9,9 @@ use super::inventory::{self, Certificates};
 use super::lives::{Lives, cryptoperiods};
 use super::mapping::MAPPINGS;
 use super::need::Need;
-use super::report::{ActCount, Approval, FORMAT, Gap, LogFacts, Period, PolicyChange, Report, Special, VoidRow};
+use super::report::{
+    ActCount, Approval, FORMAT, Gap, LogFacts, Period, PolicyChange, PublishedFacts, Report, Special, VoidRow,
+};
 use crate::digest::Digest;
 use crate::name::Address;
 use crate::policy::Policy;
@@ -33,6 +35,8 @@ pub struct Head {
     pub root: Digest,
     /// The names in its signature lines.
     pub signed_by: Vec<String>,
+    /// What is published, if the policy names cosigners.
+    pub published: Option<PublishedFacts>,
     /// The present: what an open end of the period means.
     pub now: Time,
 }
@@ -128,6 +132,7 @@ impl<O: Objects> Collector<O> {
                 until: self.until,
                 entries: self.acts.values().map(|c| c.entries).sum(),
                 signed_by: head.signed_by.clone(),
+                published: head.published.clone().filter(|_| self.to.is_none()),
             },
             period,
             findings: Vec::new(),

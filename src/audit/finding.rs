@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::{Cryptoperiod, Finding, KeyRow, Measure, Report, Section, Severity, Timeliness};
+use super::routine;
 use crate::name::{Kind, Slot};
 use crate::state::{KeyState, State};
 use crate::time::{Span, rough};
@@ -50,18 +51,18 @@ pub(super) fn not_checked() -> Vec<String> {
 }
 
 /// Collects findings.
-struct Findings(Vec<Finding>);
+pub(super) struct Findings(Vec<Finding>);
 
 impl Findings {
     fn add(&mut self, severity: Severity, section: Section, subject: impl ToString, text: String, entry: Option<u64>) {
         self.0.push(Finding { severity, section, subject: subject.to_string(), text, entry });
     }
 
-    fn exception(&mut self, section: Section, subject: impl ToString, text: String, entry: Option<u64>) {
+    pub(super) fn exception(&mut self, section: Section, subject: impl ToString, text: String, entry: Option<u64>) {
         self.add(Severity::Exception, section, subject, text, entry);
     }
 
-    fn remark(&mut self, section: Section, subject: impl ToString, text: String, entry: Option<u64>) {
+    pub(super) fn remark(&mut self, section: Section, subject: impl ToString, text: String, entry: Option<u64>) {
         self.add(Severity::Remark, section, subject, text, entry);
     }
 }
@@ -80,6 +81,8 @@ pub(super) fn findings(report: &Report, state: &State, grave: &BTreeMap<u64, usi
     members(report, state, &mut found);
     keys(report, state, &mut found);
     policies(report, &mut found);
+    routine::drills(report, state, &mut found);
+    routine::publication(report, &mut found);
     found.0.sort();
     found.0
 }

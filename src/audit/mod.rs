@@ -21,6 +21,7 @@ mod lives;
 mod mapping;
 mod need;
 mod report;
+mod routine;
 mod rows;
 mod sample;
 mod tar;
@@ -32,7 +33,7 @@ pub use html::page;
 pub use mapping::{MAPPINGS, Mapping};
 pub use report::{
     Access, ActCount, Approval, Cryptoperiod, Departure, FORMAT, Finding, FollowUp, Gap, KeyRow, LogFacts, Measure,
-    MemberRow, MeshRow, Period, PolicyChange, Report, SecretRow, Section, Severity, Special, SshRow, Timeliness,
-    VoidRow, Vouch,
+    MemberRow, MeshRow, Period, PolicyChange, PublishedFacts, Report, SecretRow, Section, Severity, Special, SshRow,
+    Timeliness, VoidRow, Vouch,
 };
 pub use sample::sample;

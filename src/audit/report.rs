@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::mapping::Mapping;
-pub use super::rows::{Access, Cryptoperiod, KeyRow, MemberRow, MeshRow, SecretRow, SshRow, Timeliness, Vouch};
+pub use super::rows::{
+    Access, Cryptoperiod, KeyRow, MemberRow, MeshRow, PublishedFacts, SecretRow, SshRow, Timeliness, Vouch,
+};
 use crate::digest::Digest;
 use crate::name::{Address, FleetName, Kind, MemberName};
 use crate::statement::RetireReason;
@@ -109,6 +111,9 @@ pub struct LogFacts {
     pub entries: usize,
     /// Whose signatures the head carries, as its lines name them.
     pub signed_by: Vec<String>,
+    /// What is published, if the policy names cosigners and the period ends now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published: Option<PublishedFacts>,
 }
 
 /// A period; both ends belong to it.

@@ -195,3 +195,36 @@ pub struct MeshRow {
     /// Its services.
     pub services: Vec<MemberName>,
 }
+
+/// The published head of a log whose policy names cosigners.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PublishedFacts {
+    /// How many entries it has; 0 if none is published.
+    pub size: u64,
+    /// How many more wait.
+    pub waiting: u64,
+    /// Who cosigned it, and when.
+    pub by: BTreeMap<String, Time>,
+    /// When a quorum of them last called it the newest.
+    pub cosigned: Option<Time>,
+    /// What of the quorum is missing, in words; empty if nothing.
+    pub missing: String,
+    /// Cosigners that the policy names and that have not signed it.
+    pub absent: BTreeSet<String>,
+    /// How old the policy lets it grow, in seconds.
+    pub max_age: u64,
+}
+
+impl PublishedFacts {
+    /// In one line.
+    pub fn in_words(&self) -> String {
+        let by = if self.by.is_empty() {
+            "nobody".to_owned()
+        } else {
+            self.by.keys().cloned().collect::<Vec<_>>().join(", ")
+        };
+        let at = self.cosigned.map(|at| format!(", last at {at}")).unwrap_or_default();
+        let waiting = if self.waiting > 0 { format!("; {} wait", self.waiting) } else { String::new() };
+        format!("{} entries, cosigned by {by}{at}{waiting}", self.size)
+    }
+}

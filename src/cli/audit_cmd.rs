@@ -11,14 +11,15 @@ use super::describe;
 use super::exit::{CliError, Exit};
 use super::founding::write_file;
 use super::record_args::{Audit, AuditPeriod, AuditVerb};
-use crate::audit::{Bundle, Collector, Head, Report, page, sample};
+use crate::audit::{Bundle, Collector, Head, PublishedFacts, Report, page, sample};
 use crate::digest::Digest;
 use crate::disk::{Access, Disk, RealFiles};
 use crate::fleet::{Fleet, FleetError};
 use crate::name::{MemberName, Slot};
 use crate::state::{Objects as _, State, Verdict, Watch};
 use crate::statement::Entry;
-use crate::store::{LogReader, Store};
+use crate::store::{LogReader, Store, prove_all};
+use crate::time::Time;
 
 /// `keys audit`.
 pub(super) fn audit(context: &Context, args: &Audit) -> Result<Exit, CliError> {
@@ -92,6 +93,7 @@ impl Audited {
             size: head.checkpoint.size,
             root: head.checkpoint.root,
             signed_by: head.note.signatures.iter().map(|line| line.name.clone()).collect(),
+            published: published(&fleet),
             now: match end {
                 OpenEnd::Now => fleet.now(),
                 OpenEnd::Newest => fleet.state().time,
@@ -100,6 +102,12 @@ impl Audited {
         let report = looker.collector.finish(&head, fleet.state());
         let early = || CliError::new(Exit::NotFound, "the period ends before the fleet was founded");
         Ok(Self { report: report.ok_or_else(early)?, fleet, signers: looker.signers })
+    }
+
+    /// The first entry of the period.
+    fn first(&self) -> u64 {
+        let log = &self.report.log;
+        log.until.saturating_sub(u64::try_from(log.entries).unwrap_or(u64::MAX))
     }
 
     /// All entries, as they lie in the log.
@@ -111,6 +119,26 @@ impl Audited {
         }
         Ok(all)
     }
+}
+
+/// What is published, if the policy names cosigners.
+fn published(fleet: &Fleet) -> Option<PublishedFacts> {
+    let wanted = fleet.state().policy.policy.fleet.publication.as_ref();
+    let published = fleet.published();
+    // The policy that holds for the published head may be an older one.
+    let then = published.and_then(|p| p.publication.as_ref()).or(wanted)?;
+    let cosigned = published.and_then(|p| p.cosigned.clone()).unwrap_or_default();
+    let by: BTreeMap<String, Time> = cosigned.by.iter().map(|(name, (_, at))| (name.clone(), *at)).collect();
+    let names = then.cosigners.iter().map(|c| c.key.name().to_owned());
+    Some(PublishedFacts {
+        size: published.map_or(0, |p| p.checkpoint.size),
+        waiting: fleet.waiting(),
+        absent: names.filter(|name| !by.contains_key(name)).collect(),
+        by,
+        cosigned: cosigned.time,
+        missing: if published.is_some() { cosigned.missing_in_words() } else { "nothing is published".to_owned() },
+        max_age: then.max_age.0,
+    })
 }
 
 // --- The bundle ---------------------------------------------------------------------------------------------------------
@@ -146,11 +174,16 @@ fn bundle(context: &Context, out: &Path, period: AuditPeriod) -> Result<Exit, Cl
             policies.insert(format!("{version}/{name}"), object(digest)?);
         }
     }
+    let entries = audited.entries()?;
+    let first = audited.first();
+    let proofs = prove_all(fleet.store(), (&head.note, &head.checkpoint), &entries, first..report.log.until);
+    let proofs = proofs.map_err(FleetError::from)?.into_iter().map(|p| (p.index, p.to_bytes())).collect();
     let bundle = Bundle {
         report,
+        proofs,
         checkpoint: head.note.to_bytes(),
         vkeys: state.authority_keys(Slot::Log).iter().map(|(_, k)| k.key.clone()).collect(),
-        entries: audited.entries()?.into_iter().zip(audited.signers.clone()).collect(),
+        entries: entries.into_iter().zip(audited.signers.clone()).collect(),
         signing,
         certificates,
         policies,
@@ -188,7 +221,7 @@ fn choose(context: &Context, count: usize, seed: Option<&str>, period: AuditPeri
     let audited = Audited::new(context, period, OpenEnd::Now)?;
     let log = &audited.report.log;
     let seed = given.unwrap_or(log.root);
-    let first = log.until.saturating_sub(u64::try_from(log.entries).unwrap_or(u64::MAX));
+    let first = audited.first();
     let chosen = sample(&seed, first..log.until, count);
     let all = audited.entries()?;
     let row = |index: u64| {

@@ -72,7 +72,7 @@ fn wrapped(head: &str, text: &str) -> Vec<String> {
 }
 
 fn sections(report: &Report) -> Vec<(&'static str, String)> {
-    vec![
+    let mut rows = vec![
         ("inventory", inventory(report)),
         ("rotations", rotations(report)),
         ("approvals", approvals(report)),
@@ -83,7 +83,9 @@ fn sections(report: &Report) -> Vec<(&'static str, String)> {
         ("policy", policy(report)),
         ("emergency", special(report.emergencies.len(), "emergencies")),
         ("drills", special(report.drills.len(), "restore drills")),
-    ]
+    ];
+    rows.extend(report.log.published.as_ref().map(|p| ("published", p.in_words())));
+    rows
 }
 
 fn inventory(report: &Report) -> String {

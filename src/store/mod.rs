@@ -29,7 +29,7 @@ use crate::openpgp::Fingerprint;
 use crate::state::{ObjectError, Objects};
 
 pub use append::{Appended, Target, append, append_signed, collect, complete, finish, pending, sweep};
-pub use prove::prove;
+pub use prove::{prove, prove_all};
 pub use read::{
     Bundle, CHECKPOINT, HEAD, Head, LogReader, SignedHead, consistency_proof, edge_at, read_checkpoint, read_hashes,
     read_newest, root_at,

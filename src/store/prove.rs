@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::read::{read_bundle, read_hashes};
 use super::{Store, StoreError};
@@ -30,6 +31,17 @@ impl Tiles<'_> {
         self.known.borrow_mut().insert(id, hashes.clone());
         Ok(hashes)
     }
+
+    /// The proof of the entry `index`, which has been seen to be in the log.
+    fn prove(&self, (note, checkpoint): (&Note, &Checkpoint), index: u64, entry: &[u8]) -> Result<Proof, StoreError> {
+        let path = merkle::inclusion(&TileHashes::new(checkpoint.size, |id| self.hashes(id)), index, checkpoint.size)?;
+        if merkle::verify_inclusion(&merkle::leaf(entry), index, checkpoint.size, &path, &checkpoint.root) {
+            return Ok(Proof { extra: None, index, path, note: note.clone() });
+        }
+        let problem =
+            "its hashes do not lead to the root of log/checkpoint; 'keys log verify' names the file".to_owned();
+        Err(StoreError::Damaged { path: "log/tile".to_owned(), problem })
+    }
 }
 
 /// The bytes of entry `index` of the log that has this checkpoint, and the proof that it has it.
@@ -46,11 +58,25 @@ pub fn prove(store: &Store, note: &Note, checkpoint: &Checkpoint, index: u64) ->
     let mut bundle = read_bundle(store, TileId { level: Level::Entries, index: first / TILE_WIDTH, width })?;
     let entry = bundle.swap_remove(usize::try_from(index - first).unwrap_or_default());
     let tiles = Tiles { store, known: RefCell::default() };
-    let path = merkle::inclusion(&TileHashes::new(size, |id| tiles.hashes(id)), index, size)?;
-    if !merkle::verify_inclusion(&merkle::leaf(&entry), index, size, &path, &checkpoint.root) {
-        let problem =
-            "its hashes do not lead to the root of log/checkpoint; 'keys log verify' names the file".to_owned();
-        return Err(StoreError::Damaged { path: "log/tile".to_owned(), problem });
-    }
-    Ok((Proof { extra: None, index, path, note: note.clone() }, entry))
+    Ok((tiles.prove((note, checkpoint), index, &entry)?, entry))
+}
+
+/// The proofs of the entries `range` of the log that has this checkpoint, all of whose entries are given. Each tile is read
+/// once.
+///
+/// # Errors
+/// [`StoreError`]; [`StoreError::NoEntry`] if the log is not that long.
+pub fn prove_all(
+    store: &Store,
+    head: (&Note, &Checkpoint),
+    entries: &[Vec<u8>],
+    range: Range<u64>,
+) -> Result<Vec<Proof>, StoreError> {
+    let tiles = Tiles { store, known: RefCell::default() };
+    let size = head.1.size;
+    let entry = |index: u64| {
+        let entry = usize::try_from(index).ok().and_then(|i| entries.get(i)).filter(|_| index < size);
+        entry.ok_or(StoreError::NoEntry { index, size })
+    };
+    range.map(|index| tiles.prove(head, index, entry(index)?)).collect()
 }

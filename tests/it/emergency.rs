@@ -520,7 +520,8 @@ fn auditors_see_the_lag(sandbox: &Sandbox) {
         Fleet::open_watched(stage.keyring.clone(), &Known::default(), stage.now, &mut |_, _| {}, Some(&mut collector))
             .unwrap();
     let head = &fleet.head().unwrap().checkpoint;
-    let head = keys::audit::Head { size: head.size, root: head.root, signed_by: Vec::new(), now: stage.now };
+    let head =
+        keys::audit::Head { size: head.size, root: head.root, signed_by: Vec::new(), published: None, now: stage.now };
     let report = collector.finish(&head, fleet.state()).unwrap();
     let rows: Vec<_> = report.emergencies.iter().map(|e| (e.lag, e.applied.get(&member("ams1")).copied())).collect();
     assert_eq!(rows, [(2 * 3600, Some(first)), (30 * 3600, Some(second))]);

@@ -84,6 +84,7 @@ fn cover(report: &Report) -> El {
         fact("Entries", plain(entries)),
         fact("Root hash", mono(log.root.to_string())),
         fact("Head signed by", plain(log.signed_by.join(", "))),
+        log.published.as_ref().map(|p| fact("Published", plain(p.in_words()))).unwrap_or_default(),
         fact("Newest entry", plain(log.newest.to_string())),
     ]
     .into_iter()

@@ -64,6 +64,10 @@ pub(super) fn compare(before: &State, after: &State, effects: &mut Effects) {
     };
     let waits = (old.proposal_lifetime, new.proposal_lifetime);
     setting("[proposals] lifetime", waits.0.to_string(), waits.1.to_string(), waits.1 > waits.0);
+    let (was, is) = (old.restore_drills, new.restore_drills);
+    let word = |every: Option<crate::time::Span>| every.map_or_else(|| "never".to_owned(), |e| e.to_string());
+    let rarer = was.is_some_and(|was| is.is_none_or(|is| is > was));
+    setting("[drills] restore", word(was), word(is), rarer);
 }
 
 /// Who cosigns the log's head, and how many it takes.

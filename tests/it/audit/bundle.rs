@@ -106,6 +106,21 @@ fn a_bundle_is_verified_by_strangers_and_refused_once_changed(sandbox: &Sandbox)
         &["verify-log.sh"],
     );
 
+    // One entry alone, with its proof and the log's key and nothing else.
+    let vkey = fleet.keys("nobody", &["log", "vkey"]).ok().lines().next().unwrap().to_owned();
+    let proves = |n: usize, entry: usize| {
+        let entries = |name: String| bundle.join("entries").join(name).display().to_string();
+        let files = [entries(format!("{n:06}.tlog-proof")), entries(format!("{entry:06}.entry"))];
+        let mut command = Command::new("/bin/sh");
+        command.arg(bundle.join("check-proof.sh")).args(files).arg(&vkey).env_clear();
+        Ran::of(command.env("PATH", "/usr/bin:/bin").env("TMPDIR", sandbox.root())).code()
+    };
+    for n in [0, 4, size - 1] {
+        assert_eq!((proves(n, n), proves(n, (n + 1) % size)), (0, 1), "entry {n}");
+    }
+    let proofs = files_below(&bundle).iter().filter(|p| p.extension().is_some_and(|e| e == "tlog-proof")).count();
+    assert_eq!(proofs, size);
+
     // A good signature under another's name, a missing entry, one more file.
     let (alice, bob) = (file(&bundle, "-1-alice.sig"), file(&bundle, "-2-bob.sig"));
     let stolen = std::fs::read(&alice).unwrap();

@@ -61,7 +61,7 @@ impl Life {
             collector.after(&verdict, replay.state().unwrap());
         }
         let signed_by = vec!["cdn.example/keys/1".to_owned()];
-        let head = Head { size: replay.size(), root: Digest::of(b"root"), signed_by, now };
+        let head = Head { size: replay.size(), root: Digest::of(b"root"), signed_by, published: None, now };
         collector.finish(&head, replay.state().unwrap()).unwrap()
     }
 }

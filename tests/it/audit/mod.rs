@@ -4,7 +4,8 @@ mod bundle;
 mod life;
 mod page;
 mod report;
+mod routine;
 
 pub(crate) fn tests() -> Vec<crate::support::Test> {
-    [report::tests(), page::tests(), bundle::tests()].concat()
+    [report::tests(), page::tests(), bundle::tests(), routine::tests()].concat()
 }
