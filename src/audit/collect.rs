@@ -15,7 +15,7 @@ use super::report::{
 use crate::digest::Digest;
 use crate::name::Address;
 use crate::policy::Policy;
-use crate::state::{Objects, PolicyInForce, State, Verdict, Watch};
+use crate::state::{Objects, PolicyInForce, Prepared, State, Verdict, Watch};
 use crate::statement::{Act, Entry};
 use crate::text;
 use crate::time::Time;
@@ -303,11 +303,11 @@ impl<O: Objects> Collector<O> {
 }
 
 impl<O: Objects> Watch for Collector<O> {
-    fn before(&mut self, state: Option<&State>, entry: &[u8]) {
+    fn before(&mut self, state: Option<&State>, entry: &Prepared) {
         if self.closed.is_some() {
             return;
         }
-        let entry = Entry::parse(entry).ok();
+        let entry = entry.entry().cloned();
         let Some(state) = state else {
             let need = Need { rules: vec!["every founding operator".to_owned()], ..Need::default() };
             self.taken = Some(Taken { entry, need, versions: BTreeMap::new(), before: None, policy: None });

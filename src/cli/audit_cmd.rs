@@ -16,7 +16,7 @@ use crate::digest::Digest;
 use crate::disk::{Access, Disk, RealFiles};
 use crate::fleet::{Fleet, FleetError};
 use crate::name::{MemberName, Slot};
-use crate::state::{Objects as _, State, Verdict, Watch};
+use crate::state::{Objects as _, Prepared, State, Verdict, Watch};
 use crate::statement::Entry;
 use crate::store::{LogReader, Store, prove_all};
 use crate::time::Time;
@@ -67,7 +67,7 @@ struct Looker {
 }
 
 impl Watch for Looker {
-    fn before(&mut self, state: Option<&State>, entry: &[u8]) {
+    fn before(&mut self, state: Option<&State>, entry: &Prepared) {
         self.collector.before(state, entry);
     }
 

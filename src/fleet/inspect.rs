@@ -140,7 +140,7 @@ impl Fleet {
                     if report.is_sound() {
                         let then = opened.then()?;
                         let views = then.as_ref().map_or(opened.logged_state(), Self::logged_state);
-                        opened.check_files(views, &files, &mut report)?;
+                        opened.check_files(views, &files, std::mem::take(&mut snapshots.objects), &mut report)?;
                     }
                     snapshots.report(store, size, &mut report)?;
                     fleet = Some(opened);
@@ -178,9 +178,21 @@ impl Fleet {
         }
     }
 
-    /// Checks every file outside `log/`. `state` is what the views show.
-    fn check_files(&self, state: &State, files: &[(String, EntryKind)], report: &mut Report) -> Result<(), FleetError> {
-        let logged = self.logged_or_damaged(report)?;
+    /// Checks every file outside `log/`. `state` is what the views show, `logged` what the entries refer to.
+    fn check_files(
+        &self,
+        state: &State,
+        files: &[(String, EntryKind)],
+        logged: BTreeSet<(Digest, ObjectKind)>,
+        report: &mut Report,
+    ) -> Result<(), FleetError> {
+        let logged = match self.with_pending(logged) {
+            Err(FleetError::Store(StoreError::Damaged { path, problem })) => {
+                report.damage(&path, problem);
+                Referenced::default()
+            }
+            other => other?,
+        };
         let referenced = self.with_proposals(logged.clone())?;
         let current = state.members.iter().map(|(n, m)| (certificate_path(&m.fingerprint), (n, m.cert)));
         let former = state.former.iter().map(|(fingerprint, (n, cert))| (certificate_path(fingerprint), (n, *cert)));
@@ -282,16 +294,6 @@ impl Fleet {
             }
         }
         Ok(())
-    }
-
-    fn logged_or_damaged(&self, report: &mut Report) -> Result<Referenced, FleetError> {
-        match self.logged() {
-            Err(FleetError::Store(StoreError::Damaged { path, problem })) => {
-                report.damage(&path, problem);
-                Ok(Referenced::default())
-            }
-            other => other,
-        }
     }
 
     fn check_object(

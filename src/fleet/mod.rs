@@ -310,7 +310,7 @@ impl Fleet {
             while let Some(entries) = ahead.next(&fleet.replay.certificates_met(), &mut read)? {
                 for prepared in entries {
                     if let Some(watch) = watch.as_deref_mut() {
-                        watch.before(fleet.replay.state(), prepared.bytes());
+                        watch.before(fleet.replay.state(), &prepared);
                     }
                     let said = base.as_ref().and_then(|_| brings(prepared.bytes()));
                     let verdict = fleet.take(prepared)?;

@@ -16,8 +16,8 @@ use crate::log::checkpoint::Checkpoint;
 use crate::log::merkle;
 use crate::log::tile::Edge;
 use crate::name::MemberName;
-use crate::state::{ObjectError, Replay, State, Verdict, Void, Watch};
-use crate::statement::{Act, Entry, Snapshot};
+use crate::state::{ObjectError, Prepared, Replay, State, Verdict, Void, Watch};
+use crate::statement::{Act, Entry, ObjectKind, Snapshot};
 use crate::store::{LogReader, SignedHead, Store, StoreError, consistency_proof, edge_at, root_at};
 
 /// What the entry of a snapshot begins with: its fields are in order, and this is the first.
@@ -167,7 +167,8 @@ impl Fleet {
     }
 }
 
-/// What the snapshots of a log say, compared with what replaying it gives.
+/// What the snapshots of a log say, compared with what replaying it gives; and what its entries refer to, since it sees
+/// them all.
 pub(super) struct Comparison {
     said: BTreeMap<u64, Snapshot>,
     sizes: BTreeSet<u64>,
@@ -175,6 +176,8 @@ pub(super) struct Comparison {
     states: BTreeMap<u64, Digest>,
     /// Who signed those that are not void.
     signers: BTreeMap<u64, BTreeSet<MemberName>>,
+    /// What the entries refer to.
+    pub objects: BTreeSet<(Digest, ObjectKind)>,
 }
 
 impl Comparison {
@@ -186,7 +189,7 @@ impl Comparison {
             said.extend((first..).zip(&entries).filter_map(|(index, entry)| Some((index, brings(entry)?))));
         }
         let sizes = said.values().map(|s| s.size).collect();
-        Ok(Self { said, sizes, states: BTreeMap::new(), signers: BTreeMap::new() })
+        Ok(Self { said, sizes, states: BTreeMap::new(), signers: BTreeMap::new(), objects: BTreeSet::new() })
     }
 
     /// Names every snapshot that is not what the log comes to.
@@ -212,7 +215,9 @@ impl Comparison {
 }
 
 impl Watch for Comparison {
-    fn before(&mut self, _: Option<&State>, _: &[u8]) {}
+    fn before(&mut self, _: Option<&State>, entry: &Prepared) {
+        self.objects.extend(entry.entry().into_iter().flat_map(|e| e.signed.statement.act.objects()));
+    }
 
     fn after(&mut self, verdict: &Verdict, state: &State) {
         if self.sizes.contains(&state.size) {

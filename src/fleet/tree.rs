@@ -22,6 +22,16 @@ pub(super) struct Tree {
     tiles: BTreeMap<TileId, Vec<Digest>>,
 }
 
+/// A commit whose entries need no longer be held.
+struct Claim<'a> {
+    path: &'a str,
+    /// Whether its entries are those of the log.
+    same: bool,
+    /// The tree that it claims to lead to.
+    size: u64,
+    root: Digest,
+}
+
 /// What one bundle's entries hash to, and what the hash tile beside it says; none if that file cannot be read.
 struct Pair {
     bundle: TileId,
@@ -67,20 +77,37 @@ impl Tree {
         checkpoint: &Checkpoint,
         report: &mut Report,
     ) -> Result<Self, FleetError> {
-        let bundles = tiles_of(checkpoint.size).into_iter().filter(|t| t.level == Level::Entries);
-        let pairs = bundles.map(|id| Pair::read(store, id)).collect::<Result<Vec<_>, _>>()?;
-        let leaves = |prefer| pairs.iter().flat_map(|p| p.leaves(prefer)).collect::<Vec<Digest>>();
+        let mut leaves = Vec::new();
+        // The pairs that are not what they should be, each with the place of its first leaf. Mostly there are none, and
+        // the leaves lie in memory once.
+        let mut odd: Vec<(usize, Pair)> = Vec::new();
+        for id in tiles_of(checkpoint.size).into_iter().filter(|t| t.level == Level::Entries) {
+            let pair = Pair::read(store, id)?;
+            let first = leaves.len();
+            leaves.extend(pair.leaves(Prefer::Entries));
+            if pair.entries.is_none() || pair.entries != pair.hashes {
+                odd.push((first, pair));
+            }
+        }
         let root = |leaves: &[Digest]| {
             let mut peaks = Peaks::default();
             leaves.iter().for_each(|l| peaks.push(*l));
             peaks.root()
         };
-        let (by_entries, by_hashes) = (leaves(Prefer::Entries), leaves(Prefer::Hashes));
-        let (entries_right, hashes_right) = (root(&by_entries) == checkpoint.root, root(&by_hashes) == checkpoint.root);
-        for pair in &pairs {
+        let entries_right = root(&leaves) == checkpoint.root;
+        let by_hashes = || {
+            let mut by_hashes = leaves.clone();
+            for (first, pair) in &odd {
+                let right = by_hashes.iter_mut().skip(*first).zip(pair.leaves(Prefer::Hashes));
+                right.for_each(|(leaf, hash)| *leaf = hash);
+            }
+            Some(by_hashes).filter(|by_hashes| root(by_hashes) == checkpoint.root)
+        };
+        let by_hashes = if odd.is_empty() || entries_right { None } else { by_hashes() };
+        for (_, pair) in &odd {
             let unreadable = pair.entries.is_none();
             // With neither leading to the root, both files of a pair that differs are suspect.
-            if unreadable || (!entries_right && pair.entries != pair.hashes) {
+            if unreadable || !entries_right {
                 report.damage(
                     &format!("log/{}", pair.bundle),
                     if unreadable {
@@ -91,11 +118,10 @@ impl Tree {
                 );
             }
         }
-        if !entries_right && !hashes_right && pairs.iter().all(|p| p.entries == p.hashes) {
+        if !entries_right && by_hashes.is_none() && odd.iter().all(|(_, p)| p.entries == p.hashes) {
             report.damage(head, "its root is not that of the entries");
         }
-        let leaves = if hashes_right && !entries_right { by_hashes } else { by_entries };
-        Ok(Self::of(checkpoint.size, leaves).0)
+        Ok(Self::of(checkpoint.size, by_hashes.unwrap_or(leaves)).0)
     }
 
     fn of(size: u64, leaves: Vec<Digest>) -> (Self, Digest) {
@@ -132,7 +158,7 @@ impl Tree {
         report: &mut Report,
     ) -> Result<(), FleetError> {
         let mut seen: BTreeSet<&str> = BTreeSet::new();
-        let mut commits: BTreeMap<u64, (&str, Commit)> = BTreeMap::new();
+        let mut commits: BTreeMap<u64, Claim<'_>> = BTreeMap::new();
         let mut there = BTreeSet::new();
         let ahead = self.ahead(store)?;
         for (path, kind) in files.iter().filter(|(p, _)| p.starts_with("log/")) {
@@ -164,7 +190,7 @@ impl Tree {
                 there.insert(number);
                 let Some(bytes) = report.read(store, path, COMMIT_BYTES_MAX)? else { continue };
                 match Commit::parse(&bytes).filter(|(c, _)| c.old_size == number) {
-                    Some((commit, _)) => drop(commits.insert(number, (path, commit))),
+                    Some((commit, _)) => drop(commits.insert(number, self.claim(path, &commit))),
                     None => report.damage(path, "it is not the commit that its name says"),
                 }
             } else if below.strip_prefix("cosignatures/").is_some_and(|name| Digest::parse(name).is_some()) {
@@ -204,38 +230,43 @@ impl Tree {
         }
     }
 
+    /// What remains to be checked of a commit, once its entries have been looked at.
+    fn claim<'a>(&self, path: &'a str, commit: &Commit) -> Claim<'a> {
+        let first = usize::try_from(commit.old_size).unwrap_or(usize::MAX);
+        let own = commit.entries.iter().map(|e| merkle::leaf(e));
+        // What lies beyond the tree is of no interest here.
+        let same = self.leaves.get(first..).unwrap_or_default().iter().zip(own).all(|(leaf, own)| *leaf == own);
+        Claim { path, same, size: commit.new_size(), root: commit.new_root }
+    }
+
     /// Every place of the log belongs to one commit, whose entries are those of the log and lead to the root it names.
-    fn check_commits(&self, commits: &BTreeMap<u64, (&str, Commit)>, there: &BTreeSet<u64>, report: &mut Report) {
+    fn check_commits(&self, commits: &BTreeMap<u64, Claim<'_>>, there: &BTreeSet<u64>, report: &mut Report) {
         let mut peaks = Peaks::default();
         let mut leaves = self.leaves.iter();
         let mut begun = BTreeSet::new();
         while peaks.size() < self.size {
             let at = peaks.size();
             begun.insert(at);
-            let Some((path, commit)) = commits.get(&at) else {
-                // Go on with the next one there is; what lies between belongs to the one that is missing or damaged.
-                if !there.contains(&at) {
-                    report.damage(&format!("log/{}", Commit::path(at)), "it is missing");
-                }
-                let next = there.range(at + 1..).next().copied().unwrap_or(self.size).min(self.size);
-                leaves.by_ref().take(usize::try_from(next - at).unwrap_or(usize::MAX)).for_each(|l| peaks.push(*l));
-                continue;
+            // Go on with the next one there is; what lies between belongs to the one that is missing or damaged.
+            let next = match commits.get(&at) {
+                Some(claim) => claim.size.min(self.size),
+                None => there.range(at + 1..).next().copied().unwrap_or(self.size).min(self.size),
             };
-            let mut same = true;
-            for entry in &commit.entries {
-                let Some(leaf) = leaves.next() else { break };
-                same &= *leaf == merkle::leaf(entry);
-                peaks.push(*leaf);
-            }
-            if !same || peaks.size() != commit.new_size() || peaks.root() != commit.new_root {
-                report.damage(path, "its entries are not those of the log");
+            leaves.by_ref().take(usize::try_from(next - at).unwrap_or(usize::MAX)).for_each(|l| peaks.push(*l));
+            match commits.get(&at) {
+                Some(claim) if !claim.same || claim.size != peaks.size() || claim.root != peaks.root() => {
+                    report.damage(claim.path, "its entries are not those of the log");
+                }
+                Some(_) => {}
+                None if there.contains(&at) => {}
+                None => report.damage(&format!("log/{}", Commit::path(at)), "it is missing"),
             }
         }
-        for (_, (path, _)) in commits.range(..self.size).filter(|(at, _)| !begun.contains(*at)) {
-            report.damage(path, "no commit of this log begins there");
+        for (_, claim) in commits.range(..self.size).filter(|(at, _)| !begun.contains(*at)) {
+            report.damage(claim.path, "no commit of this log begins there");
         }
-        for (path, _) in commits.range(self.size..).map(|(_, c)| c) {
-            report.note(path, "a commit that is not yet published; the next change finishes it");
+        for (_, claim) in commits.range(self.size..) {
+            report.note(claim.path, "a commit that is not yet published; the next change finishes it");
         }
     }
 }

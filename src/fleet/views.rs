@@ -261,7 +261,7 @@ impl Fleet {
     }
 
     /// Every object that an entry or a commit that is not yet published refers to, and what it is.
-    pub(super) fn logged(&self) -> Result<Referenced, FleetError> {
+    fn logged(&self) -> Result<Referenced, FleetError> {
         let mut all = BTreeSet::new();
         let size = self.head.as_ref().map_or(0, |h| h.checkpoint.size);
         let mut reader = crate::store::LogReader::new(&self.store, size);
@@ -270,6 +270,11 @@ impl Fleet {
                 all.extend(entry.signed.statement.act.objects());
             }
         }
+        self.with_pending(all)
+    }
+
+    /// What the entries refer to, and what a commit that is not yet published does.
+    pub(super) fn with_pending(&self, mut all: BTreeSet<(Digest, ObjectKind)>) -> Result<Referenced, FleetError> {
         // A commit that its writer could not publish any more has happened all the same.
         if let Some(commit) = pending(&self.store, self.head.as_ref(), &self.commit_keys())? {
             for entry in commit.entries.iter().filter_map(|e| Entry::parse(e).ok()) {

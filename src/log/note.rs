@@ -86,16 +86,19 @@ impl Note {
     /// [`NoteError::Format`].
     pub fn parse(bytes: &[u8]) -> Result<Self, NoteError> {
         let all = std::str::from_utf8(bytes).map_err(|_| NoteError::Format("not UTF-8"))?;
-        if all.chars().any(|c| c < ' ' && c != '\n') {
+        if bytes.iter().any(|b| *b < b' ' && *b != b'\n') {
             return Err(NoteError::Format("a control character"));
         }
-        let (text, lines) = all.rsplit_once("\n\n").ok_or(NoteError::Format("no blank line before the signatures"))?;
+        let blank = bytes.windows(2).rposition(|two| two == b"\n\n");
+        let (text, lines) = blank
+            .and_then(|at| Some((all.get(..=at)?, all.get(at + 2..)?)))
+            .ok_or(NoteError::Format("no blank line before the signatures"))?;
         let lines = lines.strip_suffix('\n').ok_or(NoteError::Format("it does not end with a line feed"))?;
         let signatures = lines.split('\n').map(SignatureLine::parse).collect::<Result<Vec<_>, _>>()?;
         if signatures.len() > SIGNATURES_MAX {
             return Err(NoteError::Format("too many signatures"));
         }
-        Ok(Self { text: format!("{text}\n"), signatures })
+        Ok(Self { text: text.to_owned(), signatures })
     }
 
     /// Writes the note.

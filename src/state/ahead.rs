@@ -59,9 +59,14 @@ impl Prepared {
         Self { entry: Entry::parse(&bytes), bytes, facts: Facts::default() }
     }
 
-    /// The entry.
+    /// The entry as it lies in the log.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The entry as it reads; none if it cannot be read.
+    pub fn entry(&self) -> Option<&Entry> {
+        self.entry.as_ref().ok()
     }
 }
 

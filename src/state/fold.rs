@@ -117,7 +117,7 @@ impl Verdict {
 /// Looks on while a log is replayed, entry by entry.
 pub trait Watch {
     /// An entry is about to be taken. There is no state before the first.
-    fn before(&mut self, state: Option<&State>, entry: &[u8]);
+    fn before(&mut self, state: Option<&State>, entry: &Prepared);
     /// It was taken, and this became of it.
     fn after(&mut self, verdict: &Verdict, state: &State);
 }

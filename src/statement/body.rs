@@ -129,10 +129,11 @@ impl Statement {
     /// to give the same bytes, which refuses as much as [`json::parse`] does. `None` for any other line, and for those
     /// that would need that function's further checks.
     fn parse_plain(line: &[u8]) -> Option<Self> {
-        // Keys outside ASCII have no place in a line; where one could hide, or a number too long, all is looked at.
+        // Keys outside ASCII have no place in a line; where one could hide, or a number too long, all is looked at. Without a
+        // backslash every second part between quotation marks is a text.
         let plain = |b: &u8| matches!(b, b' '..=b'~') && *b != b'\\';
-        let long = |digits: &[u8]| digits.len() >= DIGITS_EXACT;
-        if !line.iter().all(plain) || line.split(|b| !b.is_ascii_digit()).any(long) {
+        let long = |part: &[u8]| part.split(|b| !b.is_ascii_digit()).any(|digits| digits.len() >= DIGITS_EXACT);
+        if !line.iter().all(plain) || line.split(|b| *b == b'"').step_by(2).any(long) {
             return None;
         }
         let rest = std::str::from_utf8(line).ok()?.strip_prefix(r#"{"act":""#)?;
@@ -297,6 +298,8 @@ mod tests {
         let plain = Statement::parse_plain(&line(&text));
         assert!(plain.is_some());
         assert_eq!(plain, Statement::parse_any(&line(&text)).ok());
+        let digits = text.replace("\"reason\":\"lost\"", "\"reason\":\"12345678901234567890\"");
+        assert!(Statement::parse_plain(&line(&digits)).is_some(), "no number");
         for (from, to) in [
             ("\"policy\":1", "\"policy\":9007199254740992"),
             ("\"policy\":1", "\"policy\":1.0"),

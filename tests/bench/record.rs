@@ -33,7 +33,7 @@ use rand::SeedableRng as _;
 /// Secrets that get new values in turn.
 const SECRETS: u64 = 2_000;
 /// Seconds from an entry to the next.
-const PACE: i64 = 20;
+const PACE: u64 = 20;
 /// Commits that git verifies.
 const COMMITS: usize = 2_000;
 /// Proofs that are made.
@@ -41,7 +41,7 @@ const PROOFS: u64 = 2_000;
 
 /// Makes the log if it is not there, measures, and prints.
 pub fn measure(entries: u64) {
-    let directory = PathBuf::from(format!("target/record-{entries}"));
+    let directory = PathBuf::from(format!("../../target/record-{entries}"));
     if !directory.join("keyring/log/checkpoint").exists() {
         make(&directory, entries);
     }
@@ -142,7 +142,7 @@ fn append_all(store: &Store, mut head: Option<Head>, origin: &str, entries: Vec<
 
 fn append_again(keyring: &Path) {
     let all = entries(&open(keyring));
-    let directory = tempfile::tempdir_in("target").expect("a temporary directory");
+    let directory = tempfile::tempdir_in("../../target").expect("a temporary directory");
     let disk = Disk::new(RealFiles::create(&directory.path().join("keyring"), Access::Public).expect("a disk"));
     let store = Store::new(disk);
     let origin = read_checkpoint(&open(keyring)).expect("a checkpoint").1.origin;

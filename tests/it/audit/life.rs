@@ -5,7 +5,7 @@ use keys::audit::{Collector, Head, Report};
 use keys::digest::Digest;
 use keys::name::{Address, Slot};
 use keys::ops::{self, Selection};
-use keys::state::{Objects as _, Replay, Watch as _};
+use keys::state::{Objects as _, Prepared, Replay, Watch as _};
 use keys::statement::{Act, Activate, PolicyUpdate, RetireReason};
 use keys::time::{Span, Time};
 
@@ -56,7 +56,7 @@ impl Life {
         let mut collector = Collector::new(self.stage.keyring.clone(), from, to);
         let mut replay = Replay::new("cdn.example/keys/1".to_owned(), self.stage.keyring.clone());
         for entry in &self.entries {
-            collector.before(replay.state(), entry);
+            collector.before(replay.state(), &Prepared::plain(entry.clone()));
             let verdict = replay.apply(entry).unwrap();
             collector.after(&verdict, replay.state().unwrap());
         }
