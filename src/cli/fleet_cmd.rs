@@ -118,10 +118,8 @@ fn sign(
 ) -> Result<Vec<Placed>, OpsError> {
     match waiting {
         Waiting::Proposal(proposal) => {
-            // It may have been completed and taken in just now.
             let Some(current) = fleet.proposal(&proposal.signed.id)? else {
-                context.say(&format!("{} is in the log already", proposal.signed.id.short()));
-                return Ok(Vec::new());
+                return gone(context, args, proposal, fleet);
             };
             let mut signers = ops::signers(home, fleet, args.change.signer.as_ref())?;
             let sequencer = ops::sequencer(home, fleet)?;
@@ -133,6 +131,21 @@ fn sign(
             }
             Ok(ops::grant(bytes, &reason(&args.reason, "admitted"), home, fleet, args.change.signer.as_ref())?)
         }
+    }
+}
+
+/// A proposal is gone since it was shown: taken in just now, or dropped, which was said.
+fn gone(context: &Context, args: &Approve, proposal: &Proposal, fleet: &mut Fleet) -> Result<Vec<Placed>, OpsError> {
+    let id = proposal.signed.id;
+    if fleet.logged_state().done.has(&id, proposal.signed.statement.expires) {
+        context.say(&format!("{} is in the log already", id.short()));
+        return Ok(Vec::new());
+    }
+    match fleet.standing(proposal)? {
+        // Who asked for everything has what there is.
+        _ if args.all => Ok(Vec::new()),
+        Standing::Dead(void) => Err(FleetError::Refused(void).into()),
+        Standing::Complete | Standing::Lacks(_) => Err(FleetError::NoProposal(id.short()).into()),
     }
 }
 

@@ -14,6 +14,7 @@ tests!["gpg":
     gpg_verifies_statements_across_a_rotation_of_the_signing_keys needs [Gpg, GpgConf],
     an_operator_in_gpg_agent_founds_a_fleet needs [Gpg, GpgConf],
     an_operator_in_gpg_agent_admits_seals_and_opens needs [Gpg, GpgConf],
+    approving_costs_the_agent_one_signature_each needs [Gpg, GpgConf],
 ];
 
 const VALUE: &str = "-----BEGIN TEST KEY-----\nonly nginx at fra1 reads this\n-----END TEST KEY-----\n";
@@ -161,6 +162,8 @@ fn gpg_verifies_statements_across_a_rotation_of_the_signing_keys(sandbox: &Sandb
 /// A gpg home with a key of alice's, and its fingerprint.
 fn alice_in_agent(sandbox: &Sandbox) -> (GpgHome, String) {
     let gpg = GpgHome::new(sandbox, "g");
+    let log = gpg.path().join("agent.log");
+    std::fs::write(gpg.path().join("gpg-agent.conf"), format!("log-file {}\ndebug ipc\n", text(&log))).unwrap();
     let parameters = "Key-Type: eddsa\nKey-Curve: ed25519\nKey-Usage: sign\nSubkey-Type: ecdh\nSubkey-Curve: cv25519\n\
                       Name-Real: Alice\nName-Email: alice@ops.example\nExpire-Date: 0\n%no-protection\n%commit\n";
     let file = sandbox.write("parameters", parameters);
@@ -206,4 +209,72 @@ fn an_operator_in_gpg_agent_admits_seals_and_opens(sandbox: &Sandbox) {
     fleet.keys("alice", &["open", "nginx@fra1/tls.key"]).refuses(1, "gpg-agent");
     fleet.keys_with("alice", &["seal", "nginx@fra1/tls.key"], b"another value").refuses(1, "gpg-agent");
     assert_eq!(fleet.keys("fra1", &["open", "nginx@fra1/tls.key"]).ok(), VALUE);
+}
+
+/// How often the agent was asked to sign, by its own log.
+fn signatures_asked(gpg: &GpgHome) -> usize {
+    let log = std::fs::read(gpg.path().join("agent.log")).unwrap();
+    String::from_utf8_lossy(&log).lines().filter(|line| line.contains("<- PKSIGN")).count()
+}
+
+/// A card asks its owner for each signature. Approving asks for one a proposal, and for none that cannot help.
+fn approving_costs_the_agent_one_signature_each(sandbox: &Sandbox) {
+    let (gpg, fingerprint) = alice_in_agent(sandbox);
+    let fleet = TestFleet { sandbox };
+    let request = sandbox.path("bob.request").display().to_string();
+    let words =
+        ["enroll", "bob", "--operator", "Bob <bob@ops.example>", "--founding", "cdn.example", "--out", &request];
+    fleet.keys("bob", &words).ok();
+    let operator = format!("gpg:{fingerprint}");
+    let socket = gpg.path().join("S.gpg-agent");
+    let mut command = sandbox.command();
+    command.env("GNUPGHOME", gpg.path()).args(["--fleet", "fleet", "--home", "alice", "init", "cdn.example"]);
+    Ran::of(command.args(["--operator", &operator, "--agent-socket", text(&socket), "--operator", &request])).exits(4);
+    fleet.keys("bob", &["approve", "--all", "--yes"]).exits(4);
+    fleet.keys("alice", &["approve", "--all", "--yes"]).ok();
+    fleet.keys("bob", &["sync"]).ok();
+    fleet.keys("alice", &["sync"]).ok();
+    fleet.join("fra1", "");
+    fleet.settle(&["bob", "fra1"]);
+    let proposed = |who: &str, slot: &str| {
+        let ran = fleet.keys(who, &["rotate", "fra1", "--slot", slot, "--yes", "--json"]);
+        ran.exits(4);
+        ran.json()["placed"][0]["id"].as_str().unwrap().to_owned()
+    };
+    let costs = |args: &[&str], exit: i32| {
+        let before = signatures_asked(&gpg);
+        fleet.keys("alice", args).exits(exit);
+        signatures_asked(&gpg) - before
+    };
+    assert!(signatures_asked(&gpg) > 0, "the agent's log has what was asked of it");
+    let first = proposed("bob", "wireguard");
+    // Looking, nobody to ask, and what is not there: none.
+    assert_eq!(costs(&["approve"], 0), 0);
+    assert_eq!(costs(&["approve", &first, "--dry-run"], 9), 0);
+    assert_eq!(costs(&["approve", &first], 9), 0);
+    assert_eq!(costs(&["approve", "abcdef", "--yes"], 5), 0);
+    assert_eq!(costs(&["approve", &first, "--yes"], 0), 1);
+    // Several at once: one each.
+    proposed("bob", "ssh-host");
+    proposed("bob", "openpgp");
+    assert_eq!(costs(&["approve", "--all", "--yes"], 0), 2);
+    // What she has signed already, and what can have no effect any more: none.
+    fleet.settle(&["bob", "fra1"]);
+    let own = proposed("alice", "wireguard");
+    assert_eq!(costs(&["approve", &own, "--yes"], 4), 0);
+    let other = proposed("bob", "ssh-host");
+    fleet.keys("bob", &["object", &other, "--reason", "a mistake", "--yes"]).exits(4);
+    let (body, kept) = (fleet.keyring(&format!("proposals/{other}")), sandbox.path("kept"));
+    Ran::of(std::process::Command::new("/bin/cp").arg("-a").arg(&body).arg(&kept)).ok();
+    fleet.keys("alice", &["sync"]).ok();
+    Ran::of(std::process::Command::new("/bin/cp").arg("-a").arg(&kept).arg(&body)).ok();
+    assert_eq!(costs(&["approve", &other, "--yes"], 1), 0);
+    // An emergency in a file costs one, and a second look at it none.
+    let file = sandbox.path("fra1.emergency").display().to_string();
+    let words = ["emergency", "declare", "fra1", "--why", "lost", "--reason", "gone", "--out", &file, "--yes"];
+    fleet.keys("bob", &words).exits(4);
+    assert_eq!(costs(&["emergency", "approve", &file, "--dry-run"], 9), 0);
+    assert_eq!(costs(&["emergency", "approve", &file, "--yes"], 0), 1);
+    assert_eq!(costs(&["emergency", "approve", &file, "--yes"], 0), 0);
+    assert_eq!(costs(&["emergency", "apply", &file, "--yes"], 0), 0);
 }
