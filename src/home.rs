@@ -4,6 +4,7 @@
 //! home/                                  0700
 //!   pin                                  fleet, id and log: the only thing that has to be pinned
 //!   snapshot                             the hash of the state with which replaying begins here, if it was given
+//!   replayed                             what replaying the log came to, for the next command to go on from
 //!   seen                                 the newest checkpoint that was accepted here
 //!   restored                             it came out of a backup: the checkpoint of then. Nothing is signed while it is there
 //!   seen-head                            the newest head that was accepted here while it waited for cosigners
@@ -33,7 +34,7 @@ use crate::digest::Digest;
 use crate::disk::{Access, Disk, DiskError, RealFiles};
 use crate::enrolment::PrivateKey;
 use crate::json;
-use crate::limits::{CHECKPOINT_BYTES_MAX, KEY_FILE_BYTES_MAX};
+use crate::limits::{CHECKPOINT_BYTES_MAX, KEY_FILE_BYTES_MAX, REPLAYED_BYTES_MAX};
 use crate::log::evidence::Evidence;
 use crate::name::{FleetName, MemberName, Slot};
 use crate::openpgp::Fingerprint;
@@ -225,6 +226,19 @@ impl Home {
     /// [`HomeError`].
     pub fn set_snapshot(&self, state: &Digest) -> Result<(), HomeError> {
         Ok(self.disk.replace("snapshot", format!("{state}\n").as_bytes())?)
+    }
+
+    /// What was kept of the last replay, if it can be read.
+    pub fn replayed(&self) -> Option<Vec<u8>> {
+        self.disk.read("replayed", REPLAYED_BYTES_MAX).ok().flatten()
+    }
+
+    /// Keeps what replaying came to.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn set_replayed(&self, kept: &[u8]) -> Result<(), HomeError> {
+        Ok(self.disk.replace("replayed", kept)?)
     }
 
     /// The newest checkpoint that was accepted here, as it was published.

@@ -41,6 +41,8 @@ pub const SEALED_BYTES_MAX: usize = 96 << 20;
 pub const OBJECT_BYTES_MAX: usize = 16 << 20;
 /// A state that a snapshot names, bytes: as large as any file that fits into a backup.
 pub const STATE_BYTES_MAX: usize = SEALED_BYTES_MAX;
+/// What a home keeps of a replay, bytes: a state, and what there is to say of void entries.
+pub const REPLAYED_BYTES_MAX: usize = STATE_BYTES_MAX + (32 << 20);
 /// A checkpoint note, bytes.
 pub const CHECKPOINT_BYTES_MAX: usize = 64 << 10;
 /// Hashes of one consistency proof: C2SP tlog-witness.

@@ -22,6 +22,8 @@ use crate::state::{AppliedHere, Void, Watch};
 use crate::store::Store;
 use crate::time::Time;
 
+/// After how many entries what they came to is kept.
+const KEPT_AFTER: u64 = 256;
 /// How long a command waits for another one that is writing.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
@@ -155,6 +157,7 @@ impl Context {
             known = Known {
                 pin: home.pin()?.map(|p| p.id),
                 snapshot: home.snapshot()?,
+                kept: None,
                 seen: home.seen()?,
                 seen_head: home.seen_head()?,
                 applied: held.map(|h| AppliedHere { signed: h.entry.signed, since: h.applied }).collect(),
@@ -222,7 +225,7 @@ impl Context {
     }
 
     fn open_with(&self, home: Option<&Home>, view: View) -> Result<Fleet, CliError> {
-        let known = self.known(home)?;
+        let known = Known { kept: home.and_then(Home::replayed), ..self.known(home)? };
         let mut progress = Progress::new("replaying", self.quiet);
         let mut step = |done, of| progress.step(done, of);
         let store = Store::new(self.keyring(false)?);
@@ -248,6 +251,12 @@ impl Context {
             if !is_older {
                 let _ = home.set_seen(&bytes);
             }
+        }
+        // Writing costs as much as replaying a few hundred entries.
+        if fleet.replayed() >= KEPT_AFTER
+            && let Some(kept) = fleet.keep()
+        {
+            let _ = home.set_replayed(&kept);
         }
         let is_published = fleet.waiting() == 0 && fleet.published().is_some_and(|p| p.lacks().is_none());
         if let Some(head) = fleet.head().filter(|_| !is_published) {

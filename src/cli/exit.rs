@@ -180,6 +180,7 @@ impl From<FleetError> for CliError {
             }
             FleetError::Replay(e) => Self::new(Exit::No, e),
             FleetError::Pin { .. } => Self::new(Exit::No, &e).hint("a home belongs to one fleet; is --fleet the right directory?"),
+            FleetError::Useless => Self::failed(&e),
             FleetError::Unsigned => Self::new(Exit::No, &e),
             FleetError::Rollback { .. } | FleetError::Fork { .. } => {
                 Self::new(Exit::No, &e).hint("do not go on: keep this keyring and the home's file 'seen' as evidence, and compare with a colleague's")

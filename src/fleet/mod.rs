@@ -11,6 +11,7 @@ mod emergency;
 mod evidence;
 mod heads;
 mod inspect;
+mod kept;
 mod proposals;
 mod published;
 mod signing;
@@ -36,7 +37,7 @@ use crate::statement::{Act, EntryError, StatementError};
 use crate::store::{Head, LogReader, RESTORED, Store, StoreError, read_checkpoint, read_newest};
 use crate::time::{Span, Time};
 use published::Heads;
-use snapshot::{Base, brings};
+use snapshot::brings;
 
 pub use change::{Absorbed, Draft, Placed, Sequencer};
 pub use inspect::{Problem, Report, Severity};
@@ -110,6 +111,9 @@ pub enum FleetError {
         /// Why not.
         problem: String,
     },
+    /// What the home has kept does not serve; everything is replayed then.
+    #[error("what was kept of the last replay does not serve")]
+    Useless,
     /// The log claims to be from the future.
     #[error("the log's newest entry says {claimed}, and it is {now} here; is the clock right?")]
     Future {
@@ -185,6 +189,8 @@ pub struct Known {
     pub pin: Option<Digest>,
     /// The hash of a state that is trusted, from which the replay may begin: a snapshot.
     pub snapshot: Option<Digest>,
+    /// What this machine has kept of its last replay ([`Fleet::keep`]). Where it does not serve, everything is replayed.
+    pub kept: Option<Vec<u8>>,
     /// The newest checkpoint that was accepted before, as published.
     pub seen: Option<Vec<u8>>,
     /// The newest head that was accepted before it was published.
@@ -203,8 +209,10 @@ pub struct Fleet {
     head: Option<Head>,
     published: Option<Published>,
     opened_at: View,
-    /// How many entries were not replayed.
-    began: u64,
+    /// The snapshot that was begun with, at any time, and how many entries were not replayed for it.
+    began: Option<(Digest, u64)>,
+    /// How many entries were not replayed when this was opened, for that or another reason.
+    resumed: u64,
     log: String,
     now: Time,
     /// Verdicts with void parts, and the subjects of the newest entries, whose views may have to be made again.
@@ -241,7 +249,7 @@ impl Fleet {
         view: View,
     ) -> Result<Self, FleetError> {
         let strict = matches!(view, View::Published);
-        let fleet = Self::replayed(store, known, now, progress, None, view)?;
+        let fleet = Self::opened(store, known, now, progress, view)?;
         match fleet.published.as_ref().filter(|_| strict).and_then(|p| Some((p.lacks()?, p.checkpoint.size))) {
             Some((missing, size)) => Err(FleetError::Unpublished { missing, size }),
             None => Ok(fleet),
@@ -259,10 +267,22 @@ impl Fleet {
         progress: Progress<'_>,
         watch: Option<&mut dyn Watch>,
     ) -> Result<Self, FleetError> {
-        Self::replayed(store, known, now, progress, watch, View::Newest)
+        Self::replayed_from(store, known, now, progress, watch, View::Newest)
     }
 
-    fn replayed(
+    /// Goes on from what was kept, if it serves.
+    fn opened(store: Store, known: &Known, now: Time, progress: Progress<'_>, view: View) -> Result<Self, FleetError> {
+        if known.kept.is_some()
+            && !matches!(view, View::At(_))
+            && let Ok(fleet) = Self::replayed_from(store.clone(), known, now, progress, None, view.clone())
+        {
+            return Ok(fleet);
+        }
+        let known = Known { kept: None, ..known.clone() };
+        Self::replayed_from(store, &known, now, progress, None, view)
+    }
+
+    fn replayed_from(
         store: Store,
         known: &Known,
         now: Time,
@@ -276,9 +296,7 @@ impl Fleet {
         let mut fleet = Self::empty(store, checkpoint.origin.clone(), now);
         fleet.opened_at = view;
         let store = fleet.store.clone();
-        let begins = known.snapshot.filter(|_| watch.is_none());
-        let base = begins.map(|hash| Base::of_snapshot(&store, hash, &fleet.log, published.as_ref())).transpose()?;
-        let mut base = base.map(|base| fleet.begin(base));
+        let mut base = if watch.is_none() { fleet.begin(known, published.as_ref())? } else { None };
         let mut reader = match &base {
             Some(base) => LogReader::after(&store, base.edge.clone(), base.bundle.clone(), checkpoint.size),
             None => LogReader::new(&store, checkpoint.size),
@@ -358,7 +376,8 @@ impl Fleet {
             head: None,
             published: None,
             opened_at: View::Newest,
-            began: 0,
+            began: None,
+            resumed: 0,
             log,
             now,
             void: Vec::new(),

@@ -8,8 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::inspect::Report;
+use super::kept::Kept;
 use super::views::Recent;
-use super::{Fleet, FleetError};
+use super::{Fleet, FleetError, Known};
 use crate::digest::Digest;
 use crate::limits::STATE_BYTES_MAX;
 use crate::log::checkpoint::Checkpoint;
@@ -36,9 +37,8 @@ pub(super) fn brings(entry: &[u8]) -> Option<Snapshot> {
 pub(super) struct Base {
     pub edge: Edge,
     pub bundle: Vec<Vec<u8>>,
-    hash: Digest,
-    /// The entry that has it on record, or why what was found is none.
-    record: Option<Result<u64, String>>,
+    /// The hash that has to be on record, and the entry by which it is, or why what was found is no such entry.
+    record: Option<(Digest, Option<Result<u64, String>>)>,
 }
 
 fn refused(hash: &Digest, problem: impl ToString) -> FleetError {
@@ -46,6 +46,11 @@ fn refused(hash: &Digest, problem: impl ToString) -> FleetError {
 }
 
 impl Base {
+    /// Where this home has been before.
+    pub(super) fn kept(edge: Edge, bundle: Vec<Vec<u8>>) -> Self {
+        Self { edge, bundle, record: None }
+    }
+
     /// The state with this hash, from among the keyring's objects.
     pub(super) fn of_snapshot(
         store: &Store,
@@ -67,19 +72,19 @@ impl Base {
             return Err(refused(&hash, format!("it is of {} entries, and {there} are published", state.size)));
         }
         let (edge, bundle) = edge_at(store, state.size)?;
-        let base = Self { edge, bundle, hash, record: None };
-        Ok((base, state))
+        Ok((Self { edge, bundle, record: Some((hash, None)) }, state))
     }
 
     /// Looks whether what an entry says, which has just been taken, has this snapshot on record.
     pub(super) fn look(&mut self, said: &Snapshot, verdict: &Verdict) {
-        if said.state != self.hash || matches!(self.record, Some(Ok(_))) {
+        let Some((hash, record)) = &mut self.record else { return };
+        if said.state != *hash || matches!(record, Some(Ok(_))) {
             return;
         }
         let index = verdict.index;
         let void = verdict.void.first().map(|(_, void)| format!("entry {index} says it, and is void: {void}"));
         let other = |what| format!("entry {index} says it with another {what} than the log has");
-        self.record = Some(match void {
+        *record = Some(match void {
             Some(problem) => Err(problem),
             None if said.size != self.edge.size() => Err(other("size")),
             None if said.root != self.edge.root() => Err(other("root")),
@@ -89,12 +94,13 @@ impl Base {
 
     /// Refuses if no entry of the published log has it on record.
     pub(super) fn check(&self, published: Option<&Checkpoint>) -> Result<(), FleetError> {
+        let Some((hash, record)) = &self.record else { return Ok(()) };
         let there = published.map_or(0, |p| p.size);
-        match &self.record {
+        match record {
             Some(Ok(index)) if *index < there => Ok(()),
-            Some(Ok(index)) => Err(refused(&self.hash, format!("entry {index}, which says it, is not published yet"))),
-            Some(Err(problem)) => Err(refused(&self.hash, problem)),
-            None => Err(refused(&self.hash, "no entry of the log says it")),
+            Some(Ok(index)) => Err(refused(hash, format!("entry {index}, which says it, is not published yet"))),
+            Some(Err(problem)) => Err(refused(hash, problem)),
+            None => Err(refused(hash, "no entry of the log says it")),
         }
     }
 
@@ -112,17 +118,32 @@ impl Base {
 }
 
 impl Fleet {
-    /// How many entries were not replayed: those before the snapshot that was started from.
+    /// How many entries this machine never replayed: those before the snapshot with which it began.
     pub fn began(&self) -> u64 {
-        self.began
+        self.began.map_or(0, |(_, size)| size)
     }
 
-    /// Begins with a state, as if it had taken all entries before.
-    pub(super) fn begin(&mut self, (base, state): (Base, State)) -> Base {
-        self.began = base.edge.size();
-        self.replay = Replay::resume(state, self.store.clone());
-        self.recent = Recent::after(self.began);
-        base
+    /// Begins where something known lets it: with what the home has kept, or with a snapshot; `None` if with the first entry.
+    pub(super) fn begin(&mut self, known: &Known, published: Option<&SignedHead>) -> Result<Option<Base>, FleetError> {
+        let store = self.store.clone();
+        let (base, state) = if known.kept.is_some() {
+            let kept = Kept::read(&store, known, &self.log, published).ok_or(FleetError::Useless)?;
+            (self.began, self.void, self.unlocked) = (kept.began, kept.void, kept.unlocked);
+            (kept.base, kept.state)
+        } else if let Some(hash) = known.snapshot {
+            let (base, state) = Base::of_snapshot(&store, hash, &self.log, published)?;
+            self.began = Some((hash, state.size));
+            (base, state)
+        } else {
+            return Ok(None);
+        };
+        self.resumed = state.size;
+        self.recent = Recent::after(state.size);
+        self.replay = Replay::resume(state, store);
+        if let Some(own) = published.filter(|(_, p)| p.size == self.resumed) {
+            self.published = Some(self.judge(own));
+        }
+        Ok(Some(base))
     }
 
     /// What a statement says about the log's past has to be what this machine finds there, or it is not signed.
@@ -146,7 +167,7 @@ impl Fleet {
         let Some(head) = self.head.as_ref().filter(|h| (1..=h.checkpoint.size).contains(&size)) else {
             return Ok(None);
         };
-        if self.began == 0 && self.replay.size() == size && head.checkpoint.size == size {
+        if self.resumed == 0 && self.replay.size() == size && head.checkpoint.size == size {
             return Ok(Some((head.checkpoint.root, self.logged_state().digest())));
         }
         let mut replay = Replay::new(self.log.clone(), self.store.clone());

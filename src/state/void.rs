@@ -234,6 +234,9 @@ pub enum Void {
         /// How many would be left.
         there: usize,
     },
+    /// A reason that was kept as it was told, by the same program.
+    #[error("{0}")]
+    Told(String),
     /// It would leave nobody to act.
     #[error("{0} is the last of its kind")]
     Last(MemberName),

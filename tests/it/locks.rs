@@ -38,7 +38,7 @@ fn three(sandbox: &Sandbox) -> Stage {
 }
 
 /// A policy with another lifetime of proposals.
-fn lifetime(fleet: &Fleet, days: u32) -> Vec<Draft> {
+pub(crate) fn lifetime(fleet: &Fleet, days: u32) -> Vec<Draft> {
     let current = fleet.state().policy.policy.fleet.proposal_lifetime;
     let (from, to) = (format!("lifetime = \"{current}\""), format!("lifetime = \"{days}d\""));
     Stage::policy(fleet, "fleet.toml", |t| {
@@ -55,7 +55,7 @@ fn locked(placed: &[Placed]) -> Digest {
 }
 
 /// Something that has an effect at the present.
-fn tick(stage: &mut Stage) -> Vec<Placed> {
+pub(crate) fn tick(stage: &mut Stage) -> Vec<Placed> {
     let id = Digest::of(stage.now.to_string().as_bytes());
     stage.act("alice", |_, _| vec![Draft::bare(Act::Object(vec![Objection { statement: id }]), "a tick")])
 }

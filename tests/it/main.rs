@@ -21,6 +21,7 @@ mod faults;
 mod gpg;
 mod gpg_agent;
 mod hardening;
+mod kept;
 mod lifecycle;
 mod locks;
 mod objections;
@@ -61,6 +62,7 @@ fn main() -> std::process::ExitCode {
         gpg::tests(),
         gpg_agent::tests(),
         hardening::tests(),
+        kept::tests(),
         lifecycle::tests(),
         locks::tests(),
         objections::tests(),
