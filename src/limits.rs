@@ -140,3 +140,5 @@ pub const BACKUP_SUMS_BYTES_MAX: usize = BACKUP_FILES_MAX * 330;
 pub const BACKUP_MANIFEST_BYTES_MAX: usize = 128 << 10;
 /// A share of a backup's key, sealed to one custodian, or on its way to whoever restores; bytes.
 pub const SHARE_BYTES_MAX: usize = 64 << 10;
+/// Files of evidence that a cosigner keeps: a log whose key is stolen could show it ever new pasts.
+pub const EVIDENCE_FILES_MAX: usize = 256;

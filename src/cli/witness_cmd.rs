@@ -142,7 +142,12 @@ fn locked(context: &Context) -> Result<(Home, Box<dyn Send>), CliError> {
 }
 
 fn serve(context: &Context, listen: SocketAddr) -> Result<Exit, CliError> {
-    let witness = Witness::open(&context.home()?)?;
+    let home = context.home()?;
+    let witness = Witness::open(&home)?;
+    // What an earlier process was writing when it was killed.
+    if let Some(_lock) = home.disk().try_lock()? {
+        home.settle()?;
+    }
     let net = |source| WitnessError::Net { doing: format!("listen on {listen}"), source };
     let listener = TcpListener::bind(listen).map_err(net)?;
     let address = listener.local_addr().map_err(net)?;
@@ -186,7 +191,7 @@ impl From<WitnessError> for CliError {
             WitnessError::NotWatched { .. } => Self::new(Exit::NotFound, &e).hint("'keys log witness add-log' adds it"),
             WitnessError::Unread(_) => Self::failed(&e).hint("give the fleet's directory with --fleet"),
             WitnessError::Rollback { .. } | WitnessError::Fork { .. } => Self::new(Exit::No, &e)
-                .hint("nothing was cosigned; keep this keyring and the cosigner's home as evidence"),
+                .hint("nothing was cosigned; what shows it lies in this home under evidence/, and 'keys log evidence' checks it"),
             WitnessError::Unsound { .. } => {
                 Self::new(Exit::No, &e).hint("nothing was cosigned; 'keys log verify' lists everything that is damaged")
             }

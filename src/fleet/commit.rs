@@ -3,7 +3,7 @@
 //! whether it still has the effect it was signed for, the fold decides.
 
 use super::change::Sequencer;
-use super::{Fleet, FleetError};
+use super::{Fleet, FleetError, Known, View};
 use crate::limits::{COMMIT_ENTRIES_MAX, RACES_MAX};
 use crate::log::note::{SignerKey, VerifierKey};
 use crate::state::{Prepared, State, Verdict};
@@ -157,15 +157,26 @@ impl Fleet {
         }
         let (store, seen) = (self.store.clone(), head.checkpoint.size);
         let mut reader = LogReader::after(&store, head.edge.clone(), head.bundle.clone(), checkpoint.size);
+        // Judged by the state at its own size, which lies on the way, or before where this fleet stood.
+        let published = read_checkpoint(&self.store).ok();
+        let mut judged = None;
         while let Some((_, entries)) = reader.next_bundle()? {
-            entries.iter().try_for_each(|entry| self.take(Prepared::plain(entry.clone())).map(drop))?;
+            for entry in entries {
+                self.take(Prepared::plain(entry))?;
+                let there = published.as_ref().filter(|(_, p)| p.size == self.replay.size());
+                judged = there.map(|head| self.judge(head)).or(judged);
+            }
         }
         self.look();
         // The tree was grown from what was accepted: another root is another past.
         self.head = Some(reader.finish(note, checkpoint).map_err(|_| FleetError::Fork { size: seen })?);
-        if let Ok(published) = read_checkpoint(&self.store) {
-            self.published = Some(self.judge(&published));
+        if let (Some(published), None) = (&published, &judged)
+            && self.published.as_ref().is_none_or(|p| p.note != published.0)
+        {
+            let view = View::At(Box::new(published.clone()));
+            judged = Self::open_view(store.clone(), &Known::default(), self.now, &mut |_, _| {}, view)?.published;
         }
-        self.check(&super::Known::default())
+        self.published = judged.or_else(|| self.published.take());
+        self.check(&Known::default())
     }
 }

@@ -32,7 +32,8 @@ impl FleetError {
     }
 }
 
-fn fork(store: &Store, seen: SignedHead, shown: SignedHead, now: Time) -> Option<Evidence> {
+/// What shows that two heads, the larger of which the keyring has, are of two pasts; none if its tiles cannot be read.
+pub(crate) fn fork(store: &Store, seen: SignedHead, shown: SignedHead, now: Time) -> Option<Evidence> {
     let (small, large) = (seen.1.size, shown.1.size);
     let proof = match small == large {
         true => None,

@@ -39,6 +39,8 @@ use crate::time::{Span, Time};
 use published::Heads;
 use snapshot::brings;
 
+pub(crate) use evidence::fork;
+
 pub use change::{Absorbed, Draft, Placed, Sequencer};
 pub use inspect::{Problem, Report, Severity};
 pub use proposals::{Proposal, Standing};

@@ -263,9 +263,19 @@ impl Fleet {
         publication.judge(&whole).missing.is_empty().then_some(whole)
     }
 
+    /// Removes `log/head` where the published one is as large.
+    fn remove_outgrown_head(&self) -> Result<(), FleetError> {
+        if let (CHECKPOINT, _) = read_newest(&self.store)? {
+            self.store.disk().remove(HEAD)?;
+        }
+        Ok(())
+    }
+
     /// Makes `note` the published head; `self` is opened at it.
     fn promote(&mut self, note: &Note, checkpoint: &Checkpoint) -> Result<bool, FleetError> {
         if self.published.as_ref().is_some_and(|p| p.note == *note) {
+            // Who published it may have died before it was done.
+            self.remove_outgrown_head()?;
             return Ok(false);
         }
         let before = self.published.as_ref().map_or(0, |p| p.checkpoint.size);
@@ -278,9 +288,7 @@ impl Fleet {
                 self.refresh_views(before)?;
             }
         }
-        if let (CHECKPOINT, _) = read_newest(&self.store)? {
-            self.store.disk().remove(HEAD)?;
-        }
+        self.remove_outgrown_head()?;
         collect(&self.store, before, checkpoint.size);
         Ok(true)
     }

@@ -8,6 +8,7 @@
 //!   witness/key                          the cosigner's private key
 //!   witness/logs/<64 digits>/log         a log that is watched, by the digest of its name: keys, and for auditors the fleet
 //!   witness/logs/<64 digits>/checkpoint  what was cosigned last, durable before anybody is told
+//!   evidence/fork-9c02ab41d5e7           what shows that a log has gone back, or has two pasts
 //! ```
 //! The record decides: a cosigner that has lost it may cosign a fork, and must not go on with its key.
 

@@ -18,9 +18,10 @@ use crate::disk::{Access, Disk, DiskError, RealFiles};
 use crate::fleet::{Fleet, Known, Severity};
 use crate::home::Home;
 use crate::json;
-use crate::limits::{CHECKPOINT_BYTES_MAX, FUTURE_SECONDS_MAX, KEY_FILE_BYTES_MAX};
+use crate::limits::{CHECKPOINT_BYTES_MAX, EVIDENCE_FILES_MAX, FUTURE_SECONDS_MAX, KEY_FILE_BYTES_MAX};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::cosign::{CosignerKey, CosignerSecret};
+use crate::log::evidence::{Case, Evidence};
 use crate::log::note::{Note, SignatureLine, VerifierKey, is_key_name};
 use crate::log::witness::{AddCheckpoint, Refusal};
 use crate::policy::CosignerKind;
@@ -191,7 +192,11 @@ impl Witness {
         let keys = log.verifiers()?;
         let _lock = self.lock()?;
         let last = self.last(&origin)?;
-        let new = request.check(&keys, last.as_ref().map(|(_, c)| c))?;
+        let checked = request.check(&keys, last.as_ref().map(|(_, c)| c));
+        if let (Err(Refusal::Inconsistent(_)), Some(last)) = (&checked, &last) {
+            self.keep_fork(last, &request.note, now);
+        }
+        let new = checked?;
         if let Some((note, _)) = &last
             && let Some((last, _)) = self.key().newest(note)
             && last > now.plus(Span(FUTURE_SECONDS_MAX))
@@ -213,6 +218,23 @@ impl Witness {
         let note = Note { text: request.note.text.clone(), signatures };
         self.disk.replace(&format!("{}/checkpoint", directory(&origin)), &note.to_bytes())?;
         Ok(line)
+    }
+
+    /// Keeps what shows another past of the very size that was cosigned last. For another size there is nothing that a third
+    /// person could check: whoever asks gives no proof that holds. The log's signature has been verified.
+    fn keep_fork(&self, (seen, last): &SignedHead, shown: &Note, now: Time) {
+        let forked = Checkpoint::parse_foreign(&shown.text).is_some_and(|c| c.size == last.size && c.root != last.root);
+        if forked {
+            let (seen, shown) = (Some(seen.clone()), shown.clone());
+            self.keep(&Evidence { case: Case::Fork, noted: now, freeze: None, proof: None, seen, shown });
+        }
+    }
+
+    /// Keeps evidence in the home, up to a number of files. That this fails changes nothing about the answer.
+    pub(super) fn keep(&self, evidence: &Evidence) {
+        if self.disk.list("evidence").is_ok_and(|there| there.len() < EVIDENCE_FILES_MAX) {
+            let _ = Home::on(self.disk.clone()).keep_evidence(evidence);
+        }
     }
 
     #[allow(clippy::disallowed_methods, reason = "waiting for the lock of one's own home")]

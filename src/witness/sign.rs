@@ -2,7 +2,9 @@
 //! cosignature is left in the keyring, where whoever publishes takes it in.
 
 use super::{Witness, WitnessError};
+use crate::fleet::fork;
 use crate::log::checkpoint::Checkpoint;
+use crate::log::evidence::{Case, Evidence};
 use crate::log::note::Note;
 use crate::log::witness::{AddCheckpoint, Refusal};
 use crate::store::{Store, consistency_proof, cosignature_path, read_newest};
@@ -24,16 +26,22 @@ impl Witness {
     /// [`WitnessError`]; then the keyring is as it was.
     pub fn sign_keyring(&self, store: &Store, now: Time) -> Result<SignedFleet, WitnessError> {
         let (_, (note, checkpoint)) = read_newest(store)?;
-        let last = self.last(&checkpoint.origin)?.map(|(_, c)| c);
-        let old_size = last.as_ref().map_or(0, |l| l.size);
+        let last = self.last(&checkpoint.origin)?;
+        let old_size = last.as_ref().map_or(0, |(_, l)| l.size);
         if old_size > checkpoint.size {
+            let (seen, shown) = (last.map(|(note, _)| note), note);
+            self.keep(&Evidence { case: Case::Rollback, noted: now, freeze: None, proof: None, seen, shown });
             return Err(WitnessError::Rollback { found: checkpoint.size, seen: old_size });
         }
         let proof = consistency_proof(store, old_size, checkpoint.size)?;
         let text = note.text.clone();
         let request = AddCheckpoint { old_size, proof, note: note.clone() };
         let line = self.add(&request, now).map_err(|e| match e {
-            WitnessError::Refused(Refusal::Inconsistent(_)) => WitnessError::Fork { size: old_size },
+            WitnessError::Refused(Refusal::Inconsistent(_)) => {
+                let evidence = last.and_then(|last| fork(store, last, (note.clone(), checkpoint.clone()), now));
+                evidence.iter().for_each(|e| self.keep(e));
+                WitnessError::Fork { size: old_size }
+            }
             WitnessError::Refused(Refusal::Unknown) => WitnessError::NotWatched { found: checkpoint.origin.clone() },
             other => other,
         })?;

@@ -1,6 +1,7 @@
 //! Cosigners: being one, asking one, and what is published, fresh or withheld by what they say.
 
 mod evidence;
+mod killed;
 mod protocol;
 mod publication;
 
@@ -19,7 +20,7 @@ use tlog_tiles::{Checkpoint, Hash, HashReader, prove_tree, stored_hashes, tree_h
 use crate::support::{Sandbox, Test};
 
 pub(crate) fn tests() -> Vec<Test> {
-    [evidence::tests(), protocol::tests(), publication::tests()].concat()
+    [evidence::tests(), killed::tests(), protocol::tests(), publication::tests()].concat()
 }
 
 /// A cosigner in a home of its own, and its vkey.
@@ -131,6 +132,10 @@ impl ForeignLog {
             self.hashes.extend(new);
             self.size += 1;
         }
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size
     }
 
     /// A signed checkpoint with these extension lines.
