@@ -110,7 +110,9 @@ pub(super) fn sync(context: &Context, args: &Sync) -> Result<Exit, CliError> {
 fn sync_dry(context: &Context) -> Result<Exit, CliError> {
     let home = context.home()?;
     let mut fleet = context.open()?;
-    let missing = ops::sync_todo(&home, &mut fleet, &mut context.rng()?)?;
+    let mut missing = ops::sync_todo(&home, &mut fleet, &mut context.rng()?)?;
+    let waiting = home.emergencies()?.into_iter().filter(|held| held.handed.is_none());
+    missing.extend(waiting.map(|held| format!("emergency {}: hand it in", held.entry.signed.id.short())));
     if context.json {
         return context.answer(json!({ "todo": missing }), if missing.is_empty() { Exit::Ok } else { Exit::Pending });
     }

@@ -92,6 +92,8 @@ fn a_machine_that_is_cut_off_applies_it_and_hands_it_in(sandbox: &Sandbox) {
     assert!(status.contains("1 PoP,"), "{status}");
     assert!(status.contains("burned     fra1/one: fra1 could read it"), "{status}");
     assert_eq!(std::fs::read(sandbox.path("away/keyring/log/checkpoint")).unwrap(), size);
+    at(sandbox, "away", "ams1", &["log", "verify"]).ok();
+    assert!(fleet.keys("ams1", &["sync", "--dry-run"]).exits(9).contains("hand it in"));
     // Where it was not applied, nothing has changed; what ams1 hands in is complete, and the authority logs it.
     assert!(fleet.keys("bob", &["status"]).ok().contains("2 PoPs"));
     let handed = fleet.keys("ams1", &["sync"]);
