@@ -241,6 +241,23 @@ impl Home {
         Ok(self.disk.replace("replayed", kept)?)
     }
 
+    /// What a verification has kept that did not come to its end, if it can be read.
+    pub fn verifying(&self) -> Option<Vec<u8>> {
+        self.disk.read("verifying", REPLAYED_BYTES_MAX).ok().flatten()
+    }
+
+    /// Keeps how far a verification has come; nothing, once it has come to its end.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn set_verifying(&self, kept: Option<&[u8]>) -> Result<(), HomeError> {
+        match kept {
+            Some(kept) => self.disk.replace("verifying", kept)?,
+            None => drop(self.disk.remove("verifying")?),
+        }
+        Ok(())
+    }
+
     /// The newest checkpoint that was accepted here, as it was published.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The record: verify, show, vkey; and copies of the certificates.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -13,17 +14,21 @@ use super::output::Progress;
 use super::proof_cmd;
 use super::record_args::{Log, LogVerb};
 use crate::digest::Digest;
-use crate::fleet::{Draft, Fleet, Report, Severity};
+use crate::fleet::{Draft, Fleet, Going, Report, Severity};
+use crate::home::Home;
 use crate::name::{MemberName, Slot};
 use crate::ops;
 use crate::state::{KeyState, Objects as _, SlotKey};
 use crate::statement::{Act, Entry, RetireReason};
 use crate::store::{LogReader, Store};
 
+/// How often a verification keeps how far it has come.
+const KEPT_EVERY: Duration = Duration::from_secs(10);
+
 /// `keys log`.
 pub(super) fn log(context: &Context, args: &Log) -> Result<Exit, CliError> {
     match &args.verb {
-        LogVerb::Verify => verify(context),
+        LogVerb::Verify { from_start } => verify(context, *from_start),
         LogVerb::Show { index, about, last, raw } => show(context, *index, about.as_deref(), *last, raw.as_deref()),
         LogVerb::Vkey { all } => vkey(context, *all),
         LogVerb::Rekey { member, why, change, reason } => rekey(context, member.as_ref(), *why, change, reason),
@@ -36,24 +41,35 @@ pub(super) fn log(context: &Context, args: &Log) -> Result<Exit, CliError> {
     }
 }
 
-fn verify(context: &Context) -> Result<Exit, CliError> {
+fn verify(context: &Context, from_start: bool) -> Result<Exit, CliError> {
     let home = context.maybe_home()?;
     let known = context.known(home.as_ref())?;
     let store = Store::new(context.keyring(false)?);
-    let look = || {
+    let look = |left: Option<Vec<u8>>| {
         let mut progress = Progress::new("verifying", context.quiet);
-        Fleet::verify(&store, &known, context.now(), &mut |done, of| progress.step(done, of))
+        let mut last = Instant::now();
+        let mut keep = |make: &dyn Fn() -> Option<Vec<u8>>| {
+            if last.elapsed() >= KEPT_EVERY {
+                // That this fails only means that there is nothing to go on from.
+                let _ = home.as_ref().zip(make()).map(|(home, kept)| home.set_verifying(Some(&kept)));
+                last = Instant::now();
+            }
+        };
+        // Without a pin nothing says whose log it was.
+        let going = known.pin.map(|_| Going { left, keep: &mut keep });
+        Fleet::verify_on(&store, &known, context.now(), &mut |done, of| progress.step(done, of), going)
     };
-    let (mut report, mut fleet) = look()?;
+    let (mut report, mut fleet) = look(home.as_ref().filter(|_| !from_start).and_then(Home::verifying))?;
     if !report.problems.is_empty() {
         // Files that somebody is writing look damaged, or left behind, for a moment: what is still so while nobody can
         // write, is.
         match context.lock(store.disk()) {
-            Ok(_lock) => (report, fleet) = look()?,
+            Ok(_lock) => (report, fleet) = look(None)?,
             Err(_) if report.is_sound() => {}
             Err(e) => return Err(e),
         }
     }
+    let _ = home.as_ref().map(|home| home.set_verifying(None));
     let exit = if report.is_sound() { Exit::Ok } else { Exit::No };
     if context.json {
         let problems: Vec<Value> = report
@@ -62,7 +78,7 @@ fn verify(context: &Context) -> Result<Exit, CliError> {
             .map(|p| json!({ "damage": p.severity == Severity::Damage, "path": p.path, "problem": p.problem }))
             .collect();
         let fields = fleet.as_ref().map(|f| (f.state().id.to_string(), void_json(f)));
-        let value = json!({ "sound": report.is_sound(), "entries": report.entries, "files": report.files, "problems": problems, "id": fields.as_ref().map(|f| &f.0), "void": fields.as_ref().map(|f| &f.1) });
+        let value = json!({ "sound": report.is_sound(), "entries": report.entries, "earlier": report.earlier, "files": report.files, "problems": problems, "id": fields.as_ref().map(|f| &f.0), "void": fields.as_ref().map(|f| &f.1) });
         return context.answer(value, exit);
     }
     for problem in &report.problems {
@@ -98,6 +114,12 @@ fn summary(context: &Context, report: &Report, fleet: Option<&Fleet>) -> Result<
                 "verified: {} entries, {} files, fleet {} ({pin})",
                 report.entries, report.files, state.fleet
             ))?;
+            if report.earlier > 0 {
+                let earlier = report.earlier;
+                context.out.line(&format!(
+                    "{earlier} of the entries were replayed by a verification that was interrupted (--from-start: all now)"
+                ))?;
+            }
             context.out.line(&format!("id: {}", state.id))
         }
         _ => {

@@ -19,7 +19,19 @@ pub(super) struct Log {
 #[derive(Debug, Subcommand)]
 pub(super) enum LogVerb {
     /// Replay everything from the first entry, and check every file of the keyring against it
-    Verify,
+    #[command(
+        after_help = "On a pinned home a verification that is interrupted goes on where it was: the log's files are all looked at
+again, and entries that were replayed are not replayed a second time. How many that were is said at the end.
+
+Examples:
+  keys log verify
+  keys log verify --from-start"
+    )]
+    Verify {
+        /// Replay everything, whatever an interrupted verification has replayed
+        #[arg(long)]
+        from_start: bool,
+    },
     /// Show entries
     #[command(after_help = "Examples:
   keys log show

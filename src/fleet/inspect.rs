@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::kept::{Going, Kept};
 use super::snapshot::Comparison;
 use super::tree::Tree;
 use super::views::{MARK, Referenced};
@@ -17,7 +18,7 @@ use crate::log::tile::TILE_WIDTH;
 use crate::name::{Address, MemberName};
 use crate::openpgp::{Certificate, Sealed};
 use crate::ssh::{Serial, SshCertificate};
-use crate::state::{ObjectError, ReplayError, State, Void};
+use crate::state::{ObjectError, ReplayError, State, Void, Watch};
 use crate::statement::ObjectKind;
 use crate::store::{
     CHECKPOINT, HEAD, RESTORED, Store, StoreError, certificate_path, issued_path, issued_serial, object_digest,
@@ -53,6 +54,8 @@ pub struct Problem {
 pub struct Report {
     /// Entries replayed.
     pub entries: u64,
+    /// How many of them an earlier verification has replayed, which was interrupted.
+    pub earlier: u64,
     /// Files looked at.
     pub files: usize,
     /// What is wrong, worst first.
@@ -107,10 +110,26 @@ impl Fleet {
         now: Time,
         progress: Progress<'_>,
     ) -> Result<(Report, Option<Self>), FleetError> {
+        Self::verify_on(store, known, now, progress, None)
+    }
+
+    /// The same, going on where an earlier verification came to that was interrupted: the files are all looked at, and the
+    /// entries that it has replayed are not replayed again. What it kept is believed as far as the log's root there, and
+    /// the pinned fleet, bear it out; otherwise everything is replayed.
+    ///
+    /// # Errors
+    /// As [`Fleet::verify`].
+    pub fn verify_on<'a>(
+        store: &'a Store,
+        known: &Known,
+        now: Time,
+        progress: Progress<'_>,
+        going: Option<Going<'a>>,
+    ) -> Result<(Report, Option<Self>), FleetError> {
         let mut report = Report::default();
         let files = store.disk().walk("")?;
         report.files = files.len();
-        let mut newest = CHECKPOINT;
+        let (mut newest, mut origin) = (CHECKPOINT, String::new());
         let size = match read_newest(store) {
             Ok((path, (_, checkpoint))) if !is_plausible(checkpoint.size, files.len()) => {
                 let claim = format!("it claims {} entries, and the keyring has {} files", checkpoint.size, files.len());
@@ -119,6 +138,7 @@ impl Fleet {
             }
             Ok((path, (_, checkpoint))) => {
                 newest = path;
+                origin.clone_from(&checkpoint.origin);
                 Tree::read(store, path, &checkpoint, &mut report)?.check_files(store, &files, &mut report)?;
                 checkpoint.size
             }
@@ -130,10 +150,14 @@ impl Fleet {
         };
         let mut fleet = None;
         if report.is_sound() {
-            let mut snapshots = Comparison::of(store, size)?;
-            match Self::open_watched(store.clone(), known, now, progress, Some(&mut snapshots)) {
+            let (left, keep) = going.map_or((None, None), |going| (going.left, Some(going.keep)));
+            let left = left.and_then(|bytes| Kept::left(&bytes, store, known, &origin, size));
+            let mut snapshots = Comparison::of(store, size, left.as_ref(), keep)?;
+            let watch = Some(&mut snapshots as &mut dyn Watch);
+            match Self::replayed_from(store.clone(), known, now, progress, watch, View::Newest, left) {
                 Ok(opened) => {
                     report.entries = size;
+                    report.earlier = size - opened.replayed();
                     opened.check_published(&mut report);
                     opened.check_heads(&files, &mut report)?;
                     // What the views show cannot be told where the published head is not to be believed.

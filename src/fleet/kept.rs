@@ -11,6 +11,11 @@
 //! tree to which it belongs at its size, and what grows from it has the root that the log's key has signed. Whatever is the
 //! matter with it (another version, another fleet, a log that is shorter or has another past), everything is replayed, so
 //! that what is said then is what is said without it.
+//!
+//! A verification keeps the same of itself, under another name, until it comes to its end, and what it has found out about
+//! snapshots besides ([`Going`]).
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,12 +38,36 @@ const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 struct Aside {
     /// The snapshot that was begun with: its state's hash, and how many entries were not replayed.
     began: Option<(Digest, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    compared: Option<Compared>,
     program: String,
     root: Digest,
     size: u64,
     unlocked: Vec<(u64, KeptUnlocked)>,
     void: Vec<KeptVerdict>,
 }
+
+/// What a verification has found out about snapshots: the hashes of the states at their sizes, and who signed those that
+/// are not void.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Compared {
+    pub signers: BTreeMap<u64, BTreeSet<MemberName>>,
+    pub states: BTreeMap<u64, Digest>,
+}
+
+/// Where a verification goes on, and where it keeps how far it has come.
+pub struct Going<'a> {
+    /// What an earlier one has kept that did not come to its end.
+    pub left: Option<Vec<u8>>,
+    /// Called now and then with what makes that which is to be kept.
+    pub keep: Keep<'a>,
+}
+
+/// What is to be kept, where it can be made: it costs something, and is not wanted each time.
+type Make<'a> = &'a dyn Fn() -> Option<Vec<u8>>;
+/// Keeps, where it is time to, what it is given the making of.
+pub type Keep<'a> = &'a mut dyn FnMut(Make<'_>);
 
 /// Reasons are kept as they are told.
 type Reasons = Vec<(usize, String)>;
@@ -121,12 +150,23 @@ pub(super) struct Kept {
     pub began: Option<(Digest, u64)>,
     pub void: Vec<Verdict>,
     pub unlocked: Vec<(u64, Unlocked)>,
+    pub compared: Option<Compared>,
 }
 
 impl Kept {
     /// Reads what a home has kept; `None` if it cannot be gone on from, for whatever reason.
     pub(super) fn read(store: &Store, known: &Known, origin: &str, published: Option<&SignedHead>) -> Option<Self> {
-        let rest = known.kept.as_deref()?.strip_prefix(TITLE.as_bytes())?;
+        let kept = Self::parse(known.kept.as_deref()?, store, known, origin, published?.1.size)?;
+        (kept.compared.is_none() && kept.began.map(|(hash, _)| hash) == known.snapshot).then_some(kept)
+    }
+
+    /// Reads what a verification has kept that did not come to its end, of a log that has at least `size` entries now.
+    pub(super) fn left(bytes: &[u8], store: &Store, known: &Known, origin: &str, size: u64) -> Option<Self> {
+        Self::parse(bytes, store, known, origin, size).filter(|kept| kept.compared.is_some() && kept.began.is_none())
+    }
+
+    fn parse(bytes: &[u8], store: &Store, known: &Known, origin: &str, size: u64) -> Option<Self> {
+        let rest = bytes.strip_prefix(TITLE.as_bytes())?;
         let (digest, rest) = rest.split_at_checked(64)?;
         let rest = rest.strip_prefix(b"\n")?;
         if Digest::parse(std::str::from_utf8(digest).ok()?)? != Digest::of(rest) {
@@ -135,8 +175,7 @@ impl Kept {
         let end = rest.iter().position(|b| *b == b'\n')?;
         let (aside, state) = rest.split_at_checked(end)?;
         let aside: Aside = json::parse_as(aside).ok()?;
-        let began = aside.began.map(|(hash, _)| hash);
-        if aside.program != PROGRAM || began != known.snapshot || aside.size > published?.1.size {
+        if aside.program != PROGRAM || aside.size > size {
             return None;
         }
         let state = State::parse(state.strip_prefix(b"\n")?, store).ok()?;
@@ -153,6 +192,7 @@ impl Kept {
             began: aside.began,
             void: aside.void.into_iter().map(Into::into).collect(),
             unlocked: aside.unlocked.into_iter().map(|(by, unlocked)| (by, unlocked.into())).collect(),
+            compared: aside.compared,
         })
     }
 }
@@ -171,19 +211,32 @@ impl Fleet {
         if !published.is_signed || published.lacks().is_some() || published.checkpoint != *head {
             return None;
         }
-        let aside = Aside {
-            began: self.began,
-            program: PROGRAM.to_owned(),
-            root: head.root,
-            size: head.size,
-            unlocked: self.unlocked.iter().map(|(by, unlocked)| (*by, unlocked.into())).collect(),
-            void: self.void.iter().map(Into::into).collect(),
-        };
-        let mut rest = json::to_canonical(&aside).into_bytes();
-        rest.push(b'\n');
-        rest.extend(state.to_bytes());
-        let mut bytes = format!("{TITLE}{}\n", Digest::of(&rest)).into_bytes();
-        bytes.extend(rest);
-        Some(bytes)
+        Some(written(state, head.root, self.began, None, &self.void, &self.unlocked))
     }
+}
+
+/// What is kept, as bytes.
+pub(super) fn written(
+    state: &State,
+    root: Digest,
+    began: Option<(Digest, u64)>,
+    compared: Option<Compared>,
+    void: &[Verdict],
+    unlocked: &[(u64, Unlocked)],
+) -> Vec<u8> {
+    let aside = Aside {
+        began,
+        compared,
+        program: PROGRAM.to_owned(),
+        root,
+        size: state.size,
+        unlocked: unlocked.iter().map(|(by, unlocked)| (*by, unlocked.into())).collect(),
+        void: void.iter().map(Into::into).collect(),
+    };
+    let mut rest = json::to_canonical(&aside).into_bytes();
+    rest.push(b'\n');
+    rest.extend(state.to_bytes());
+    let mut bytes = format!("{TITLE}{}\n", Digest::of(&rest)).into_bytes();
+    bytes.extend(rest);
+    bytes
 }

@@ -36,6 +36,7 @@ use crate::state::{AppliedHere, ObjectError, Prepared, Replay, ReplayError, Stat
 use crate::statement::{Act, EntryError, StatementError};
 use crate::store::{Head, LogReader, RESTORED, Store, StoreError, read_checkpoint, read_newest};
 use crate::time::{Span, Time};
+use kept::Kept;
 use published::Heads;
 use snapshot::brings;
 
@@ -43,6 +44,7 @@ pub(crate) use evidence::fork;
 
 pub use change::{Absorbed, Draft, Placed, Sequencer};
 pub use inspect::{Problem, Report, Severity};
+pub use kept::{Going, Keep};
 pub use proposals::{Proposal, Standing};
 pub use published::{Published, View};
 pub use signing::Signer;
@@ -269,19 +271,19 @@ impl Fleet {
         progress: Progress<'_>,
         watch: Option<&mut dyn Watch>,
     ) -> Result<Self, FleetError> {
-        Self::replayed_from(store, known, now, progress, watch, View::Newest)
+        Self::replayed_from(store, known, now, progress, watch, View::Newest, None)
     }
 
     /// Goes on from what was kept, if it serves.
     fn opened(store: Store, known: &Known, now: Time, progress: Progress<'_>, view: View) -> Result<Self, FleetError> {
         if known.kept.is_some()
             && !matches!(view, View::At(_))
-            && let Ok(fleet) = Self::replayed_from(store.clone(), known, now, progress, None, view.clone())
+            && let Ok(fleet) = Self::replayed_from(store.clone(), known, now, progress, None, view.clone(), None)
         {
             return Ok(fleet);
         }
         let known = Known { kept: None, ..known.clone() };
-        Self::replayed_from(store, &known, now, progress, None, view)
+        Self::replayed_from(store, &known, now, progress, None, view, None)
     }
 
     fn replayed_from(
@@ -291,6 +293,7 @@ impl Fleet {
         progress: Progress<'_>,
         mut watch: Option<&mut dyn Watch>,
         view: View,
+        left: Option<Kept>,
     ) -> Result<Self, FleetError> {
         let heads = Heads::read(&store, view.clone())?;
         let seen = heads.seen(known, &view)?;
@@ -298,7 +301,11 @@ impl Fleet {
         let mut fleet = Self::empty(store, checkpoint.origin.clone(), now);
         fleet.opened_at = view;
         let store = fleet.store.clone();
-        let mut base = if watch.is_none() { fleet.begin(known, published.as_ref())? } else { None };
+        let mut base = match left {
+            Some(left) => Some(fleet.begin_kept(left, published.as_ref())),
+            None if watch.is_none() => fleet.begin(known, published.as_ref())?,
+            None => None,
+        };
         let mut reader = match &base {
             Some(base) => LogReader::after(&store, base.edge.clone(), base.bundle.clone(), checkpoint.size),
             None => LogReader::new(&store, checkpoint.size),

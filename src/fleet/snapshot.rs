@@ -8,16 +8,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::inspect::Report;
-use super::kept::Kept;
+use super::kept::{Compared, Keep, Kept, written};
 use super::views::Recent;
 use super::{Fleet, FleetError, Known};
 use crate::digest::Digest;
 use crate::limits::STATE_BYTES_MAX;
 use crate::log::checkpoint::Checkpoint;
 use crate::log::merkle;
-use crate::log::tile::Edge;
-use crate::name::MemberName;
-use crate::state::{ObjectError, Prepared, Replay, State, Verdict, Void, Watch};
+use crate::log::tile::{Edge, TILE_WIDTH};
+use crate::state::{ObjectError, Prepared, Replay, State, Unlocked, Verdict, Void, Watch};
 use crate::statement::{Act, Entry, ObjectKind, Snapshot};
 use crate::store::{LogReader, SignedHead, Store, StoreError, consistency_proof, edge_at, root_at};
 
@@ -126,24 +125,31 @@ impl Fleet {
     /// Begins where something known lets it: with what the home has kept, or with a snapshot; `None` if with the first entry.
     pub(super) fn begin(&mut self, known: &Known, published: Option<&SignedHead>) -> Result<Option<Base>, FleetError> {
         let store = self.store.clone();
-        let (base, state) = if known.kept.is_some() {
+        if known.kept.is_some() {
             let kept = Kept::read(&store, known, &self.log, published).ok_or(FleetError::Useless)?;
-            (self.began, self.void, self.unlocked) = (kept.began, kept.void, kept.unlocked);
-            (kept.base, kept.state)
-        } else if let Some(hash) = known.snapshot {
-            let (base, state) = Base::of_snapshot(&store, hash, &self.log, published)?;
-            self.began = Some((hash, state.size));
-            (base, state)
-        } else {
-            return Ok(None);
-        };
+            return Ok(Some(self.begin_kept(kept, published)));
+        }
+        let Some(hash) = known.snapshot else { return Ok(None) };
+        let (base, state) = Base::of_snapshot(&store, hash, &self.log, published)?;
+        self.began = Some((hash, state.size));
+        self.begin_at(state, published);
+        Ok(Some(base))
+    }
+
+    /// Begins with what was kept.
+    pub(super) fn begin_kept(&mut self, kept: Kept, published: Option<&SignedHead>) -> Base {
+        (self.began, self.void, self.unlocked) = (kept.began, kept.void, kept.unlocked);
+        self.begin_at(kept.state, published);
+        kept.base
+    }
+
+    fn begin_at(&mut self, state: State, published: Option<&SignedHead>) {
         self.resumed = state.size;
         self.recent = Recent::after(state.size);
-        self.replay = Replay::resume(state, store);
+        self.replay = Replay::resume(state, self.store.clone());
         if let Some(own) = published.filter(|(_, p)| p.size == self.resumed) {
             self.published = Some(self.judge(own));
         }
-        Ok(Some(base))
     }
 
     /// What a statement says about the log's past has to be what this machine finds there, or it is not signed.
@@ -190,32 +196,46 @@ impl Fleet {
 
 /// What the snapshots of a log say, compared with what replaying it gives; and what its entries refer to, since it sees
 /// them all.
-pub(super) struct Comparison {
+pub(super) struct Comparison<'a> {
+    store: &'a Store,
     said: BTreeMap<u64, Snapshot>,
     sizes: BTreeSet<u64>,
-    /// The hashes of the states at those sizes.
-    states: BTreeMap<u64, Digest>,
-    /// Who signed those that are not void.
-    signers: BTreeMap<u64, BTreeSet<MemberName>>,
+    found: Compared,
     /// What the entries refer to.
     pub objects: BTreeSet<(Digest, ObjectKind)>,
+    /// What has become of the entries so far, for whoever goes on if this is interrupted.
+    void: Vec<Verdict>,
+    unlocked: Vec<(u64, Unlocked)>,
+    keep: Option<Keep<'a>>,
 }
 
-impl Comparison {
-    /// Of the snapshots in a log of `size` entries.
-    pub(super) fn of(store: &Store, size: u64) -> Result<Self, FleetError> {
-        let mut said = BTreeMap::new();
+impl<'a> Comparison<'a> {
+    /// Of the snapshots in a log of `size` entries. It goes on where `left` came to.
+    pub(super) fn of(
+        store: &'a Store,
+        size: u64,
+        left: Option<&Kept>,
+        keep: Option<Keep<'a>>,
+    ) -> Result<Self, FleetError> {
+        let (mut said, mut objects) = (BTreeMap::new(), BTreeSet::new());
+        let replayed = left.map_or(0, |left| left.state.size);
         let mut reader = LogReader::new(store, size);
         while let Some((first, entries)) = reader.next_bundle()? {
             said.extend((first..).zip(&entries).filter_map(|(index, entry)| Some((index, brings(entry)?))));
+            // What it will not see any more.
+            for (_, entry) in (first..replayed).zip(&entries) {
+                objects.extend(Entry::parse(entry).into_iter().flat_map(|e| e.signed.statement.act.objects()));
+            }
         }
         let sizes = said.values().map(|s| s.size).collect();
-        Ok(Self { said, sizes, states: BTreeMap::new(), signers: BTreeMap::new(), objects: BTreeSet::new() })
+        let found = left.and_then(|left| left.compared.clone()).unwrap_or_default();
+        let (void, unlocked) = left.map(|left| (left.void.clone(), left.unlocked.clone())).unwrap_or_default();
+        Ok(Self { store, said, sizes, found, objects, void, unlocked, keep })
     }
 
     /// Names every snapshot that is not what the log comes to.
     pub(super) fn report(&self, store: &Store, size: u64, report: &mut Report) -> Result<(), FleetError> {
-        for (index, signers) in &self.signers {
+        for (index, signers) in &self.found.signers {
             let Some(said) = self.said.get(index) else { continue };
             let names = signers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let says = format!("entry {index}, signed by {names}, is a false snapshot of {} entries", said.size);
@@ -223,7 +243,7 @@ impl Comparison {
             if root != said.root {
                 report.damage("log/", format!("{says}: it says the root {}, and it is {root}", said.root));
             }
-            match self.states.get(&said.size) {
+            match self.found.states.get(&said.size) {
                 Some(state) if *state == said.state => {}
                 Some(state) => {
                     report.damage("log/", format!("{says}: it says the state {}, and it is {state}", said.state));
@@ -235,17 +255,28 @@ impl Comparison {
     }
 }
 
-impl Watch for Comparison {
+impl Watch for Comparison<'_> {
     fn before(&mut self, _: Option<&State>, entry: &Prepared) {
         self.objects.extend(entry.entry().into_iter().flat_map(|e| e.signed.statement.act.objects()));
     }
 
     fn after(&mut self, verdict: &Verdict, state: &State) {
         if self.sizes.contains(&state.size) {
-            self.states.insert(state.size, state.digest());
+            self.found.states.insert(state.size, state.digest());
         }
         if verdict.applied > 0 && self.said.contains_key(&verdict.index) {
-            self.signers.insert(verdict.index, verdict.signers.clone());
+            self.found.signers.insert(verdict.index, verdict.signers.clone());
+        }
+        let Some(keep) = &mut self.keep else { return };
+        if !verdict.is_whole() {
+            self.void.push(verdict.clone());
+        }
+        self.unlocked.extend(verdict.unlocked.iter().map(|u| (verdict.index, u.clone())));
+        // Here the tree's edge is full tiles, which stay.
+        if state.size.is_multiple_of(TILE_WIDTH) {
+            let (found, void, unlocked) = (&self.found, &self.void, &self.unlocked);
+            let root = || edge_at(self.store, state.size).ok().map(|(edge, _)| edge.root());
+            keep(&|| Some(written(state, root()?, None, Some(found.clone()), void, unlocked)));
         }
     }
 }

@@ -26,7 +26,7 @@ tests!["beginnings":
 ];
 
 /// A fleet with some entries.
-fn some(sandbox: &Sandbox) -> Stage {
+pub(crate) fn some(sandbox: &Sandbox) -> Stage {
     let mut stage = Stage::found(sandbox, &["alice", "bob"]);
     stage.join(sandbox, "fra1", &[]);
     stage.settle(&["fra1", "bob"]);
@@ -37,7 +37,7 @@ fn some(sandbox: &Sandbox) -> Stage {
 }
 
 /// The states after each entry, from the first on.
-fn past(stage: &Stage) -> Vec<State> {
+pub(crate) fn past(stage: &Stage) -> Vec<State> {
     let mut replay = Replay::new("cdn.example/keys/1".into(), stage.keyring.clone());
     let entries = stage.entries();
     let states = entries.iter().map(|entry| {
@@ -48,7 +48,7 @@ fn past(stage: &Stage) -> Vec<State> {
 }
 
 /// What a snapshot at `size` says, and its object, which is put into the keyring.
-fn true_snapshot(stage: &Stage, state: &State) -> Snapshot {
+pub(crate) fn true_snapshot(stage: &Stage, state: &State) -> Snapshot {
     let (digest, _) = stage.keyring.stage(&state.to_bytes()).unwrap();
     let (_, checkpoint) = read_checkpoint(&stage.keyring).unwrap();
     let root = root_at(&stage.keyring, state.size, checkpoint.size).unwrap();
@@ -56,7 +56,7 @@ fn true_snapshot(stage: &Stage, state: &State) -> Snapshot {
 }
 
 /// Logs these snapshots, signed by these, whatever they say: as a quorum could that does not look.
-fn record(stage: &mut Stage, snapshots: &[Snapshot], signers: &[&str]) {
+pub(crate) fn record(stage: &mut Stage, snapshots: &[Snapshot], signers: &[&str]) {
     let fleet = stage.prepared("alice");
     let sequencer = ops::sequencer(&stage.homes[&member("alice")], &fleet).unwrap().unwrap();
     let replay = stage.replay();

@@ -28,7 +28,7 @@ tests!["kept":
 ];
 
 /// A rich fleet in which besides a policy has waited for its time, and another one waits now.
-fn richer(sandbox: &Sandbox) -> Stage {
+pub(crate) fn richer(sandbox: &Sandbox) -> Stage {
     let mut stage = rich(sandbox);
     let locks = "[time-lock]\npolicy.update = \"1d\"\n\n[proposals]";
     stage.carry(|fleet, _| Stage::policy(fleet, "fleet.toml", |t| t.replacen("[proposals]", locks, 1)));
@@ -54,7 +54,7 @@ fn kept_at(stage: &Stage, size: u64) -> Vec<u8> {
 }
 
 /// All that a fleet says, in words.
-fn said(fleet: &mut Fleet) -> BTreeMap<&'static str, String> {
+pub(crate) fn said(fleet: &mut Fleet) -> BTreeMap<&'static str, String> {
     let void = fleet.void().iter().map(|v| {
         let why: Vec<_> = v.void.iter().map(|(i, why)| format!("{i}: {why}")).collect();
         format!("{:?}", (v.index, v.id, &v.signers, v.time, v.applied, v.locked, v.unlocked.len(), why))
@@ -106,7 +106,7 @@ fn whoever_goes_on_from_anywhere_arrives_at_the_same(sandbox: &Sandbox) {
 }
 
 /// A fleet with a log so long that homes keep what it comes to.
-fn long(sandbox: &Sandbox) -> TestFleet<'_> {
+pub(crate) fn long(sandbox: &Sandbox) -> TestFleet<'_> {
     let fleet = TestFleet::of_one(sandbox);
     fleet.join("fra1", "nginx");
     fleet.join("ams1", "");

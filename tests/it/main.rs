@@ -18,6 +18,7 @@ mod drill;
 mod effects;
 mod emergency;
 mod faults;
+mod going;
 mod gpg;
 mod gpg_agent;
 mod hardening;
@@ -59,6 +60,7 @@ fn main() -> std::process::ExitCode {
         effects::tests(),
         emergency::tests(),
         faults::tests(),
+        going::tests(),
         gpg::tests(),
         gpg_agent::tests(),
         hardening::tests(),
