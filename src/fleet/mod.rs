@@ -8,10 +8,12 @@ mod ahead;
 mod change;
 mod commit;
 mod emergency;
+mod error;
 mod evidence;
 mod heads;
 mod inspect;
 mod kept;
+mod open;
 mod proposals;
 mod published;
 mod signing;
@@ -22,169 +24,27 @@ mod views;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use self::ahead::Ahead;
 use crate::digest::Digest;
-use crate::disk::DiskError;
 use crate::home::Pin;
 use crate::limits::{CHECKPOINT_BYTES_MAX, FUTURE_SECONDS_MAX};
 use crate::log::checkpoint::Checkpoint;
-use crate::log::merkle;
 use crate::log::note::VerifierKey;
 use crate::name::{MemberName, Slot};
 use crate::openpgp::Certificate;
-use crate::state::{AppliedHere, ObjectError, Prepared, Replay, ReplayError, State, Unlocked, Verdict, Void, Watch};
-use crate::statement::{Act, EntryError, StatementError};
+use crate::state::{AppliedHere, Prepared, Replay, State, Unlocked, Verdict, Void};
+use crate::statement::Act;
 use crate::store::{Head, LogReader, RESTORED, Store, StoreError, read_checkpoint, read_newest};
 use crate::time::{Span, Time};
-use kept::Kept;
-use published::Heads;
-use snapshot::brings;
 
 pub(crate) use evidence::fork;
 
 pub use change::{Absorbed, Draft, Placed, Sequencer};
+pub use error::FleetError;
 pub use inspect::{Problem, Report, Severity};
 pub use kept::{Going, Keep};
 pub use proposals::{Proposal, Standing};
 pub use published::{Published, View};
 pub use signing::Signer;
-
-/// Why a fleet cannot be opened or changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FleetError {
-    /// The keyring.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The log cannot be replayed.
-    #[error(transparent)]
-    Replay(#[from] ReplayError),
-    /// An attachment.
-    #[error(transparent)]
-    Object(#[from] ObjectError),
-    /// A statement cannot be written.
-    #[error(transparent)]
-    Statement(#[from] StatementError),
-    /// An entry cannot be written.
-    #[error(transparent)]
-    Entry(#[from] EntryError),
-    /// It is not the fleet that was pinned.
-    #[error("this is not the pinned fleet: its id is {found}, pinned is {pinned}")]
-    Pin {
-        /// The id of the fleet in the keyring.
-        found: Digest,
-        /// The pinned id.
-        pinned: Digest,
-    },
-    /// The checkpoint is not signed by the log's key.
-    #[error("log/checkpoint is not signed by the log's key of this fleet")]
-    Unsigned,
-    /// The log is shorter than it was.
-    #[error("ROLLBACK: the log has {found} entries; this machine has seen {seen}")]
-    Rollback {
-        /// How many it has.
-        found: u64,
-        /// How many were seen.
-        seen: u64,
-    },
-    /// The log has another past than it had.
-    #[error("FORK: the log's first {size} entries are not those that this machine has seen")]
-    Fork {
-        /// How many had been seen.
-        size: u64,
-    },
-    /// Two heads in one keyring, both signed by the log's key, have different pasts.
-    #[error("FORK: log/checkpoint and log/head are both signed, and differ in their first {size} entries")]
-    Split {
-        /// How many entries the published one has.
-        size: u64,
-    },
-    /// The policy wants cosigners, and the head has not enough of them.
-    #[error("log/checkpoint, at {size} entries, is not published: it lacks {missing}")]
-    Unpublished {
-        /// Who.
-        missing: String,
-        /// How many entries it has.
-        size: u64,
-    },
-    /// A snapshot from which nothing can begin.
-    #[error("nothing begins with the snapshot {state}: {problem}")]
-    Snapshot {
-        /// The hash of its state.
-        state: Digest,
-        /// Why not.
-        problem: String,
-    },
-    /// What the home has kept does not serve; everything is replayed then.
-    #[error("what was kept of the last replay does not serve")]
-    Useless,
-    /// The log claims to be from the future.
-    #[error("the log's newest entry says {claimed}, and it is {now} here; is the clock right?")]
-    Future {
-        /// The newest time in the log.
-        claimed: Time,
-        /// The clock.
-        now: Time,
-    },
-    /// The clock is behind the time that a quorum of cosigners has stated.
-    #[error("a quorum of cosigners has said at {cosigned} what is newest, and it is {now} here; is the clock right?")]
-    Behind {
-        /// The cosigners' time.
-        cosigned: Time,
-        /// The clock.
-        now: Time,
-    },
-    /// A statement that would have no effect.
-    #[error("the change is refused: {0}")]
-    Refused(Void),
-    /// Somebody changed something between plan and execution.
-    #[error("the fleet has changed since this was planned: {0}")]
-    Moved(String),
-    /// The keyring came out of a backup, and nobody has shown yet that the fleet's log has not gone on.
-    #[error(
-        "this keyring was restored from a backup of {size} entries; nothing is changed until the log is shown to be that of the others"
-    )]
-    Restored {
-        /// How many entries the backup had.
-        size: u64,
-    },
-    /// The file is no emergency.
-    #[error("it is no emergency that was declared, but {0}")]
-    NoEmergency(String),
-    /// An emergency that too few have signed, by what this machine knows.
-    #[error("the emergency {} lacks {missing}; nothing was applied", id.short())]
-    Undecided {
-        /// Which.
-        id: Digest,
-        /// What it lacks.
-        missing: String,
-    },
-    /// No such proposal.
-    #[error("there is no proposal {0}")]
-    NoProposal(String),
-    /// The change has happened, and what follows from it has failed in part.
-    #[error("{0}; but the change is made, and the next one finishes what is left of it")]
-    Unfinished(Box<FleetError>),
-    /// The log's key is not this machine's, or no longer.
-    #[error(
-        "with this the log's key would be another than those in this home, and nobody here could sign the new head"
-    )]
-    NotTheLogKey,
-    /// Signing failed.
-    #[error("cannot sign as {member}: {problem}")]
-    Sign {
-        /// Who.
-        member: MemberName,
-        /// Why.
-        problem: String,
-    },
-}
-
-impl From<DiskError> for FleetError {
-    fn from(e: DiskError) -> Self {
-        Self::Store(e.into())
-    }
-}
 
 /// What is known before a keyring is read.
 #[derive(Debug, Clone, Default)]
@@ -229,152 +89,6 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Opens the fleet of a keyring: reads the checkpoint, replays all entries it commits to, or those after the snapshot
-    /// that is trusted, and checks that they hash to its root, that the log's key signed it, that it is the pinned fleet and
-    /// that it has only grown.
-    ///
-    /// `now` is the clock; it only ever bounds the future. What the log says is judged by the log's own time.
-    ///
-    /// # Errors
-    /// [`FleetError`].
-    pub fn open(store: Store, known: &Known, now: Time, progress: Progress<'_>) -> Result<Self, FleetError> {
-        Self::open_view(store, known, now, progress, View::Newest)
-    }
-
-    /// The same at the head of the caller's choice. Opened as published it has to have its cosigners.
-    ///
-    /// # Errors
-    /// [`FleetError`].
-    pub fn open_view(
-        store: Store,
-        known: &Known,
-        now: Time,
-        progress: Progress<'_>,
-        view: View,
-    ) -> Result<Self, FleetError> {
-        let strict = matches!(view, View::Published);
-        let fleet = Self::opened(store, known, now, progress, view)?;
-        match fleet.published.as_ref().filter(|_| strict).and_then(|p| Some((p.lacks()?, p.checkpoint.size))) {
-            Some((missing, size)) => Err(FleetError::Unpublished { missing, size }),
-            None => Ok(fleet),
-        }
-    }
-
-    /// The same, always from the first entry, with somebody looking on.
-    ///
-    /// # Errors
-    /// [`FleetError`].
-    pub fn open_watched(
-        store: Store,
-        known: &Known,
-        now: Time,
-        progress: Progress<'_>,
-        watch: Option<&mut dyn Watch>,
-    ) -> Result<Self, FleetError> {
-        Self::replayed_from(store, known, now, progress, watch, View::Newest, None)
-    }
-
-    /// Goes on from what was kept, if it serves.
-    fn opened(store: Store, known: &Known, now: Time, progress: Progress<'_>, view: View) -> Result<Self, FleetError> {
-        if known.kept.is_some()
-            && !matches!(view, View::At(_))
-            && let Ok(fleet) = Self::replayed_from(store.clone(), known, now, progress, None, view.clone(), None)
-        {
-            return Ok(fleet);
-        }
-        let known = Known { kept: None, ..known.clone() };
-        Self::replayed_from(store, &known, now, progress, None, view, None)
-    }
-
-    fn replayed_from(
-        store: Store,
-        known: &Known,
-        now: Time,
-        progress: Progress<'_>,
-        mut watch: Option<&mut dyn Watch>,
-        view: View,
-        left: Option<Kept>,
-    ) -> Result<Self, FleetError> {
-        let heads = Heads::read(&store, view.clone())?;
-        let seen = heads.seen(known, &view)?;
-        let Heads { head: (note, checkpoint), published } = heads;
-        let mut fleet = Self::empty(store, checkpoint.origin.clone(), now);
-        fleet.opened_at = view;
-        let store = fleet.store.clone();
-        let mut base = match left {
-            Some(left) => Some(fleet.begin_kept(left, published.as_ref())),
-            None if watch.is_none() => fleet.begin(known, published.as_ref())?,
-            None => None,
-        };
-        let mut reader = match &base {
-            Some(base) => LogReader::after(&store, base.edge.clone(), base.bundle.clone(), checkpoint.size),
-            None => LogReader::new(&store, checkpoint.size),
-        };
-        // The roots at the sizes that were seen, and at the one that is published.
-        let marked: BTreeSet<u64> = seen.iter().map(|s| s.size).chain(published.iter().map(|(_, p)| p.size)).collect();
-        let mut roots: BTreeMap<u64, Digest> = BTreeMap::new();
-        for (base, size) in
-            base.iter().flat_map(|base| marked.range(..=base.edge.size()).map(move |size| (base, *size)))
-        {
-            roots.insert(size, base.root_before(&store, size)?);
-        }
-        let mut read = || {
-            let mut edge = reader.edge().clone();
-            let Some((first, entries)) = reader.next_bundle()? else { return Ok(None) };
-            if marked.range(first..=first + entries.len() as u64).next().is_some() {
-                for entry in &entries {
-                    edge.push(merkle::leaf(entry));
-                    if marked.contains(&edge.size()) {
-                        roots.insert(edge.size(), edge.root());
-                    }
-                }
-            }
-            Ok(Some(entries))
-        };
-        std::thread::scope(|scope| {
-            let mut ahead =
-                Ahead::start(scope, &checkpoint.origin, checkpoint.size.saturating_sub(fleet.replay.size()));
-            while let Some(entries) = ahead.next(&fleet.replay.certificates_met(), &mut read)? {
-                for prepared in entries {
-                    if let Some(watch) = watch.as_deref_mut() {
-                        watch.before(fleet.replay.state(), &prepared);
-                    }
-                    let said = base.as_ref().and_then(|_| brings(prepared.bytes()));
-                    let verdict = fleet.take(prepared)?;
-                    base.iter_mut().zip(said).for_each(|(base, said)| base.look(&said, &verdict));
-                    if let (Some(watch), Some(state)) = (watch.as_deref_mut(), fleet.replay.state()) {
-                        watch.after(&verdict, state);
-                    }
-                    if let Some(own) = published.as_ref().filter(|(_, p)| p.size == fleet.replay.size()) {
-                        fleet.published = Some(fleet.judge(own));
-                    }
-                }
-                progress(fleet.replay.size(), checkpoint.size);
-            }
-            Ok::<(), FleetError>(())
-        })?;
-        if let Some(forked) = seen.iter().find(|s| roots.get(&s.size).is_some_and(|root| *root != s.root)) {
-            return Err(FleetError::Fork { size: forked.size });
-        }
-        if let Some(found) =
-            fleet.published.as_ref().filter(|p| roots.get(&p.checkpoint.size) != Some(&p.checkpoint.root))
-            && found.checkpoint.size < checkpoint.size
-        {
-            let size = found.checkpoint.size;
-            return Err(if found.is_signed { FleetError::Split { size } } else { FleetError::Unsigned });
-        }
-        fleet.head = Some(reader.finish(note, checkpoint)?);
-        if !fleet.is_founded() {
-            let problem = "it shows a log without entries".to_owned();
-            return Err(StoreError::Damaged { path: "log/checkpoint".to_owned(), problem }.into());
-        }
-        fleet.check(known)?;
-        base.iter().try_for_each(|base| base.check(fleet.published().map(|p| &p.checkpoint)))?;
-        fleet.replay.set_applied(known.applied.clone());
-        fleet.look();
-        Ok(fleet)
-    }
-
     /// A fleet whose log has no entry yet, for its founding.
     pub fn empty(store: Store, log: String, now: Time) -> Self {
         let replay = Replay::new(log.clone(), store.clone());
@@ -425,17 +139,6 @@ impl Fleet {
     fn look(&mut self) {
         let now = self.now();
         self.view = self.replay.state_at(now);
-    }
-
-    fn check(&self, known: &Known) -> Result<(), FleetError> {
-        let (Some(state), Some(head)) = (self.replay.state(), &self.head) else { return Ok(()) };
-        if let Some(pinned) = known.pin.filter(|pin| *pin != state.id) {
-            return Err(FleetError::Pin { found: state.id, pinned });
-        }
-        if !self.log_keys().iter().any(|key| head.note.is_signed_by(key)) {
-            return Err(FleetError::Unsigned);
-        }
-        Ok(())
     }
 
     /// The keys that may sign what is published now: the log key of every authority, also of one that has left with the
