@@ -36,6 +36,7 @@ use crate::statement::Act;
 use crate::store::{Head, LogReader, RESTORED, Store, StoreError, read_checkpoint, read_newest};
 use crate::time::{Span, Time};
 
+#[cfg(feature = "net")]
 pub(crate) use evidence::fork;
 
 pub use change::{Absorbed, Draft, Placed, Sequencer};

@@ -100,7 +100,7 @@ fn a_witness_ends_when_it_is_told_to(sandbox: &Sandbox) {
     let start = Instant::now();
     assert!(Command::new("/bin/kill").args(["-TERM", &served.child.id().to_string()]).status().unwrap().success());
     served.child.wait().unwrap();
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20), "it waits for the slow one: {:?}", start.elapsed());
     assert_eq!((stored(&witness.serve(), &log), temporaries(sandbox)), (2, 0));
 }
 
@@ -115,7 +115,7 @@ fn a_publication_that_is_killed_is_finished_by_the_next(sandbox: &Sandbox) {
     fleet.keys("alice", &["policy", "propose", "--yes"]).ok();
     witness.watch();
     let (mut killed, mut waited) = (0, 0);
-    let mut after = Duration::from_millis(30);
+    let mut after = Duration::from_millis(2);
     while waited < 2 {
         fleet.seal("fra1/one", &format!("value {killed}"));
         sandbox.keys(&["--home", "w1", "--fleet", "fleet", "log", "witness", "sign"]).ok();
@@ -127,7 +127,7 @@ fn a_publication_that_is_killed_is_finished_by_the_next(sandbox: &Sandbox) {
         let is_killed = child.wait().unwrap().signal() == Some(9);
         killed += usize::from(is_killed);
         waited += usize::from(!is_killed);
-        after += Duration::from_millis(12);
+        after += Duration::from_millis(5);
         // Whatever it was doing: the log is sound for anybody, and the next one finishes.
         fleet.keys("nobody", &["log", "verify"]).ok();
         fleet.keys("alice", &["log", "publish"]).ok();
