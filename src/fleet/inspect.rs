@@ -157,7 +157,8 @@ impl Fleet {
             match Self::replayed_from(store.clone(), known, now, progress, watch, View::Newest, left) {
                 Ok(opened) => {
                     report.entries = size;
-                    report.earlier = size - opened.replayed();
+                    // Not what is left of `size`: somebody may have appended since.
+                    report.earlier = opened.resumed;
                     opened.check_published(&mut report);
                     opened.check_heads(&files, &mut report)?;
                     // What the views show cannot be told where the published head is not to be believed.

@@ -1,6 +1,8 @@
 //! A verification that was interrupted goes on where it was, and says what it says when it is not.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use keys::disk::{Access, Disk, RealFiles};
 use keys::fleet::{Fleet, Going, Known, Report};
@@ -10,6 +12,7 @@ use keys::store::{Store, Target, append};
 
 use crate::beginnings::{past, record, some, true_snapshot};
 use crate::kept::{long, richer, said};
+use crate::support::growing::Growing;
 use crate::support::stage::{Stage, member};
 use crate::support::{Sandbox, tests};
 
@@ -18,6 +21,7 @@ tests!["going":
     a_false_snapshot_is_named_wherever_it_goes_on,
     what_does_not_serve_is_not_gone_on_from,
     the_command_goes_on_and_says_so,
+    it_bears_a_log_that_grows_at_any_moment,
 ];
 
 /// Adds entries without effect, as only somebody with the log's key can make them.
@@ -134,4 +138,38 @@ fn the_command_goes_on_and_says_so(sandbox: &Sandbox) {
     assert!(said.contains("256 of the entries were replayed by a verification that was interrupted"), "{said}");
     let said = fleet.keys("alice", &["log", "verify"]).ok();
     assert!(!said.contains("interrupted"), "{said}");
+}
+
+fn it_bears_a_log_that_grows_at_any_moment(sandbox: &Sandbox) {
+    let stage = some(sandbox);
+    let (known, now) = (pinned(&stage), stage.now);
+    // Full tiles alone: none of them is replaced by a wider one.
+    lengthen(&stage, 256 - usize::try_from(stage.open().state().size).unwrap());
+    let whole = verify(&stage, &known, None).report;
+    let stage = Arc::new(Mutex::new(stage));
+    let (mut tried, mut moment, mut unsound, mut larger) = (0, 0, 0, 0);
+    loop {
+        sandbox.copy("keyring", "grown");
+        let disk = RealFiles::open(&sandbox.path("grown"), Access::Public).unwrap();
+        stage.lock().unwrap().keyring = Store::new(Disk::new(disk));
+        let (left, writer) = (Arc::new(AtomicUsize::new(moment)), Arc::clone(&stage));
+        let grow = move || lengthen(&writer.lock().unwrap(), 1);
+        let store = Store::new(Disk::new(Growing::new(&sandbox.path("grown"), &left, grow)));
+        let (report, opened) = Fleet::verify_on(&store, &known, now, &mut |_, _| {}, None).unwrap();
+        if left.load(Ordering::Relaxed) < usize::MAX {
+            break;
+        }
+        assert!(report.earlier == 0 && (report.entries >= whole.entries || !report.is_sound()), "{report:?}");
+        larger += u32::from(opened.is_some_and(|o| o.replayed() > report.entries));
+        // Some files are the writer's to replace: whoever finds one wrong looks again while nobody writes.
+        if !report.is_sound() {
+            unsound += 1;
+            assert!(verify(&stage.lock().unwrap(), &known, None).report.is_sound());
+        }
+        (tried, moment) = (tried + 1, moment + 4);
+    }
+    eprintln!(
+        "going: a log grew at {tried} of {moment} moments: looked damaged {unsound} times, larger {larger} times"
+    );
+    assert!(larger > 0);
 }

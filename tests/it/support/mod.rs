@@ -3,6 +3,7 @@
 pub(crate) mod faulty;
 mod fleet;
 mod gpg;
+pub(crate) mod growing;
 mod private;
 mod request;
 mod sandbox;
