@@ -2,7 +2,6 @@
 //! that says what is wrong, and never opened, resealed or built upon.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use keys::digest::Digest;
 use keys::name::{FleetName, Kind};
@@ -12,7 +11,7 @@ use sequoia_openpgp::crypto::{Decryptor, KeyPair};
 use sequoia_openpgp::parse::Parse as _;
 use sequoia_openpgp::{Cert, Fingerprint};
 
-use crate::support::{Ran, Sandbox, TestFleet, files_below, now, tests};
+use crate::support::{Sandbox, TestFleet, files_below, now, tests};
 
 tests!["attacks":
     an_older_version_is_refused,
@@ -186,10 +185,6 @@ fn one_damaged_secret_does_not_stop_the_others(sandbox: &Sandbox) {
     fleet.keys("fra1", &["log", "verify"]).ok();
 }
 
-fn copy(from: &Path, to: &Path) {
-    Ran::of(Command::new("/bin/cp").arg("-a").arg(from).arg(to)).ok();
-}
-
 /// Puts another directory in the fleet's place; gives where the fleet is now.
 fn swap(sandbox: &Sandbox, other: &str) -> PathBuf {
     let aside = sandbox.path(&format!("aside-of-{other}"));
@@ -234,7 +229,7 @@ fn all_refuse(fleet: &TestFleet<'_>, home: &str, part: &str) {
 
 fn the_keyring_of_an_hour_ago_is_refused_by_who_saw_the_newer_one(sandbox: &Sandbox) {
     let fleet = sealed(sandbox);
-    copy(&sandbox.path("fleet"), &sandbox.path("old"));
+    sandbox.copy("fleet", "old");
     fleet.seal(ADDRESS, "the value after a theft");
     fleet.keys("fra1", &["status"]).ok();
     let newer = swap(sandbox, "old");
@@ -251,7 +246,7 @@ fn the_keyring_of_an_hour_ago_is_refused_by_who_saw_the_newer_one(sandbox: &Sand
 
 fn a_machine_remembers_the_log_that_it_joined(sandbox: &Sandbox) {
     let fleet = TestFleet::of_one(sandbox);
-    copy(&sandbox.path("fleet"), &sandbox.path("old"));
+    sandbox.copy("fleet", "old");
     fleet.join("ams1", "");
     fleet.keys("fra1", &["enroll", "fra1", "--out", "fra1.request"]).ok();
     swap(sandbox, "old");
@@ -261,8 +256,8 @@ fn a_machine_remembers_the_log_that_it_joined(sandbox: &Sandbox) {
 fn a_forked_keyring_is_refused_by_who_saw_the_other_branch(sandbox: &Sandbox) {
     let fleet = sealed(sandbox);
     // Somebody with the log's key shows fra1 another log than the rest of the world.
-    copy(&sandbox.path("fleet"), &sandbox.path("fork"));
-    copy(&sandbox.path("alice"), &sandbox.path("twin"));
+    sandbox.copy("fleet", "fork");
+    sandbox.copy("alice", "twin");
     fleet.seal(ADDRESS, VALUE);
     fleet.keys("fra1", &["status"]).ok();
     swap(sandbox, "fork");

@@ -206,9 +206,7 @@ fn what_was_restored_signs_nothing_before_it_is_confirmed(sandbox: &Sandbox) {
     let fleet = backed_up(sandbox);
     let old = std::fs::read(fleet.keyring("log/checkpoint")).unwrap();
     let homes = |to: &str| {
-        let copied =
-            std::process::Command::new("/bin/cp").args(["-a", "alice", to]).current_dir(sandbox.root()).status();
-        assert!(copied.unwrap().success());
+        sandbox.copy("alice", to);
         // A machine that was set up anew has not seen anything.
         std::fs::remove_file(sandbox.path(to).join("seen")).unwrap();
     };
@@ -335,13 +333,7 @@ fn a_killed_backup_or_restore_leaves_nothing_or_all_of_it(sandbox: &Sandbox) {
         let start = std::time::Instant::now();
         let mut after = std::time::Duration::from_millis(2);
         loop {
-            let mut child = sandbox
-                .command()
-                .args(&args)
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null())
-                .spawn()
-                .unwrap();
+            let mut child = sandbox.start(&args);
             std::thread::sleep(after);
             // It may have finished by itself.
             let _ = child.kill();

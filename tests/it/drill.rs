@@ -169,13 +169,7 @@ fn what_a_killed_drill_leaves_the_next_one_removes(sandbox: &Sandbox) {
     let left = |id: u32| memory.join(format!("keys-drill-{id}"));
     let mut clear = None;
     for _ in 0..20 {
-        let mut child = sandbox
-            .command()
-            .args(&args)
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = sandbox.start(&args);
         let (id, start) = (child.id(), std::time::Instant::now());
         // Killed as soon as a private half lies there in the clear.
         let home = left(id).join("restored/.restoring/home/members");

@@ -2,7 +2,6 @@
 //! comes into the log later; what no quorum has signed counts nowhere.
 
 use std::path::Path;
-use std::process::Command;
 
 use keys::fleet::{Fleet, FleetError, Known, Placed, Proposal};
 use keys::home::HeldEmergency;
@@ -33,11 +32,6 @@ fn stops(names: &[&str]) -> Vec<Stop> {
     names.iter().map(|name| Stop { member: member(name), why: StopReason::Compromised }).collect()
 }
 
-/// Copies a fleet's directory, as it is carried to a machine that is then cut off.
-fn carried(sandbox: &Sandbox, to: &str) {
-    Ran::of(Command::new("/bin/cp").arg("-a").arg(sandbox.path("fleet")).arg(sandbox.path(to))).ok();
-}
-
 /// Runs the program for the home of `who` on a copy of the fleet.
 fn at(sandbox: &Sandbox, copy: &str, who: &str, args: &[&str]) -> Ran {
     sandbox.keys(&[&["--fleet", copy, "--home", who], args].concat())
@@ -64,7 +58,7 @@ fn a_machine_that_is_cut_off_applies_it_and_hands_it_in(sandbox: &Sandbox) {
     }
     fleet.seal("fra1/one", "value");
     fleet.settle(&["bob", "fra1", "ams1"]);
-    carried(sandbox, "away");
+    sandbox.copy("fleet", "away");
     let file = sandbox.path("fra1.emergency").display().to_string();
     let words = ["emergency", "declare", "fra1", "--why", "lost", "--reason", "gone", "--out", &file];
     let shown = fleet.keys("alice", &[&words[..], &["--dry-run"]].concat());

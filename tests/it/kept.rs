@@ -257,11 +257,7 @@ fn whatever_is_the_matter_with_it_everything_is_replayed(sandbox: &Sandbox) {
 
 fn a_machine_still_notices_rollback_and_fork(sandbox: &Sandbox) {
     let fleet = long(sandbox);
-    let copy = |from: &str, to: &str| {
-        let status = std::process::Command::new("/bin/cp").args(["-a", from, to]).current_dir(sandbox.root()).status();
-        assert!(status.unwrap().success());
-    };
-    copy("fleet", "earlier");
+    sandbox.copy("fleet", "earlier");
     fleet.seal("ams1/token", "newer");
     lengthen(sandbox, "fleet", "alice", "more");
     fleet.keys("fra1", &["status"]).ok();

@@ -213,12 +213,8 @@ fn a_copied_endpoint_cannot_join(sandbox: &Sandbox) {
 
 fn a_machine_that_left_cannot_return_with_its_keys(sandbox: &Sandbox) {
     let fleet = three_pops(sandbox);
-    let copy = |from: &str, to: &str| {
-        let mut command = std::process::Command::new("/bin/cp");
-        Ran::of(command.arg("-a").arg(sandbox.path(from)).arg(sandbox.path(to))).ok();
-    };
     // An image of fra1, started a second time.
-    copy("fra1", "image");
+    sandbox.copy("fra1", "image");
     fleet.keys("image", &["enroll", "fra1"]).refuses(1, "fra1 is in this home already");
     fleet.keys("alice", &["revoke", "fra1", "--reason", "compromised", "--yes"]).ok();
     // What it asked for then, with the keys that are in wrong hands now.

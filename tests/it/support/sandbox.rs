@@ -1,7 +1,7 @@
 //! A directory of its own for every test, and the program run in it with an empty environment.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -35,6 +35,17 @@ impl Sandbox {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, bytes).unwrap();
         path
+    }
+
+    /// Starts the program, whose output nobody reads; whoever starts it ends it.
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
+        self.command().args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Makes `to` what `from` is, with all that is below.
+    pub(crate) fn copy(&self, from: &str, to: &str) {
+        let _ = std::fs::remove_dir_all(self.path(to));
+        Ran::of(Command::new("/bin/cp").args(["-a", from, to]).current_dir(self.root())).ok();
     }
 
     #[expect(clippy::print_stderr, reason = "whoever runs the tests wants to know where to look")]

@@ -14,12 +14,6 @@ tests!["witness::evidence":
     evidence_is_checked_strictly,
 ];
 
-fn copy(sandbox: &Sandbox, from: &str, to: &str) {
-    let _ = std::fs::remove_dir_all(sandbox.path(to));
-    let ran = std::process::Command::new("/bin/cp").args(["-a", from, to]).current_dir(sandbox.root()).status();
-    assert!(ran.unwrap().success());
-}
-
 /// The files of evidence in a home.
 fn kept(sandbox: &Sandbox, home: &str) -> Vec<PathBuf> {
     let found = std::fs::read_dir(sandbox.path(home).join("evidence")).into_iter().flatten();
@@ -45,8 +39,8 @@ fn with_past(sandbox: &Sandbox) -> TestFleet<'_> {
     fleet.join("fra1", "");
     fleet.seal("fra1/one", "first");
     fleet.settle(&["fra1"]);
-    copy(sandbox, "fleet", "old");
-    copy(sandbox, "alice", "alice-then");
+    sandbox.copy("fleet", "old");
+    sandbox.copy("alice", "alice-then");
     fleet.seal("fra1/one", "second");
     assert_eq!(fleet.keys("fra1", &["open", "fra1/one"]).ok(), "second");
     fleet
@@ -56,7 +50,7 @@ fn a_rollback_is_kept_and_checked_elsewhere(sandbox: &Sandbox) {
     let fleet = with_past(sandbox);
     let key = vkey(&fleet);
     fleet.keys("fra1", &["wg", "render", "--out", "wg"]).ok();
-    copy(sandbox, "old", "fleet");
+    sandbox.copy("old", "fleet");
     let rendered = || -> Vec<(PathBuf, Vec<u8>)> {
         crate::support::files_below(&sandbox.path("wg"))
             .into_iter()
@@ -80,7 +74,7 @@ fn a_rollback_is_kept_and_checked_elsewhere(sandbox: &Sandbox) {
 fn a_fork_is_kept_and_checked_elsewhere(sandbox: &Sandbox) {
     let fleet = with_past(sandbox);
     let key = vkey(&fleet);
-    copy(sandbox, "old", "fleet");
+    sandbox.copy("old", "fleet");
     // The same authority goes on from the old copy: as long as what fra1 has seen, then longer.
     fleet.keys_with("alice-then", &["seal", "fra1/one"], b"other").ok();
     fleet.keys("fra1", &["open", "fra1/one"]).refuses(3, "FORK");
@@ -135,14 +129,14 @@ fn two_signed_heads_in_one_keyring_are_a_fork(sandbox: &Sandbox) {
     let fleet = witnessed(sandbox, &witness, &served);
     let key = vkey(&fleet);
     drop(served);
-    copy(sandbox, "fleet", "old");
-    copy(sandbox, "alice", "alice-then");
+    sandbox.copy("fleet", "old");
+    sandbox.copy("alice", "alice-then");
     // One past is cosigned by file, the other waits.
     fleet.seal("fra1/one", "second");
     sandbox.keys(&["--home", "w1", "--fleet", "fleet", "log", "witness", "sign"]).ok();
     fleet.keys("alice", &["log", "publish"]).ok();
     let published = std::fs::read(fleet.keyring("log/checkpoint")).unwrap();
-    copy(sandbox, "old", "fleet");
+    sandbox.copy("old", "fleet");
     fleet.keys_with("alice-then", &["seal", "fra1/one"], b"other").ok();
     fleet.keys_with("alice-then", &["seal", "fra1/two"], b"more").ok();
     std::fs::write(fleet.keyring("log/checkpoint"), published).unwrap();

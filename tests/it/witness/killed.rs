@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use keys::log::cosign::CosignerSecret;
@@ -12,7 +12,7 @@ use keys::log::note::VerifierKey;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use super::{Cosigner, ForeignLog};
+use super::{Cosigner, ForeignLog, watching};
 use crate::support::stage::{Stage, member};
 use crate::support::{Sandbox, TestFleet, files_below, tests};
 
@@ -24,12 +24,6 @@ tests!["witness::killed":
     a_witness_by_file_keeps_a_rollback_and_a_fork,
     who_was_overtaken_judges_what_is_published_by_its_own_policy,
 ];
-
-fn watching<'a>(sandbox: &'a Sandbox, log: &ForeignLog) -> Cosigner<'a> {
-    let witness = Cosigner::init(sandbox, "w1", false);
-    sandbox.keys(&["--home", "w1", "log", "witness", "add-log", &log.vkey]).ok();
-    witness
-}
 
 /// The size of what a monitor gets; 0 if nothing was cosigned.
 fn stored(served: &super::Served, log: &ForeignLog) -> u64 {
@@ -119,9 +113,7 @@ fn a_publication_that_is_killed_is_finished_by_the_next(sandbox: &Sandbox) {
     while waited < 2 {
         fleet.seal("fra1/one", &format!("value {killed}"));
         sandbox.keys(&["--home", "w1", "--fleet", "fleet", "log", "witness", "sign"]).ok();
-        let mut command = sandbox.command();
-        command.args(["--fleet", "fleet", "--home", "alice", "log", "publish"]);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = sandbox.start(&["--fleet", "fleet", "--home", "alice", "log", "publish"]);
         std::thread::sleep(after);
         let _ = child.kill();
         let is_killed = child.wait().unwrap().signal() == Some(9);

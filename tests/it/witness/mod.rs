@@ -56,6 +56,13 @@ impl<'a> Cosigner<'a> {
     }
 }
 
+/// A cosigner that watches a log of other make.
+fn watching<'a>(sandbox: &'a Sandbox, log: &ForeignLog) -> Cosigner<'a> {
+    let witness = Cosigner::init(sandbox, "w1", false);
+    sandbox.keys(&["--home", "w1", "log", "witness", "add-log", &log.vkey]).ok();
+    witness
+}
+
 /// A cosigner's process; ended when dropped.
 pub(crate) struct Served {
     pub child: Child,

@@ -10,7 +10,7 @@ use keys::time::Time;
 use keys::witness::{Witness, WitnessError};
 use rand::SeedableRng as _;
 
-use super::{Cosigner, ForeignLog, answer, converse, cosigned_at};
+use super::{Cosigner, ForeignLog, answer, converse, cosigned_at, watching};
 use crate::support::{Sandbox, TestFleet, tests};
 
 tests!["witness::protocol":
@@ -27,12 +27,6 @@ tests!["witness::protocol":
 ];
 
 /// A witness that watches a log of other make.
-fn watching<'a>(sandbox: &'a Sandbox, log: &ForeignLog) -> Cosigner<'a> {
-    let witness = Cosigner::init(sandbox, "w1", false);
-    sandbox.keys(&["--home", "w1", "log", "witness", "add-log", &log.vkey]).ok();
-    witness
-}
-
 fn text_of(checkpoint: &[u8]) -> String {
     let note = String::from_utf8(checkpoint.to_vec()).unwrap();
     note.split("\n\n").next().unwrap().to_owned() + "\n"
@@ -222,18 +216,11 @@ fn a_keyring_rolled_back_or_forked_is_not_cosigned(sandbox: &Sandbox) {
     let fleet = TestFleet::of_one(sandbox);
     fleet.join("fra1", "");
     Cosigner::init(sandbox, "w1", false).watch();
-    let copy = |from: &str, to: &str| {
-        let ran = std::process::Command::new("/bin/cp").args(["-a", from, to]).current_dir(sandbox.root()).status();
-        assert!(ran.unwrap().success());
-    };
-    let instead = |which: &str| {
-        std::fs::remove_dir_all(sandbox.path("fleet")).unwrap();
-        copy(which, "fleet");
-    };
-    copy("fleet", "old");
-    copy("alice", "alice-then");
+    let instead = |which: &str| sandbox.copy(which, "fleet");
+    sandbox.copy("fleet", "old");
+    sandbox.copy("alice", "alice-then");
     fleet.seal("fra1/one", "value");
-    copy("fleet", "new");
+    sandbox.copy("fleet", "new");
     by_file(sandbox, "w1").ok();
     // The same authority goes on from an old copy: another past, once shorter, once as long, once longer.
     instead("old");
