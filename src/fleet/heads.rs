@@ -1,6 +1,8 @@
 //! The log's heads, line by line: every signature in them is the log's or that of a cosigner whom the policy names, and
 //! what cosigners have left is about this log's own past.
 
+use std::collections::BTreeSet;
+
 use super::inspect::Report;
 use super::{Fleet, FleetError};
 use crate::digest::Digest;
@@ -69,8 +71,9 @@ impl Fleet {
     /// Whoever reads the published head without our code asks for the tiles of just its size.
     fn check_published_tiles(&self, files: &[(String, EntryKind)], report: &mut Report) {
         let size = self.published().filter(|_| self.waiting() > 0).map_or(0, |p| p.checkpoint.size);
+        let there: BTreeSet<&str> = files.iter().map(|(path, _)| path.as_str()).collect();
         for path in tiles_of(size).into_iter().map(|id| format!("log/{id}")) {
-            if !files.iter().any(|(there, _)| *there == path) {
+            if !there.contains(path.as_str()) {
                 report.note(&path, "it is missing; a wider one serves, until what waits is published");
             }
         }

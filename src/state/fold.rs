@@ -228,7 +228,7 @@ impl<O: Objects> Replay<O> {
     /// [`ReplayError`], if nothing can be said about it. What breaks a rule is no error but a [`Void`] in the verdict;
     /// only a first entry that founds no fleet is both.
     pub fn apply(&mut self, bytes: &[u8]) -> Result<Verdict, ReplayError> {
-        self.apply_read(bytes, Entry::parse(bytes))
+        self.apply_read(Entry::parse(bytes))
     }
 
     /// Takes the next entry, of which something is known beforehand. What becomes of it is the same.
@@ -237,7 +237,7 @@ impl<O: Objects> Replay<O> {
     /// As [`Replay::apply`].
     pub fn apply_prepared(&mut self, prepared: Prepared) -> Result<Verdict, ReplayError> {
         self.facts = prepared.facts;
-        let verdict = self.apply_read(&prepared.bytes, prepared.entry);
+        let verdict = self.apply_read(prepared.entry);
         self.facts = Facts::default();
         verdict
     }
@@ -247,8 +247,9 @@ impl<O: Objects> Replay<O> {
         std::mem::take(&mut self.met)
     }
 
-    fn apply_read(&mut self, bytes: &[u8], read: Result<Entry, EntryError>) -> Result<Verdict, ReplayError> {
+    fn apply_read(&mut self, read: Result<Entry, EntryError>) -> Result<Verdict, ReplayError> {
         let index = self.size;
+        let id = read.as_ref().ok().map(|entry| entry.signed.id);
         let outcome =
             read.map_err(|e| Stop::Void(Void::Unreadable(e.to_string()))).and_then(|entry| self.entry(index, &entry));
         self.size += 1;
@@ -262,7 +263,6 @@ impl<O: Objects> Replay<O> {
             Err(Stop::Void(void)) if index == 0 => Err(ReplayError::NoFleet(void)),
             Err(Stop::Void(void)) => {
                 let time = self.state.as_ref().map_or(Time::default(), |s| s.time);
-                let id = Entry::parse(bytes).ok().map(|e| e.signed.id);
                 Ok(Verdict { index, id, time, void: vec![(0, void)], ..Verdict::default() })
             }
         }

@@ -285,7 +285,9 @@ fn an_old_policy_an_old_intent_and_an_expired_one_are_void(sandbox: &Sandbox) {
         let mut statement = stage.statement(replay, "alice", act.clone());
         change(&mut statement);
         let lines = vec![stage.line(replay, "alice", &statement), stage.line(replay, "bob", &statement)];
-        replay.preview(&Stage::entry(&statement, lines)).unwrap()
+        let verdict = replay.preview(&Stage::entry(&statement, lines)).unwrap();
+        assert_eq!(verdict.id, statement.id().ok(), "void or not, it has its name");
+        verdict
     };
     assert_eq!(judge(&mut replay, &|_| {}).applied, 1);
     for policy in [0, 2, u64::from(u32::MAX)] {
