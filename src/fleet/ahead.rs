@@ -105,8 +105,7 @@ impl Ahead {
 fn work(mut preparer: Preparer, orders: &Receiver<Job>, results: &Sender<Vec<Prepared>>) {
     while let Ok(job) = orders.recv() {
         job.certificates.iter().for_each(|certificate| preparer.learn(certificate));
-        let prepared = job.entries.iter().map(|entry| preparer.prepare(entry.clone())).collect();
-        if results.send(prepared).is_err() {
+        if results.send(preparer.prepare(&job.entries)).is_err() {
             return;
         }
     }

@@ -9,6 +9,7 @@
 mod bind;
 mod certificate;
 mod certify;
+mod ed25519;
 mod make;
 mod message;
 mod packets;
@@ -17,6 +18,7 @@ mod profile;
 mod sign;
 #[cfg(test)]
 mod tests;
+mod verifier;
 mod web;
 
 pub use bind::{Use, extend, rebind, subkey_states, without_later};
@@ -28,6 +30,7 @@ pub use packets::{PacketError, Sealed};
 pub use plain::{BodyWriter, armor, body_reader, dearmor, decrypt, encrypt, one_time, session_key};
 pub use profile::{Profile, Validity, notation_name, policy_at};
 pub use sign::{SignatureError, StatementSignature, same_key, sign_statement};
+pub use verifier::{Claimed, Verifier};
 pub use web::{Web, amount_for};
 
 /// A fingerprint; text form: upper-case hexadecimal, 40 digits (v4) or 64 (v6), as `gpg` and `sq` print it.

@@ -4,14 +4,15 @@
 use sequoia_openpgp as pgp;
 
 use pgp::Fingerprint;
-use pgp::crypto::Signer;
+use pgp::crypto::hash::Hash as _;
+use pgp::crypto::{Signer, mpi};
 use pgp::packet::key::{KeyParts, KeyRole};
 use pgp::packet::signature::SignatureBuilder;
 use pgp::packet::signature::subpacket::{NotationDataFlags, SubpacketTag, SubpacketValue};
 use pgp::packet::{Key, Packet, Signature};
 use pgp::parse::{PacketParser, PacketParserResult, Parse as _};
 use pgp::serialize::SerializeInto as _;
-use pgp::types::{HashAlgorithm, SignatureType};
+use pgp::types::{Curve, HashAlgorithm, SignatureType};
 
 use super::profile::{HASH, notation_name};
 use super::{Doing as _, OpenpgpError};
@@ -69,6 +70,21 @@ pub fn sign_statement(
 pub fn same_key<P: KeyParts, R: KeyRole>(one: &Key<P, R>, other: &Key<P, R>) -> bool {
     let around = |key: &Key<P, R>| (key.version(), key.pk_algo(), key.creation_time());
     around(one) == around(other) && one.mpis() == other.mpis()
+}
+
+/// A key of Ed25519 as it is; `None` for one of another kind.
+pub(super) fn ed25519_key<P: KeyParts, R: KeyRole>(key: &Key<P, R>) -> Option<[u8; 32]> {
+    match key.mpis() {
+        mpi::PublicKey::Ed25519 { a } => Some(*a),
+        mpi::PublicKey::EdDSA { curve: Curve::Ed25519, q } => q.decode_point(&Curve::Ed25519).ok()?.0.try_into().ok(),
+        _ => None,
+    }
+}
+
+/// A signature as Ed25519 sees it: *R* and *s*, and what was signed.
+pub(super) struct Numbers {
+    pub signature: [u8; 64],
+    pub digest: Vec<u8>,
 }
 
 /// A statement's signature, parsed and bound to a log, not yet verified.
@@ -146,5 +162,33 @@ impl StatementSignature {
             return Err(SignatureError::Wrong);
         }
         self.signature.verify_message(key, body).map_err(|_| SignatureError::Wrong)
+    }
+
+    /// What is left to the arithmetic of Ed25519 for `key` to have made it over `body`; `None` if it is of another kind, or if
+    /// anything else stands against it.
+    pub(super) fn numbers<P: KeyParts, R: KeyRole>(&self, key: &Key<P, R>, body: &[u8]) -> Option<Numbers> {
+        let signature = &self.signature;
+        let salt = signature.salt();
+        let is_salted = match (signature.version(), key.version()) {
+            (4, 4) => salt.is_none(),
+            (6, 6) => salt.map(<[u8]>::len) == Some(signature.hash_algo().salt_size().ok()?),
+            _ => false,
+        };
+        if !is_salted || key.fingerprint() != self.issuer || signature.signature_creation_time()? < key.creation_time()
+        {
+            return None;
+        }
+        let made = match (key.mpis(), signature.mpis()) {
+            (mpi::PublicKey::Ed25519 { .. }, mpi::Signature::Ed25519 { s }) => **s,
+            (mpi::PublicKey::EdDSA { curve: Curve::Ed25519, .. }, mpi::Signature::EdDSA { r, s }) => {
+                [r.value_padded(32).ok()?, s.value_padded(32).ok()?].concat().try_into().ok()?
+            }
+            _ => return None,
+        };
+        let mut hash = signature.hash_algo().context().ok()?.for_signature(signature.version());
+        hash.update(salt.unwrap_or_default());
+        hash.update(body);
+        signature.hash(&mut hash).ok()?;
+        Some(Numbers { signature: made, digest: hash.into_digest().ok()? })
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::name::FleetName;
-use crate::openpgp::{Certificate, Fingerprint, PublicKey, StatementSignature, same_key};
+use crate::openpgp::{Certificate, Claimed, Fingerprint, PublicKey, StatementSignature, Verifier, same_key};
 use crate::statement::{Entry, EntryError, Signed};
 
 /// What is known of one signature line.
@@ -71,18 +71,18 @@ impl Prepared {
 }
 
 /// Prepares entries of one log with the certificates that it has been told of.
-#[derive(Debug)]
 pub struct Preparer {
     fleet: FleetName,
     log: String,
     certificates: BTreeMap<Fingerprint, Arc<Certificate>>,
+    verifier: Verifier,
 }
 
 impl Preparer {
     /// One for the log `log`; `None` if that is no fleet's log.
     pub fn new(log: &str) -> Option<Self> {
         let fleet = log.strip_suffix("/keys/1")?.parse().ok()?;
-        Some(Self { fleet, log: log.to_owned(), certificates: BTreeMap::new() })
+        Some(Self { fleet, log: log.to_owned(), certificates: BTreeMap::new(), verifier: Verifier::default() })
     }
 
     /// Tells it of a certificate; a later version takes an earlier one's place.
@@ -92,22 +92,40 @@ impl Preparer {
         }
     }
 
-    /// Reads an entry and verifies the signatures whose keys are known.
-    pub fn prepare(&self, bytes: Vec<u8>) -> Prepared {
-        let mut prepared = Prepared::plain(bytes);
-        if let Ok(entry) = &prepared.entry {
-            let facts = entry.signatures.iter().filter_map(|line| self.find_out(&entry.signed, &line.signature));
-            prepared.facts = Facts { log: self.log.clone(), facts: facts.collect() };
+    /// Reads entries and verifies the signatures whose keys are known.
+    pub fn prepare(&mut self, entries: &[Vec<u8>]) -> Vec<Prepared> {
+        let mut all: Vec<Prepared> = entries.iter().cloned().map(Prepared::plain).collect();
+        let lines = all.iter().map(|prepared| match &prepared.entry {
+            Ok(entry) => entry.signatures.iter().map(|line| (&entry.signed, line.signature.as_slice())).collect(),
+            Err(_) => Vec::new(),
+        });
+        let facts = self.find_out(&lines.collect::<Vec<_>>());
+        for (prepared, facts) in all.iter_mut().zip(facts) {
+            prepared.facts = Facts { log: self.log.clone(), facts };
         }
-        prepared
+        all
     }
 
-    fn find_out(&self, signed: &Signed, packet: &[u8]) -> Option<Fact> {
-        let signature = StatementSignature::parse(packet, &self.fleet, &self.log).ok()?;
-        let key = self.certificates.get(signature.issuer()).and_then(|c| c.key(signature.issuer()));
-        let by = key.filter(|key| signature.verify(key, &signed.body).is_ok());
-        let made = by.map(|key| (signed.id, key.clone()));
-        Some(Fact { packet: packet.to_vec(), signature: Arc::new(signature), made })
+    /// What there is to find out about the signature packets of several entries.
+    fn find_out(&mut self, entries: &[Vec<(&Signed, &[u8])>]) -> Vec<Vec<Fact>> {
+        let read =
+            |(signed, packet)| Some((signed, packet, StatementSignature::parse(packet, &self.fleet, &self.log).ok()?));
+        let read: Vec<Vec<(&Signed, &[u8], StatementSignature)>> =
+            entries.iter().map(|lines| lines.iter().copied().filter_map(read).collect()).collect();
+        let key = |of: &StatementSignature| self.certificates.get(of.issuer()).and_then(|c| c.key(of.issuer()));
+        let keys: Vec<Option<&PublicKey>> = read.iter().flatten().map(|(_, _, signature)| key(signature)).collect();
+        let claims = read
+            .iter()
+            .flatten()
+            .zip(&keys)
+            .filter_map(|((signed, _, signature), by)| Some(Claimed { signature, by: (*by)?, body: &signed.body }));
+        let mut verified = self.verifier.verify(&claims.collect::<Vec<_>>()).into_iter();
+        let mut makers = keys.iter().map(|key| key.filter(|_| verified.next().unwrap_or_default()));
+        let mut fact = |(signed, packet, signature): (&Signed, &[u8], StatementSignature)| {
+            let made = makers.next().flatten().map(|key| (signed.id, key.clone()));
+            Fact { packet: packet.to_vec(), signature: Arc::new(signature), made }
+        };
+        read.into_iter().map(|lines| lines.into_iter().map(&mut fact).collect()).collect()
     }
 }
 
@@ -138,8 +156,9 @@ mod tests {
         (Arc::new(Certificate::of(&cert).unwrap()), key.parts_into_public().role_into_unspecified(), packet)
     }
 
-    fn found_out(preparer: &Preparer, signed: &Signed, packet: &[u8]) -> Facts {
-        Facts { log: preparer.log.clone(), facts: preparer.find_out(signed, packet).into_iter().collect() }
+    fn found_out(preparer: &mut Preparer, signed: &Signed, packet: &[u8]) -> Facts {
+        let facts = preparer.find_out(&[vec![(signed, packet)]]).pop().unwrap();
+        Facts { log: preparer.log.clone(), facts }
     }
 
     #[test]
@@ -148,11 +167,11 @@ mod tests {
         let (certificate, key, packet) = made_by(&body);
         let (other, another, packet_of_other) = made_by(&body);
         let mut preparer = Preparer::new(LOG).unwrap();
-        let nothing = found_out(&preparer, &body, &packet);
+        let nothing = found_out(&mut preparer, &body, &packet);
         assert!(nothing.parsed(LOG, &packet).is_some());
         assert!(!nothing.hold(LOG, &key, &body, &packet), "of a key that nobody has shown nothing is known");
         preparer.learn(&certificate);
-        let facts = found_out(&preparer, &body, &packet);
+        let facts = found_out(&mut preparer, &body, &packet);
         assert!(facts.hold(LOG, &key, &body, &packet));
         assert!(!facts.hold(LOG, &key, &another_body, &packet));
         assert!(!facts.hold(LOG, &key, &body, &packet_of_other));
@@ -166,10 +185,10 @@ mod tests {
             assert!(facts.parsed(LOG, &wrong).is_none());
         }
         // What does not verify is known only as it reads.
-        assert!(!found_out(&preparer, &another_body, &packet).hold(LOG, &key, &another_body, &packet));
+        assert!(!found_out(&mut preparer, &another_body, &packet).hold(LOG, &key, &another_body, &packet));
         preparer.learn(&other);
-        assert!(found_out(&preparer, &body, &packet_of_other).hold(LOG, &another, &body, &packet_of_other));
-        let elsewhere = Preparer { log: "cdn.example/keys/2".into(), ..preparer };
-        assert!(elsewhere.find_out(&body, &packet).is_none(), "made for another log");
+        assert!(found_out(&mut preparer, &body, &packet_of_other).hold(LOG, &another, &body, &packet_of_other));
+        let mut elsewhere = Preparer { log: "cdn.example/keys/2".into(), ..preparer };
+        assert!(found_out(&mut elsewhere, &body, &packet).facts.is_empty(), "made for another log");
     }
 }
