@@ -8,6 +8,7 @@ use super::backup_args::{Backup, Drill, Restore};
 use super::emergency_cmd::EmergencyArgs;
 use super::node_args::{Ssh, Wg};
 use super::record_args::{Audit, Log};
+use super::value_args::{Copy, Diff, Edit, Exec, Template};
 use crate::name::{Address, FleetName, Glob, Label, MemberName, Slot};
 use crate::statement::RetireReason;
 use crate::wireguard::Host;
@@ -105,6 +106,18 @@ pub(super) enum Command {
     Seal(Seal),
     /// Open a secret to stdout
     Open(Open),
+    /// Run a program with secrets in its environment, as files in memory, or on its stdin
+    Exec(Exec),
+    /// Put secrets into a template
+    Template(Template),
+    /// Edit a secret
+    Edit(Edit),
+    /// Show how a secret differs from another one, or from a file
+    Diff(Diff),
+    /// Copy a secret to another address
+    Cp(Copy),
+    /// Move a secret to another address
+    Mv(Copy),
     /// List secrets, and who can read them
     Ls(Ls),
     /// Remove a secret

@@ -55,7 +55,7 @@ fn restore(context: &Context, args: &DrillRestore) -> Result<Exit, CliError> {
     let home = context.home()?;
     let running = context.open()?;
     let known = Known { pin: Some(running.pin().id), ..Known::default() };
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::for_drill()?;
     let mut opener = "keys";
     let (backup, restored) = match &args.file {
         Some(file) => from_backup(context, args, file, &scratch, &known)?,

@@ -269,7 +269,7 @@ impl From<OpsError> for CliError {
                     "nothing was sealed; run it again when 'keys sync', where the log's key is, has taken that in";
                 Self::new(Exit::Moved, &e).hint(hint)
             }
-            OpsError::NoSecret(_) | OpsError::NoMember(_) | OpsError::NoMatch(_) => {
+            OpsError::NoSecret(_) | OpsError::NoSecrets(_) | OpsError::NoMember(_) | OpsError::NoMatch(_) => {
                 Self::new(Exit::NotFound, &e).hint("'keys status' and 'keys ls' show what there is")
             }
             OpsError::KeyElsewhere { .. } => Self::new(Exit::NotFound, &e)

@@ -14,9 +14,11 @@ mod context;
 mod demo;
 mod describe;
 mod drill_cmd;
+mod edit_cmd;
 mod effects;
 mod emergency_cmd;
 mod evidence_cmd;
+mod exec_cmd;
 mod exit;
 mod fleet_cmd;
 mod founding;
@@ -36,6 +38,8 @@ mod scratch;
 mod secret_cmd;
 mod snapshot_cmd;
 mod status;
+mod value_args;
+mod value_cmd;
 mod witness_cmd;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -113,6 +117,12 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Object(a) => object_cmd::object(context, a),
         Command::Seal(a) => secret_cmd::seal(context, a),
         Command::Open(a) => secret_cmd::open(context, a),
+        Command::Exec(a) => exec_cmd::exec(context, a),
+        Command::Template(a) => exec_cmd::template(context, a),
+        Command::Edit(a) => edit_cmd::edit(context, a),
+        Command::Diff(a) => value_cmd::diff(context, a),
+        Command::Cp(a) => value_cmd::copy(context, a),
+        Command::Mv(a) => value_cmd::rename(context, a),
         Command::Ls(a) => secret_cmd::ls(context, a),
         Command::Rm(a) => secret_cmd::rm(context, a),
         Command::Who(a) => secret_cmd::who(context, a),

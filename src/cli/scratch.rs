@@ -13,8 +13,12 @@ use super::exit::CliError;
 
 /// Where memory is a file system.
 const MEMORY: &str = "/dev/shm";
+/// How a file system says that it is one in memory (Linux, magic.h).
+const TMPFS_MAGIC: i64 = 0x0102_1994;
 /// What the names begin with; the process's id follows.
-const PREFIX: &str = "keys-drill-";
+const PREFIXES: [&str; 2] = ["keys-drill-", "keys-edit-"];
+/// What the name of a directory begins with that is left for somebody to look at.
+const KEPT: &str = "keys-kept-";
 
 /// The directory. It is removed when this is dropped.
 pub(super) struct Scratch {
@@ -25,11 +29,12 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    pub(super) fn new() -> Result<Self, CliError> {
+    /// In memory, else where temporary files lie.
+    pub(super) fn for_drill() -> Result<Self, CliError> {
         let (memory, elsewhere) = (Path::new(MEMORY), std::env::temp_dir());
         sweep(memory);
         sweep(&elsewhere);
-        let name = format!("{PREFIX}{}", std::process::id());
+        let name = format!("keys-drill-{}", std::process::id());
         match made(&memory.join(&name)) {
             Ok(lock) => Ok(Self { path: memory.join(name), memory: true, _lock: lock }),
             Err(_) => {
@@ -39,11 +44,39 @@ impl Scratch {
             }
         }
     }
+
+    /// In memory, or not at all.
+    pub(super) fn for_edit() -> Result<Self, CliError> {
+        let memory = Path::new(MEMORY);
+        sweep(memory);
+        let path = memory.join(format!("keys-edit-{}", std::process::id()));
+        let is_memory = rustix::fs::statfs(memory).is_ok_and(|s| s.f_type == TMPFS_MAGIC);
+        let no = |e: &dyn std::fmt::Display| {
+            CliError::failed(format!("cannot make a directory in memory, below {MEMORY}: {e}"))
+                .hint("a value is edited nowhere else; 'keys open' and 'keys seal' work with pipes")
+        };
+        if !is_memory {
+            return Err(no(&"it is no tmpfs"));
+        }
+        let lock = made(&path).map_err(|e| no(&e))?;
+        Ok(Self { path, memory: true, _lock: lock })
+    }
+
+    /// Leaves the directory to whoever runs this, under another name; gives that.
+    pub(super) fn keep(mut self) -> std::io::Result<PathBuf> {
+        let kept = (0..1000).map(|n| self.path.with_file_name(format!("{KEPT}{}-{n}", std::process::id())));
+        let kept = kept.into_iter().find(|p| !p.exists()).ok_or(std::io::ErrorKind::AlreadyExists)?;
+        std::fs::rename(&self.path, &kept)?;
+        self.path = PathBuf::new();
+        Ok(kept)
+    }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
+        if !self.path.as_os_str().is_empty() {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
     }
 }
 
@@ -69,7 +102,8 @@ fn directory(path: &Path) -> rustix::io::Result<OwnedFd> {
 fn sweep(parent: &Path) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let is_ours = name.to_str().and_then(|n| n.strip_prefix(PREFIX)).is_some_and(|id| id.parse::<u32>().is_ok());
+        let id = name.to_str().and_then(|n| PREFIXES.iter().find_map(|p| n.strip_prefix(p)));
+        let is_ours = id.is_some_and(|id| id.parse::<u32>().is_ok());
         let Some(lock) = directory(&entry.path()).ok().filter(|_| is_ours) else { continue };
         let own = rustix::fs::fstat(&lock).is_ok_and(|s| s.st_uid == rustix::process::geteuid().as_raw());
         if own && rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {

@@ -1,6 +1,7 @@
 //! Secrets: seal, open, list, remove, who, reach.
 
 use std::io::{IsTerminal as _, Read as _};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -10,11 +11,10 @@ use super::context::{Context, Planned, Shown, placed_exit, placed_json, placed_t
 use super::describe::{self, names_json};
 use super::exit::{CliError, Exit};
 use super::output::Table;
-use crate::fleet::FleetError;
-use crate::home::Home;
+use crate::fleet::Fleet;
 use crate::limits::SECRET_BYTES_MAX;
-use crate::name::MemberName;
-use crate::ops::{self, OpsError};
+use crate::name::{Address, MemberName};
+use crate::ops;
 use crate::state::State;
 
 /// How often opening begins anew because somebody is writing.
@@ -30,7 +30,7 @@ pub(super) fn seal(context: &Context, args: &Seal) -> Result<Exit, CliError> {
         return if context.json { context.answer(plan_json(&plan), Exit::Pending) } else { Ok(Exit::Pending) };
     }
     // The value before the lock: it may come slowly, and nobody should wait for it.
-    let value = value(args)?;
+    let value = value_of(args.input.as_deref())?;
     let (plan, placed) = context.change(|fleet, home| {
         let plan = ops::plan_seal_without(&args.address, &without, fleet)?;
         let usual = if plan.version == 1 { "sealed" } else { "new value" };
@@ -48,30 +48,29 @@ pub(super) fn seal(context: &Context, args: &Seal) -> Result<Exit, CliError> {
     Ok(exit)
 }
 
-fn plan_json(plan: &ops::SealPlan) -> Value {
+pub(super) fn plan_json(plan: &ops::SealPlan) -> Value {
     json!({ "address": plan.address.to_string(), "version": plan.version, "readers": names_json(plan.recipients.readers.keys()) })
 }
 
-fn show_plan(context: &Context, plan: &ops::SealPlan) -> Result<(), CliError> {
+pub(super) fn show_plan(context: &Context, plan: &ops::SealPlan) -> Result<(), CliError> {
     if context.json {
         return Ok(());
     }
-    let readers: Vec<&MemberName> = plan.recipients.readers.keys().collect();
-    let names = readers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    context.out.line(&format!(
-        "{} version {} to {names} ({} keys)",
-        plan.address,
-        plan.version,
-        plan.recipients.keys().count()
-    ))
+    context.out.line(&plan_text(plan))
+}
+
+/// A plan to seal in words.
+pub(super) fn plan_text(plan: &ops::SealPlan) -> String {
+    let names = plan.recipients.readers.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!("{} version {} to {names} ({} keys)", plan.address, plan.version, plan.recipients.keys().count())
 }
 
 /// The value: from a file or stdin, wiped when dropped. On a terminal it would be shown as it is typed.
-fn value(args: &Seal) -> Result<Zeroizing<Vec<u8>>, CliError> {
+pub(super) fn value_of(input: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, CliError> {
     // One allocation of the full size: a growing buffer would leave copies behind.
     let mut value = Zeroizing::new(Vec::with_capacity(64 << 10));
     let limit = SECRET_BYTES_MAX as u64 + 1;
-    let read = match &args.input {
+    let read = match input {
         Some(path) => {
             let file = std::fs::File::open(path)
                 .map_err(|e| CliError::new(Exit::NotFound, format!("cannot read {}: {e}", shown(path))))?;
@@ -95,12 +94,8 @@ fn value(args: &Seal) -> Result<Zeroizing<Vec<u8>>, CliError> {
 /// `keys open`.
 pub(super) fn open(context: &Context, args: &Open) -> Result<Exit, CliError> {
     let home = context.home()?;
-    let opened = open_current(context, args, &home)?;
-    if let Some(by) = &opened.burned {
-        context.say(&format!(
-            "warning: this value is burned: {by} could read it, and was compromised or lost; replace it"
-        ));
-    }
+    let opened = opened(context, |fleet| Ok(ops::open(&args.address, args.reader.as_ref(), &home, fleet)?))?;
+    warn_burned(context, &args.address, &opened);
     if context.verbose {
         context.say(&format!(
             "{} version {}, sealed by {} on {}",
@@ -111,17 +106,27 @@ pub(super) fn open(context: &Context, args: &Open) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// Opens the secret as of now. A writer may replace the file between our reading the log and reading it; then the log has
-/// moved on as well, and we look again.
-fn open_current(context: &Context, args: &Open, home: &Home) -> Result<ops::Opened, CliError> {
+/// Says so if somebody else may know a value.
+pub(super) fn warn_burned(context: &Context, address: &Address, opened: &ops::Opened) {
+    if let Some(by) = &opened.burned {
+        context.say(&format!(
+            "warning: {address} is burned: {by} could read this value, and was compromised or lost; replace it"
+        ));
+    }
+}
+
+/// Opens secrets as of now. A writer may replace a file between our reading the log and reading it; then the log has moved
+/// on as well, and we look again.
+pub(super) fn opened<T>(
+    context: &Context,
+    mut work: impl FnMut(&mut Fleet) -> Result<T, CliError>,
+) -> Result<T, CliError> {
     let mut rounds = 0;
     loop {
         let mut fleet = context.open_published()?;
-        let result = ops::open(&args.address, args.reader.as_ref(), home, &mut fleet);
-        let gone = |e: &OpsError| matches!(e, OpsError::Fleet(FleetError::Store(_)));
-        match result {
-            Err(e) if gone(&e) && rounds < OPEN_ROUNDS_MAX && fleet.has_moved_on() => rounds += 1,
-            other => return Ok(other?),
+        match work(&mut fleet) {
+            Err(_) if rounds < OPEN_ROUNDS_MAX && fleet.has_moved_on() => rounds += 1,
+            other => return other,
         }
     }
 }
@@ -180,7 +185,7 @@ pub(super) fn rm(context: &Context, args: &Rm) -> Result<Exit, CliError> {
             question: "Remove it?",
             plan: &|fleet, _| Ok(ops::plan_remove(&args.address, &why, fleet)?),
             show: &|_, fleet| {
-                let live = fleet.state().secrets.get(&args.address).and_then(|s| s.live.as_ref());
+                let live = fleet.state().live_secret(&args.address);
                 let readers = live
                     .map(|l| l.readers.keys().map(ToString::to_string).collect::<Vec<_>>().join(", "))
                     .unwrap_or_default();
@@ -200,8 +205,7 @@ pub(super) fn rm(context: &Context, args: &Rm) -> Result<Exit, CliError> {
 pub(super) fn who(context: &Context, args: &Who) -> Result<Exit, CliError> {
     let fleet = context.open()?;
     let state = fleet.state();
-    let live = state.secrets.get(&args.address).and_then(|s| s.live.as_ref());
-    let live = live.ok_or_else(|| crate::ops::OpsError::NoSecret(args.address.clone()))?;
+    let live = state.live_secret(&args.address).ok_or_else(|| crate::ops::OpsError::NoSecret(args.address.clone()))?;
     let past: Vec<&MemberName> = live.exposed.iter().filter(|m| !live.readers.contains_key(*m)).collect();
     let drift = state.drift(&args.address, live);
     if context.json {

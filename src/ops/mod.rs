@@ -87,6 +87,7 @@ mod seal;
 mod snapshot;
 mod ssh;
 mod sync;
+mod template;
 
 use crate::backup::{ArchiveError, ContentsError, ShareError};
 use crate::digest::Digest;
@@ -109,7 +110,7 @@ pub use drill::{
 pub use emergency::{Fate, apply_emergency, deciders, hand_in_emergencies, plan_emergency};
 pub use found::{Founded, Founder, Founding, approve_founding, found};
 pub use join::{Joining, ask, ask_to_found};
-pub use open::{Opened, open};
+pub use open::{Opened, open, select};
 pub use render::{check_policy, mesh, node_files, wireguard_files};
 pub use reseal::{ResealPlan, Stuck, plan_reseal};
 pub use restore::{Confirmed, Place, Restored, confirm, forget_request, open_shares, prepare, restore};
@@ -120,6 +121,7 @@ pub use seal::{SealPlan, plan_remove, plan_seal, plan_seal_without, seal};
 pub use snapshot::plan_snapshot;
 pub use ssh::{IssuePlan, issue_pending, issued_certificate, plan_host, plan_user, uncertified_hosts};
 pub use sync::{SyncPlan, destroy_private, plan_sync, sync_todo};
+pub use template::{Filter, Template, TemplateError};
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -188,6 +190,9 @@ pub enum OpsError {
     /// There is no such secret.
     #[error("there is no secret {0}")]
     NoSecret(Address),
+    /// No secret's address matches.
+    #[error("no secret matches '{}'", crate::text::shown(.0))]
+    NoSecrets(String),
     /// There is no such member.
     #[error("{0} is not a member of this fleet, or has left")]
     NoMember(MemberName),

@@ -9,9 +9,9 @@ use super::OpsError;
 use crate::fleet::Fleet;
 use crate::gpg_agent::{Agent, AgentDecryptor};
 use crate::home::Home;
-use crate::name::{Address, MemberName};
+use crate::name::{Address, Glob, MemberName};
 use crate::openpgp::{Envelope, Fingerprint, SealError};
-use crate::state::LiveSecret;
+use crate::state::{LiveSecret, State};
 use crate::time::Time;
 
 /// A secret, opened.
@@ -34,6 +34,23 @@ impl std::fmt::Debug for Opened {
     }
 }
 
+/// The secrets that `pattern` means: the one with that address, else all whose addresses it matches.
+///
+/// # Errors
+/// [`OpsError::NoSecret`] and [`OpsError::NoSecrets`], if there is none.
+pub fn select(pattern: &str, state: &State) -> Result<Vec<Address>, OpsError> {
+    // The address of a shared secret looks like a pattern.
+    if let Ok(address) = pattern.parse::<Address>()
+        && (state.live_secrets().any(|(a, _)| *a == address) || !address.is_shared())
+    {
+        return state.live_secret(&address).map(|_| vec![address.clone()]).ok_or(OpsError::NoSecret(address));
+    }
+    let glob: Glob = pattern.parse()?;
+    let found: Vec<Address> =
+        state.live_secrets().map(|(a, _)| a).filter(|a| glob.matches(&a.to_string())).cloned().collect();
+    if found.is_empty() { Err(OpsError::NoSecrets(pattern.to_owned())) } else { Ok(found) }
+}
+
 /// Opens the secret at `address` with whatever key of this home is a recipient (`only` picks the member). The file has to
 /// be the one that the log has, signed inside by the author that the log names, for this address and version.
 ///
@@ -41,9 +58,8 @@ impl std::fmt::Debug for Opened {
 /// [`OpsError`]; [`SealError::NotForUs`] if no key here is a recipient.
 pub fn open(address: &Address, only: Option<&MemberName>, home: &Home, fleet: &mut Fleet) -> Result<Opened, OpsError> {
     let state = fleet.state();
-    let secret = state.secrets.get(address).ok_or_else(|| OpsError::NoSecret(address.clone()))?;
-    let live = secret.live.clone().ok_or_else(|| OpsError::NoSecret(address.clone()))?;
-    let version = secret.version;
+    let live = state.live_secret(address).cloned().ok_or_else(|| OpsError::NoSecret(address.clone()))?;
+    let version = state.secrets.get(address).map_or(0, |s| s.version);
     let envelope = Envelope {
         fleet: state.fleet.clone(),
         origin: state.log.clone(),

@@ -107,6 +107,11 @@ impl State {
         self.secrets.iter().filter_map(|(a, s)| s.live.as_ref().map(|live| (a, live)))
     }
 
+    /// The secret at `address`, if there is one.
+    pub fn live_secret(&self, address: &Address) -> Option<&LiveSecret> {
+        self.secrets.get(address).and_then(|s| s.live.as_ref())
+    }
+
     /// Secrets that `member` can read now, and those whose current value it ever could.
     pub fn reach(&self, member: &MemberName) -> (BTreeSet<&Address>, BTreeSet<&Address>) {
         let now = self.live_secrets().filter(|(_, s)| s.readers.contains_key(member)).map(|(a, _)| a).collect();

@@ -39,6 +39,7 @@ mod sshd;
 mod strangers;
 mod support;
 mod tidy;
+mod values;
 mod web;
 mod wg_tools;
 mod wireguard;
@@ -80,6 +81,7 @@ fn main() -> std::process::ExitCode {
         sshd::tests(),
         strangers::tests(),
         tidy::tests(),
+        values::tests(),
         web::tests(),
         wg_tools::tests(),
         wireguard::tests(),
