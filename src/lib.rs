@@ -46,6 +46,7 @@
 //! | [`ssh`] | SSH keys, certificates, revocation lists, node files | core |
 //! | [`policy`] | the TOML files that say what may happen | core |
 //! | [`wireguard`] | WireGuard keys, addresses, checks, configurations | core |
+//! | [`formats`] | other people's formats: structured files, and what other tools seal | core |
 //! | [`statement`] | statements, entries, requests: what is signed | core |
 //! | [`enrolment`] | what a machine makes when it joins | core |
 //! | [`backup`] | what a backup is made of: archive, manifest, shares | core |
@@ -71,6 +72,7 @@ pub mod disk;
 pub mod enrolment;
 #[cfg(feature = "shell")]
 pub mod fleet;
+pub mod formats;
 #[cfg(feature = "shell")]
 pub mod gpg_agent;
 #[cfg(feature = "shell")]

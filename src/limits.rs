@@ -14,6 +14,12 @@ pub const JSON_DEPTH_MAX: usize = 16;
 pub const JSON_INTEGER_MAX: i64 = 9_007_199_254_740_991;
 /// Changes in one statement; what remains goes into the next statement. Keeps a statement under [`ENTRY_BYTES_MAX`].
 pub const CHANGES_MAX: usize = 128;
+/// Secrets sealed by one statement: with the longest addresses a change has 670 bytes, and a body 57 343 at most.
+pub const SEALS_MAX: usize = 80;
+/// Values imported by one command. Ten times what one structured file of a large service holds.
+pub const IMPORT_VALUES_MAX: usize = 10_000;
+/// What is imported by one command, bytes, when it is held in memory.
+pub const IMPORT_BYTES_MAX: usize = 256 << 20;
 /// One OpenPGP certificate, bytes. Certificates of ours begin with 2 to 40 KB, and an operator's grows by 7 KB with every
 /// rotation in the post-quantum profile; the flooding attack of 2019 had 50 MiB.
 pub const CERT_BYTES_MAX: usize = 512 << 10;

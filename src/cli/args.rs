@@ -6,6 +6,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::backup_args::{Backup, Drill, Restore};
 use super::emergency_cmd::EmergencyArgs;
+use super::import_args::Import;
 use super::node_args::{Ssh, Wg};
 use super::record_args::{Audit, Log};
 use super::value_args::{Copy, Diff, Edit, Exec, Template};
@@ -118,6 +119,8 @@ pub(super) enum Command {
     Cp(Copy),
     /// Move a secret to another address
     Mv(Copy),
+    /// Take over what other tools seal, each value at an address of its own
+    Import(Import),
     /// List secrets, and who can read them
     Ls(Ls),
     /// Remove a secret

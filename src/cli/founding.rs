@@ -1,11 +1,11 @@
 //! `keys init` and `keys enroll`.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use super::args::{Enroll, Init};
 use super::context::{Context, placed_exit, placed_json, placed_text, reason, shown};
 use super::exit::{CliError, Exit};
+use super::helper::{GPG, GPGCONF};
 use crate::digest::Digest;
 use crate::disk::Disk;
 use crate::fleet::{Fleet, Placed};
@@ -104,50 +104,27 @@ fn agent_founder(context: &Context, fingerprint: &str, args: &Init) -> Result<Fo
             crate::text::shown(fingerprint)
         )));
     }
-    let exported = ask_helper(
-        "gpg",
-        &["--batch", "--no-tty", "--export", "--export-options", "export-minimal", &format!("0x{fingerprint}")],
-    )?;
+    let exported = GPG.ask(&[
+        "--batch",
+        "--no-tty",
+        "--export",
+        "--export-options",
+        "export-minimal",
+        &format!("0x{fingerprint}"),
+    ])?;
     let certificate = Certificate::parse(&exported)
         .map_err(|e| CliError::failed(format!("what gpg exports for {fingerprint} {e}")))?;
     let socket = match &args.agent_socket {
         Some(path) => path.clone(),
         None => {
-            run_helper("gpgconf", &["--launch", "gpg-agent"])?;
-            PathBuf::from(String::from_utf8_lossy(&ask_helper("gpgconf", &["--list-dirs", "agent-socket"])?).trim_end())
+            GPGCONF.run(&["--launch", "gpg-agent"], b"", 1 << 10)?;
+            PathBuf::from(String::from_utf8_lossy(&GPGCONF.ask(&["--list-dirs", "agent-socket"])?).trim_end())
         }
     };
     let user_id = certificate.user_id();
     let name = name_of(&user_id)?;
     context.say(&format!("operator {name}: {user_id}, with the keys that gpg-agent has"));
     Ok(Founder::Agent { name, certificate: Box::new(certificate), socket: socket.display().to_string() })
-}
-
-/// Runs one of gpg's own programs for its answer.
-fn ask_helper(name: &str, args: &[&str]) -> Result<Vec<u8>, CliError> {
-    let answer = run_helper(name, args)?;
-    if answer.is_empty() { Err(CliError::failed(format!("{name} gave nothing"))) } else { Ok(answer) }
-}
-
-/// Runs one of gpg's own programs by absolute path, with its own home and nothing else of the environment.
-fn run_helper(name: &str, args: &[&str]) -> Result<Vec<u8>, CliError> {
-    let path = ["/usr/bin", "/usr/local/bin", "/bin"].iter().map(|d| Path::new(d).join(name)).find(|p| p.is_file());
-    let path =
-        path.ok_or_else(|| CliError::new(Exit::NotFound, format!("{name} is not installed")).hint("install gnupg"))?;
-    let mut command = Command::new(&path);
-    command.args(args).env_clear().stdin(Stdio::null());
-    for keep in ["GNUPGHOME", "HOME"] {
-        if let Some(value) = std::env::var_os(keep) {
-            command.env(keep, value);
-        }
-    }
-    let output =
-        command.output().map_err(|e| CliError::new(Exit::Unknown, format!("cannot run {}: {e}", path.display())))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(CliError::failed(format!("{name} failed: {}", crate::text::shown(said.trim()))));
-    }
-    Ok(output.stdout)
 }
 
 /// `keys enroll`.

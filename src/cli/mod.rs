@@ -23,10 +23,14 @@ mod exit;
 mod fleet_cmd;
 mod founding;
 mod harden;
+mod helper;
+mod import_args;
+mod import_cmd;
 mod log_cmd;
 mod node_args;
 mod object_cmd;
 mod output;
+mod pass_cmd;
 mod policy_cmd;
 mod proof_cmd;
 mod publish_cmd;
@@ -124,6 +128,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Cp(a) => value_cmd::copy(context, a),
         Command::Mv(a) => value_cmd::rename(context, a),
         Command::Ls(a) => secret_cmd::ls(context, a),
+        Command::Import(a) => import_cmd::import(context, a),
         Command::Rm(a) => secret_cmd::rm(context, a),
         Command::Who(a) => secret_cmd::who(context, a),
         Command::Reach(a) => secret_cmd::reach(context, a),

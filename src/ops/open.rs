@@ -10,7 +10,7 @@ use crate::fleet::Fleet;
 use crate::gpg_agent::{Agent, AgentDecryptor};
 use crate::home::Home;
 use crate::name::{Address, Glob, MemberName};
-use crate::openpgp::{Envelope, Fingerprint, SealError};
+use crate::openpgp::{Envelope, Fingerprint, SealError, Sealed};
 use crate::state::{LiveSecret, State};
 use crate::time::Time;
 
@@ -85,6 +85,30 @@ pub fn open(address: &Address, only: Option<&MemberName>, home: &Home, fleet: &m
         sealed: opened.signed,
         burned: live.burned.map(|(_, by)| by),
     })
+}
+
+/// Opens a message that somebody else made for a key of this home: one that need not be signed inside. `None` if it is for
+/// other keys, or its recipients are not named.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn open_foreign(
+    message: &[u8],
+    limit: usize,
+    home: &Home,
+    fleet: &mut Fleet,
+) -> Result<Option<Zeroizing<Vec<u8>>>, OpsError> {
+    let Ok(sealed) = Sealed::parse(message) else { return Ok(None) };
+    for member in home.members()? {
+        let keys = fleet.state().encryption_keys(&member).filter_map(|k| Fingerprint::from_hex(k).ok());
+        let is_meant = |f: &Fingerprint| sealed.recipients.iter().any(|(h, _)| h.aliases(pgp::KeyHandle::from(f)));
+        for fingerprint in keys.filter(is_meant).collect::<Vec<_>>() {
+            let Some(key) = decryptor(home, &member, &fingerprint, fleet)? else { continue };
+            let opened = crate::openpgp::decrypt(message, &mut [(fingerprint, key)], limit);
+            return opened.map(Some).map_err(|e| OpsError::Impossible(e.to_string()));
+        }
+    }
+    Ok(None)
 }
 
 /// A key of this home and what decrypts with it.

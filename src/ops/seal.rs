@@ -1,4 +1,4 @@
-//! Sealing a value, and removing a secret.
+//! Sealing values, and removing a secret.
 
 use std::collections::BTreeSet;
 
@@ -9,6 +9,7 @@ use super::act::signing_key;
 use crate::digest::Digest;
 use crate::fleet::{Draft, Fleet, Standing};
 use crate::home::Home;
+use crate::limits::SEALS_MAX;
 use crate::name::{Address, Kind, MemberName, Slot};
 use crate::openpgp::{Certificate, Envelope, Fingerprint, Sealed};
 use crate::state::ReadersError;
@@ -113,8 +114,45 @@ pub fn seal(
     home: &Home,
     fleet: &mut Fleet,
 ) -> Result<Draft, OpsError> {
+    let mut drafts = seal_all(&[(plan, value)], reason, author, home, fleet)?;
+    drafts.pop().ok_or_else(|| OpsError::Impossible("there is nothing to seal".to_owned()))
+}
+
+/// Seals many values as planned, with as few statements as they fit in.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn seal_all(
+    values: &[(&SealPlan, &[u8])],
+    reason: &str,
+    author: Option<&MemberName>,
+    home: &Home,
+    fleet: &mut Fleet,
+) -> Result<Vec<Draft>, OpsError> {
+    let (_, fingerprint, mut signer) = author_key(author, home, fleet)?;
+    let mut drafts = Vec::new();
+    for part in values.chunks(SEALS_MAX) {
+        let mut changes = Vec::with_capacity(part.len());
+        let mut objects = Vec::with_capacity(2 * part.len());
+        for (plan, value) in part {
+            let (change, set, file) = sealed(plan, value, &fingerprint, Borrowed(&mut signer), fleet)?;
+            changes.push(change);
+            objects.extend([set, file]);
+        }
+        drafts.push(Draft::with(Act::Seal(changes), reason, objects));
+    }
+    Ok(drafts)
+}
+
+/// One change, its recipient set and its file.
+fn sealed(
+    plan: &SealPlan,
+    value: &[u8],
+    author: &Fingerprint,
+    signer: Borrowed<'_>,
+    fleet: &mut Fleet,
+) -> Result<(Seal, Vec<u8>, Vec<u8>), OpsError> {
     let address = &plan.address;
-    let (_, fingerprint, signer) = author_key(author, home, fleet)?;
     let state = fleet.state();
     let envelope = Envelope {
         fleet: state.fleet.clone(),
@@ -132,7 +170,7 @@ pub fn seal(
     let set = plan.recipients.to_bytes();
     let change = Seal {
         address: address.clone(),
-        author: fingerprint.to_hex(),
+        author: author.to_hex(),
         body,
         file: Digest::of(&file),
         generation: plan.generation,
@@ -140,7 +178,28 @@ pub fn seal(
         recipients: Digest::of(&set),
         version: plan.version,
     };
-    Ok(Draft::with(Act::Seal(vec![change]), reason, vec![set, file]))
+    Ok((change, set, file))
+}
+
+/// A signer that signs more than once.
+struct Borrowed<'a>(&'a mut BoxedSigner);
+
+impl pgp::crypto::Signer for Borrowed<'_> {
+    fn public(&self) -> &pgp::packet::Key<pgp::packet::key::PublicParts, pgp::packet::key::UnspecifiedRole> {
+        self.0.public()
+    }
+
+    fn acceptable_hashes(&self) -> &[pgp::types::HashAlgorithm] {
+        self.0.acceptable_hashes()
+    }
+
+    fn sign(
+        &mut self,
+        hash_algo: pgp::types::HashAlgorithm,
+        digest: &[u8],
+    ) -> pgp::Result<pgp::crypto::mpi::Signature> {
+        self.0.sign(hash_algo, digest)
+    }
 }
 
 /// The statement that removes a secret.

@@ -22,6 +22,7 @@ mod going;
 mod gpg;
 mod gpg_agent;
 mod hardening;
+mod import;
 mod kept;
 mod lifecycle;
 mod locks;
@@ -65,6 +66,7 @@ fn main() -> std::process::ExitCode {
         gpg::tests(),
         gpg_agent::tests(),
         hardening::tests(),
+        import::tests(),
         kept::tests(),
         lifecycle::tests(),
         locks::tests(),

@@ -26,6 +26,8 @@ pub(crate) enum Tool {
     Chromium,
     Pdftotext,
     Python3,
+    Pass,
+    AnsibleVault,
     /// Not a program: the right to make network namespaces and the like.
     Root,
     /// Not a program: the right to mount a small disk where nobody else sees it.
@@ -54,6 +56,8 @@ impl Tool {
             Self::Chromium => "chromium",
             Self::Pdftotext => "pdftotext",
             Self::Python3 => "python3",
+            Self::Pass => "pass",
+            Self::AnsibleVault => "ansible-vault",
             Self::Root => "root",
             Self::MountNamespace => "a mount namespace",
         }
