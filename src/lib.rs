@@ -52,6 +52,7 @@
 //! | [`backup`] | what a backup is made of: archive, manifest, shares | core |
 //! | [`state`] | the fold: what the log means | core |
 //! | [`audit`] | the report for auditors: values, page, bundle, sample | core |
+//! | [`lint`] | findings about secrets, rules, and values that were never sealed | core |
 //! | [`disk`] | files that are old or new, never torn | shell |
 //! | [`gpg_agent`] | signing and opening through gpg-agent | shell |
 //! | [`store`] | a keyring on a disk; appending to the log | shell |
@@ -79,6 +80,7 @@ pub mod gpg_agent;
 pub mod home;
 pub mod json;
 pub mod limits;
+pub mod lint;
 pub mod log;
 pub mod name;
 pub mod openpgp;

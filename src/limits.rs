@@ -148,3 +148,7 @@ pub const BACKUP_MANIFEST_BYTES_MAX: usize = 128 << 10;
 pub const SHARE_BYTES_MAX: usize = 64 << 10;
 /// Files of evidence that a cosigner keeps: a log whose key is stolen could show it ever new pasts.
 pub const EVIDENCE_FILES_MAX: usize = 256;
+/// One file that `keys lint` looks through for values that were never sealed, bytes: what people write is smaller.
+pub const LINT_FILE_BYTES_MAX: usize = 1 << 20;
+/// How much of one line it looks at, bytes.
+pub const LINT_LINE_BYTES_MAX: usize = 64 << 10;

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod backup;
 pub mod example;
 pub mod fold;
+pub mod lint;
 pub mod log;
 pub mod mutate;
 pub mod name;
@@ -113,6 +114,23 @@ const TOML: &[&str] = &[
 const NAMES: &[&str] =
     &["@", "*", "/", ".", "..", "-", ":", "::", "sealed/", "_shared", ".pgp", "/0", "/32", "/128", "[", "]"];
 const PACKETS: &[&str] = &["\u{1}\u{0}", "log@cdn.example", "address@cdn.example", "alice <alice@ops.cdn.example>"];
+const LOOKS: &[&str] = &[
+    "-----BEGIN ",
+    "OPENSSH PRIVATE KEY",
+    "-----",
+    "PrivateKey = ",
+    "AGE-SECRET-KEY-1",
+    "PRIVATE+KEY+",
+    "ghp_",
+    "AKIA",
+    "password",
+    "_token",
+    ": ",
+    " = ",
+    "\"",
+    "\n",
+    "keys-lint: allow",
+];
 const SSH: &[&str] = &[
     "ssh-ed25519",
     "ssh-ed25519-cert-v01@openssh.com",
@@ -163,6 +181,7 @@ targets! {
     backup::contents, &["share-", ".pgp", "body.pgp", "manifest.json", "manifest.sig", "ustar\0", "0000600\0", "{\"backup\":\""];
     backup::manifest, JSON;
     backup::share, &["{\"backup\":\"", "\",\"custodian\":\"", "\",\"fleet\":\"", "\",\"share\":\"", "\",\"v\":1}\n"];
+    lint::plain_values, LOOKS;
     agent::sexp, &["(", ")", "7:sig-val", "5:eddsa", "1:r", "0:", "99999999999999999999:"];
     agent::assuan, &["OK", "ERR ", "D ", "S ", "INQUIRE ", "#", "%", "%25", " ", "67108881"];
 }

@@ -7,6 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use super::backup_args::{Backup, Drill, Restore};
 use super::emergency_cmd::EmergencyArgs;
 use super::import_args::Import;
+use super::lint_cmd::Lint;
 use super::node_args::{Ssh, Wg};
 use super::record_args::{Audit, Log};
 use super::value_args::{Copy, Diff, Edit, Exec, Template};
@@ -137,6 +138,8 @@ pub(super) enum Command {
     Reseal(Reseal),
     /// Take a member out everywhere, and list what is burned
     Revoke(Revoke),
+    /// Find what is wrong with secrets, rules and files beside them, without any key: for CI and commit hooks
+    Lint(Lint),
     /// Stop members at once, also where the log is out of reach: by a file that a quorum signs
     Emergency(EmergencyArgs),
     /// WireGuard configurations

@@ -120,6 +120,11 @@ impl Context {
         if self.home_path()?.exists() { self.home().map(Some) } else { Ok(None) }
     }
 
+    /// The fleet for a question that anybody may ask, also where there is no place for a home: in CI, say.
+    pub(super) fn open_anywhere(&self) -> Result<Fleet, CliError> {
+        if self.home.is_some() { self.open() } else { self.open_with(None, View::Newest) }
+    }
+
     /// Creates the home, or opens it, for writing: nobody else writes in it while the lock lives.
     pub(super) fn create_home(&self) -> Result<(Home, Box<dyn Send>), CliError> {
         let home = Home::create(self.home_path()?)?;

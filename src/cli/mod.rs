@@ -22,10 +22,13 @@ mod exec_cmd;
 mod exit;
 mod fleet_cmd;
 mod founding;
+mod git;
 mod harden;
 mod helper;
 mod import_args;
 mod import_cmd;
+mod lint_cmd;
+mod lint_files;
 mod log_cmd;
 mod node_args;
 mod object_cmd;
@@ -136,6 +139,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Sync(a) => rotate_cmd::sync(context, a),
         Command::Reseal(a) => rotate_cmd::reseal(context, a),
         Command::Revoke(a) => rotate_cmd::revoke(context, a),
+        Command::Lint(a) => lint_cmd::lint(context, a),
         Command::Emergency(a) => emergency_cmd::emergency(context, a),
         Command::Wg(a) => render_cmd::wg(context, a),
         Command::Ssh(a) => render_cmd::ssh(context, a),

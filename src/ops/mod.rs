@@ -77,6 +77,7 @@ mod emergency;
 mod found;
 mod import;
 mod join;
+mod lint;
 mod open;
 mod render;
 mod reseal;
@@ -112,6 +113,7 @@ pub use emergency::{Fate, apply_emergency, deciders, hand_in_emergencies, plan_e
 pub use found::{Founded, Founder, Founding, approve_founding, found};
 pub use import::{Fate as ImportFate, ImportPlan, Incoming, plan_import};
 pub use join::{Joining, ask, ask_to_found};
+pub use lint::{Lint, duplicate_values, lint, sealed_file};
 pub use open::{Opened, open, open_foreign, select};
 pub use render::{check_policy, mesh, node_files, wireguard_files};
 pub use reseal::{ResealPlan, Stuck, plan_reseal};

@@ -16,6 +16,7 @@ tests!["documents":
     drill_compromised_pop,
     drill_damaged_keyring,
     drill_emergency,
+    drill_lint needs [SshKeygen],
     drill_log_key,
     drill_lost_operator_key,
     drill_operator_leaves,
@@ -181,6 +182,10 @@ fn drill_damaged_keyring(sandbox: &Sandbox) {
 
 fn drill_emergency(sandbox: &Sandbox) {
     drill(sandbox, "emergency");
+}
+
+fn drill_lint(sandbox: &Sandbox) {
+    drill(sandbox, "lint");
 }
 
 fn drill_log_key(sandbox: &Sandbox) {

@@ -25,6 +25,7 @@ mod hardening;
 mod import;
 mod kept;
 mod lifecycle;
+mod lint;
 mod locks;
 mod objections;
 mod proofs;
@@ -69,6 +70,7 @@ fn main() -> std::process::ExitCode {
         import::tests(),
         kept::tests(),
         lifecycle::tests(),
+        lint::tests(),
         locks::tests(),
         objections::tests(),
         proofs::tests(),

@@ -28,6 +28,7 @@ pub(crate) enum Tool {
     Python3,
     Pass,
     AnsibleVault,
+    Git,
     /// Not a program: the right to make network namespaces and the like.
     Root,
     /// Not a program: the right to mount a small disk where nobody else sees it.
@@ -58,6 +59,7 @@ impl Tool {
             Self::Python3 => "python3",
             Self::Pass => "pass",
             Self::AnsibleVault => "ansible-vault",
+            Self::Git => "git",
             Self::Root => "root",
             Self::MountNamespace => "a mount namespace",
         }

@@ -1,0 +1,4 @@
+//! `plain_values` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keys_fuzz::lint::plain_values(data));
