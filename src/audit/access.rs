@@ -8,31 +8,56 @@ use crate::state::{Secret, State};
 use crate::statement::RetireReason;
 use crate::time::Time;
 
-/// By address: who could decrypt some value of it.
-#[derive(Debug, Default)]
-pub(super) struct Exposure(BTreeMap<Address, BTreeMap<MemberName, Access>>);
+/// By address: who could decrypt some value of it, and when. Whoever is told apart is `R`: a member, or each key of each
+/// version.
+#[derive(Debug)]
+pub(super) struct Exposure<R>(BTreeMap<Address, BTreeMap<R, Vec<Access>>>);
 
-impl Exposure {
-    /// Takes in the readers of a secret after an entry about it.
-    pub(super) fn note(&mut self, address: &Address, secret: Option<&Secret>, time: Time) {
-        let Some(secret) = secret else { return };
+impl<R> Default for Exposure<R> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<R: Ord + Clone> Exposure<R> {
+    /// Takes in the readers of a secret after an entry about it: `readers` of its `version`, nobody if it was removed.
+    pub(super) fn note(&mut self, address: &Address, version: u64, readers: &BTreeSet<R>, time: Time) {
         let ever = self.0.entry(address.clone()).or_default();
-        let readers = secret.live.as_ref().map(|live| &live.readers);
-        for (_, access) in ever.iter_mut().filter(|(name, _)| readers.is_none_or(|r| !r.contains_key(*name))) {
-            access.until.get_or_insert(time);
+        for (_, spans) in ever.iter_mut().filter(|(name, _)| !readers.contains(*name)) {
+            if let Some(access) = spans.last_mut() {
+                access.until.get_or_insert(time);
+            }
         }
-        for name in readers.into_iter().flat_map(BTreeMap::keys) {
-            let version = secret.version;
-            let access =
-                ever.entry(name.clone()).or_insert(Access { since: time, until: None, first: version, last: version });
-            (access.until, access.last) = (None, version);
+        for name in readers {
+            let spans = ever.entry(name.clone()).or_default();
+            match spans.last_mut().filter(|access| access.until.is_none()) {
+                Some(access) => access.last = version,
+                None => spans.push(Access { since: time, until: None, first: version, last: version }),
+            }
         }
     }
 
-    /// Those of one address.
-    pub(super) fn of(&self, address: &Address) -> BTreeMap<MemberName, Access> {
-        self.0.get(address).cloned().unwrap_or_default()
+    /// Those of every address, each with its spans in order.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Address, &R, &[Access])> {
+        self.0
+            .iter()
+            .flat_map(|(address, ever)| ever.iter().map(move |(name, spans)| (address, name, spans.as_slice())))
     }
+
+    /// Those of one address, from their first access to their last.
+    pub(super) fn of(&self, address: &Address) -> BTreeMap<R, Access> {
+        let ever = self.0.get(address).into_iter().flatten();
+        ever.filter_map(|(name, spans)| {
+            let (first, last) = (spans.first()?, spans.last()?);
+            Some((name.clone(), Access { since: first.since, first: first.first, ..*last }))
+        })
+        .collect()
+    }
+}
+
+/// The members who can read a secret now.
+pub(super) fn members(secret: &Secret) -> BTreeSet<MemberName> {
+    secret.live.iter().flat_map(|live| live.readers.keys().cloned()).collect()
 }
 
 /// Members that left.

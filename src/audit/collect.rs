@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::access::{Departures, Exposure, Leaving};
+use super::access::{Departures, Exposure, Leaving, members};
 use super::entry::{about, addresses, changes, is_suspicious, newest, touched, weaker};
 use super::finding;
 use super::inventory::{self, Certificates};
@@ -13,7 +13,7 @@ use super::report::{
     ActCount, Approval, FORMAT, Gap, LogFacts, Period, PolicyChange, PublishedFacts, Report, Special, VoidRow,
 };
 use crate::digest::Digest;
-use crate::name::Address;
+use crate::name::{Address, MemberName};
 use crate::policy::Policy;
 use crate::state::{Objects, PolicyInForce, Prepared, State, Verdict, Watch};
 use crate::statement::{Act, Entry};
@@ -65,7 +65,7 @@ pub struct Collector<O> {
     until: u64,
     policy: Option<PolicyInForce>,
     lives: Lives,
-    exposure: Exposure,
+    exposure: Exposure<MemberName>,
     departures: Departures,
     approvals: Vec<Approval>,
     acts: BTreeMap<String, ActCount>,
@@ -192,7 +192,9 @@ impl<O: Objects> Collector<O> {
             }
         }
         for (address, version) in &taken.versions {
-            self.exposure.note(address, state.secrets.get(address), time);
+            if let Some(secret) = state.secrets.get(address) {
+                self.exposure.note(address, secret.version, &members(secret), time);
+            }
             self.departures.follow(address, state, *version, time, index);
         }
     }

@@ -72,7 +72,7 @@ pub(super) fn members(state: &State) -> Vec<MemberRow> {
     rows
 }
 
-pub(super) fn secrets(state: &State, exposure: &Exposure) -> Vec<SecretRow> {
+pub(super) fn secrets(state: &State, exposure: &Exposure<MemberName>) -> Vec<SecretRow> {
     let row = |(address, secret): (&crate::name::Address, &crate::state::Secret)| {
         let live = secret.live.as_ref();
         // Whose owner has left is to be removed, which is said elsewhere; it has no readers to compare with.

@@ -15,6 +15,7 @@ mod collect;
 mod csv;
 mod entry;
 mod finding;
+mod history;
 mod html;
 mod inventory;
 mod lives;
@@ -29,6 +30,7 @@ mod tar;
 pub use bundle::Bundle;
 pub use collect::{Collector, Head};
 pub use finding::{GAP_MAX, GRACE, LEAVE_MAX, RENEW_MAX};
+pub use history::{History, Reading};
 pub use html::page;
 pub use mapping::{MAPPINGS, Mapping};
 pub use report::{

@@ -330,15 +330,27 @@ pub(super) struct Rm {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  keys who nginx@fra1/tls.key
+  keys who nginx@fra1/tls.key --ever")]
 pub(super) struct Who {
     /// Which secret
     pub address: Address,
+    /// Every version there ever was: which key could read it from when to when
+    #[arg(long)]
+    pub ever: bool,
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  keys reach fra1
+  keys reach fra1 --ever")]
 pub(super) struct Reach {
     /// Which member; a PoP's services are included
     pub member: MemberName,
+    /// Every version there ever was: by which key it could read it from when to when
+    #[arg(long)]
+    pub ever: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -25,6 +25,7 @@ mod founding;
 mod git;
 mod harden;
 mod helper;
+mod history_cmd;
 mod import_args;
 mod import_cmd;
 mod lint_cmd;

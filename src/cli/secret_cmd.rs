@@ -10,6 +10,7 @@ use super::args::{Ls, Open, Reach, Rm, Seal, Who};
 use super::context::{Context, Planned, Shown, placed_exit, placed_json, placed_text, reason, shown};
 use super::describe::{self, names_json};
 use super::exit::{CliError, Exit};
+use super::history_cmd;
 use super::output::Table;
 use crate::fleet::Fleet;
 use crate::limits::SECRET_BYTES_MAX;
@@ -203,6 +204,9 @@ pub(super) fn rm(context: &Context, args: &Rm) -> Result<Exit, CliError> {
 
 /// `keys who`.
 pub(super) fn who(context: &Context, args: &Who) -> Result<Exit, CliError> {
+    if args.ever {
+        return history_cmd::who(context, &args.address);
+    }
     let fleet = context.open()?;
     let state = fleet.state();
     let live = state.live_secret(&args.address).ok_or_else(|| crate::ops::OpsError::NoSecret(args.address.clone()))?;
@@ -251,6 +255,9 @@ pub(super) fn who(context: &Context, args: &Who) -> Result<Exit, CliError> {
 
 /// `keys reach`.
 pub(super) fn reach(context: &Context, args: &Reach) -> Result<Exit, CliError> {
+    if args.ever {
+        return history_cmd::reach(context, &args.member);
+    }
     let fleet = context.open()?;
     let state = fleet.state();
     if !state.members.contains_key(&args.member) {

@@ -17,6 +17,7 @@ mod documents;
 mod drill;
 mod effects;
 mod emergency;
+mod ever;
 mod faults;
 mod going;
 mod gpg;
@@ -62,6 +63,7 @@ fn main() -> std::process::ExitCode {
         drill::tests(),
         effects::tests(),
         emergency::tests(),
+        ever::tests(),
         faults::tests(),
         going::tests(),
         gpg::tests(),
