@@ -136,6 +136,8 @@ pub(super) enum Command {
     Sync(Sync),
     /// Bring secrets' recipients up to date, leaving their bodies as they are
     Reseal(Reseal),
+    /// Make new values for secrets, as the policy says: those that are due, or burned
+    Renew(Renew),
     /// Take a member out everywhere, and list what is burned
     Revoke(Revoke),
     /// Find what is wrong with secrets, rules and files beside them, without any key: for CI and commit hooks
@@ -390,6 +392,30 @@ pub(super) struct Sync {
 pub(super) struct Reseal {
     /// Which secrets
     pub pattern: Option<Glob>,
+    #[command(flatten)]
+    pub change: Change,
+    #[command(flatten)]
+    pub reason: Reason,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "How a value is made is said in policy/secrets.toml: generate = \"base64:32\". What has no such rule is listed, for people
+to replace. Hooks are programs in the home's hooks/ directory; docs/runbooks/renew.md shows one for PostgreSQL.
+Examples:
+  keys renew --burned
+  keys renew --due --yes
+  keys renew 'pg@*/app' --reason 'left in a chat'"
+)]
+pub(super) struct Renew {
+    /// Which secrets
+    pub pattern: Option<Glob>,
+    /// Those whose time by the policy is over
+    #[arg(long)]
+    pub due: bool,
+    /// Those that somebody could read who was compromised or lost
+    #[arg(long)]
+    pub burned: bool,
     #[command(flatten)]
     pub change: Change,
     #[command(flatten)]

@@ -106,7 +106,7 @@ impl Context {
     }
 
     /// Where the home is. Not every command needs one.
-    fn home_path(&self) -> Result<&Path, CliError> {
+    pub(super) fn home_path(&self) -> Result<&Path, CliError> {
         let path = self.home.as_deref();
         path.ok_or_else(|| CliError::usage("there is no home directory; give one with --home"))
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -165,10 +165,14 @@ fn memory(e: rustix::io::Errno) -> CliError {
     CliError::failed(format!("cannot make a file in memory: {e}"))
 }
 
+/// An empty file in memory.
+pub(super) fn memory_file(name: &str) -> Result<OwnedFd, CliError> {
+    rustix::fs::memfd_create(name, MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC).map_err(memory)
+}
+
 /// A file in memory that nobody can change any more, at its beginning.
-fn in_memory(name: &str, value: &[u8]) -> Result<std::os::fd::OwnedFd, CliError> {
-    let fd = rustix::fs::memfd_create(name, MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC).map_err(memory)?;
-    let mut file = std::fs::File::from(fd);
+pub(super) fn in_memory(name: &str, value: &[u8]) -> Result<OwnedFd, CliError> {
+    let mut file = std::fs::File::from(memory_file(name)?);
     let written = file.write_all(value).and_then(|()| file.rewind());
     written.map_err(|e| CliError::failed(format!("cannot write a file in memory: {e}")))?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;

@@ -26,6 +26,7 @@ mod git;
 mod harden;
 mod helper;
 mod history_cmd;
+mod hook;
 mod import_args;
 mod import_cmd;
 mod lint_cmd;
@@ -40,6 +41,7 @@ mod proof_cmd;
 mod publish_cmd;
 mod record_args;
 mod render_cmd;
+mod renew_cmd;
 mod restore_cmd;
 mod rotate_cmd;
 mod scratch;
@@ -139,6 +141,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Rotate(a) => rotate_cmd::rotate(context, a),
         Command::Sync(a) => rotate_cmd::sync(context, a),
         Command::Reseal(a) => rotate_cmd::reseal(context, a),
+        Command::Renew(a) => renew_cmd::renew(context, a),
         Command::Revoke(a) => rotate_cmd::revoke(context, a),
         Command::Lint(a) => lint_cmd::lint(context, a),
         Command::Emergency(a) => emergency_cmd::emergency(context, a),

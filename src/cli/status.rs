@@ -299,7 +299,13 @@ fn from_state(state: &State, now: Time, items: &mut Vec<Item>) {
             items.push(Item {
                 topic: "burned",
                 text: format!("{address}: {by} could read it until {}", at.day()),
-                fix: "keys seal a new value",
+                fix: "keys renew --burned, or keys seal a new value",
+            });
+        } else if let Some(since) = state.renewal_due(address, secret).filter(|since| *since <= now) {
+            items.push(Item {
+                topic: "renewal",
+                text: format!("{address} is due for a new value since {}", since.day()),
+                fix: "keys renew --due, or keys seal a new value",
             });
         }
         if state.readers(address).is_err() {

@@ -4,6 +4,7 @@
 //! `policy/` in a working copy are a draft until then. Every file refuses unknown keys, with line and caret.
 
 pub mod fleet;
+mod generate;
 mod lock;
 pub mod publish;
 mod quorum;
@@ -15,6 +16,7 @@ pub mod wireguard;
 use std::collections::BTreeMap;
 
 pub use fleet::FleetPolicy;
+pub use generate::{Format, Generator};
 pub use lock::TimeLocks;
 pub use publish::{Cosigned, Cosigner, CosignerKind, Freshness, Publication};
 pub use quorum::{Case, Quorums, Role, Rule, Signers};

@@ -2,8 +2,10 @@
 
 use serde::Deserialize;
 
+use super::generate::{Format, Generator};
 use super::{PolicyError, toml};
-use crate::name::{Address, Glob};
+use crate::name::{Address, Glob, Label};
+use crate::time::Span;
 
 /// The file's name.
 pub const FILE: &str = "secrets.toml";
@@ -43,7 +45,75 @@ pub struct SecretRule {
     /// Whether even the recovery operators cannot read it.
     #[serde(default)]
     pub write_only: bool,
+    /// How a new value is made. Without this only people make one.
+    pub generate: Option<Generator>,
+    /// What stands around a value that is made.
+    pub format: Option<Format>,
+    /// After how long a new value is due.
+    pub rotate: Option<Span>,
+    /// The program in the home's `hooks/` that is told of a new value, before it is sealed and after.
+    pub hook: Option<Label>,
+    /// Two accounts that take turns: a new value is that of the one whose turn it is, and the other one's goes on being good.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// For how long the other account may still be in use, so that no further value is made.
+    pub settle: Option<Span>,
+    /// Secrets that get their new values before these do.
+    #[serde(default)]
+    pub after: Vec<Glob>,
 }
+
+impl SecretRule {
+    /// Whose value version `version` is, where two accounts take turns.
+    pub fn role(&self, version: u64) -> Option<&str> {
+        self.roles.get(usize::from(version.is_multiple_of(2))).map(String::as_str)
+    }
+
+    /// For how long after a new value there is no other, where two accounts take turns.
+    pub fn settles(&self) -> Span {
+        self.settle.unwrap_or(SETTLE)
+    }
+
+    /// What is wrong with it, if anything is.
+    fn problem(&self) -> Option<String> {
+        let is_address_pattern = |glob: &Glob| glob.as_str().contains('/');
+        if let Some(glob) = std::iter::once(&self.pattern).chain(&self.after).find(|g| !is_address_pattern(g)) {
+            let problem = "has no '/': addresses are OWNER/NAME, for example \"nginx@*/api-token\"";
+            let key = if *glob == self.pattern { "match" } else { "after" };
+            return Some(format!("{key} = \"{glob}\" {problem}"));
+        }
+        let roles = &self.roles;
+        let two = matches!(roles.as_slice(), [a, b] if a != b);
+        let is_name = |name: &String| {
+            (1..=63).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        };
+        if let Some(bad) = roles.iter().find(|r| !is_name(r)) {
+            return Some(format!(
+                "the role '{}' is not 1 to 63 of A-Z, a-z, 0-9, '-' and '_'",
+                crate::text::shown(bad)
+            ));
+        }
+        let names_role = self.format.as_ref().is_some_and(Format::has_role);
+        let problem = match self.generate {
+            None if self.hook.is_some() || self.format.is_some() || !roles.is_empty() => {
+                "hook, format and roles need generate: they are about values that are made"
+            }
+            _ if !roles.is_empty() && !two => "roles are two accounts that take turns, with different names",
+            _ if two && self.hook.is_none() => "roles need a hook, which gives the account its new value",
+            _ if two && self.format.is_some() && !names_role => {
+                "format has no {role}: whoever reads the value has to know whose it is"
+            }
+            _ if !two && names_role => "format has {role}, and there are no roles",
+            _ if !two && self.settle.is_some() => "settle is about roles, and there are none",
+            _ => return None,
+        };
+        Some(problem.to_owned())
+    }
+}
+
+/// The usual time for readers to take a new value.
+const SETTLE: Span = Span::hours(1);
 
 impl SecretsPolicy {
     /// Reads the file.
@@ -54,14 +124,11 @@ impl SecretsPolicy {
         let path = format!("policy/{FILE}");
         let policy: Self = toml(&path, text)?;
         for (i, rule) in policy.rules.iter().enumerate() {
-            if !rule.pattern.as_str().contains('/') {
+            if let Some(problem) = rule.problem() {
                 return Err(PolicyError::Meaning {
                     file: path,
                     place: format!("[[secret]] number {}", i + 1),
-                    problem: format!(
-                        "match = \"{}\" has no '/': addresses are OWNER/NAME, for example \"nginx@*/api-token\"",
-                        rule.pattern
-                    ),
+                    problem,
                 });
             }
         }
@@ -100,6 +167,13 @@ operators = ["*"]
 # [[secret]]
 # match = "nginx@fra1/tls.key"
 # readers = ["haproxy@fra1"]
+#
+# A value that 'keys renew' makes, every 90 days and when somebody knew it who should not:
+#
+# [[secret]]
+# match = "*/session-key"
+# generate = "base64:32"
+# rotate = "90d"
 "#;
 
 #[cfg(test)]
@@ -116,6 +190,32 @@ mod tests {
         assert_eq!(rule("nginx@*/api-token"), Some((true, false)));
         assert_eq!(rule("nginx@fra1/tls.key"), Some((false, true)));
         assert_eq!(rule("dns@fra1/tsig"), None);
+    }
+
+    #[test]
+    fn two_accounts_take_turns() {
+        let rule = |keys: &str| {
+            let text = format!("[recovery]\noperators = []\n[[secret]]\nmatch = \"pg@*/app\"\n{keys}\n");
+            SecretsPolicy::parse(&text).map(|p| p.rules[0].clone()).map_err(|e| e.to_string())
+        };
+        let good = rule("generate = \"alnum:32\"\nhook = \"pg-role\"\nroles = [\"app-a\", \"app-b\"]").unwrap();
+        let turns: Vec<&str> = (1..5).map(|version| good.role(version).unwrap()).collect();
+        assert_eq!(turns, ["app-a", "app-b", "app-a", "app-b"]);
+        for (keys, part) in [
+            ("hook = \"x\"", "need generate"),
+            ("generate = \"hex:32\"\nroles = [\"a\", \"a\"]", "two accounts"),
+            ("generate = \"hex:32\"\nroles = [\"a\", \"b\"]", "need a hook"),
+            ("generate = \"hex:32\"\nhook = \"x\"\nroles = [\"a\", \"b;\"]", "the role 'b;'"),
+            ("generate = \"hex:32\"\nhook = \"x\"\nroles = [\"a\", \"b\"]\nformat = \"{value}\"", "no {role}"),
+            ("generate = \"hex:32\"\nformat = \"{role}{value}\"", "there are no roles"),
+            ("generate = \"hex:32\"\nformat = \"x\"", "holds {value} once"),
+            ("generate = \"hex:32\"\nsettle = \"1h\"", "there are none"),
+            ("generate = \"hex:2\"", "can be guessed"),
+            ("after = [\"pg\"]", "after = \"pg\" has no '/'"),
+        ] {
+            let e = rule(keys).unwrap_err();
+            assert!(e.contains(part), "{keys}: {e}");
+        }
     }
 
     #[test]

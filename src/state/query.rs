@@ -137,6 +137,11 @@ impl State {
         (!drift.missing.is_empty() || !drift.surplus.is_empty() || !drift.outdated.is_empty()).then_some(drift)
     }
 
+    /// When a live secret's new value is due by the policy, if the policy says so.
+    pub fn renewal_due(&self, address: &Address, secret: &LiveSecret) -> Option<Time> {
+        Some(secret.sealed.plus(self.policy.policy.secrets.rule(address)?.rotate?))
+    }
+
     /// Every slot with an active key, and when its rotation is due.
     pub fn rotations(&self) -> impl Iterator<Item = Due> {
         let slots = self

@@ -32,6 +32,7 @@ mod objections;
 mod proofs;
 mod recipients;
 mod rekey;
+mod renew;
 mod replay;
 mod root;
 mod secrecy;
@@ -78,6 +79,7 @@ fn main() -> std::process::ExitCode {
         proofs::tests(),
         recipients::tests(),
         rekey::tests(),
+        renew::tests(),
         replay::tests(),
         root::tests(),
         secrecy::tests(),

@@ -29,6 +29,9 @@ pub(crate) enum Tool {
     Pass,
     AnsibleVault,
     Git,
+    Postgres,
+    Psql,
+    Setpriv,
     /// Not a program: the right to make network namespaces and the like.
     Root,
     /// Not a program: the right to mount a small disk where nobody else sees it.
@@ -60,6 +63,9 @@ impl Tool {
             Self::Pass => "pass",
             Self::AnsibleVault => "ansible-vault",
             Self::Git => "git",
+            Self::Postgres => "postgres",
+            Self::Psql => "psql",
+            Self::Setpriv => "setpriv",
             Self::Root => "root",
             Self::MountNamespace => "a mount namespace",
         }
@@ -73,6 +79,11 @@ impl Tool {
         }
         if self == Self::GoMod {
             return Some(PathBuf::from("/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog")).filter(|p| p.is_dir());
+        }
+        if self == Self::Postgres {
+            // Debian keeps the server's programs by version, out of everybody's way.
+            let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+            return versions.map(|v| v.path().join("bin/postgres")).filter(|p| p.is_file()).max();
         }
         if self == Self::MountNamespace {
             let mount = ["-m", "/bin/sh", "-c", "mount -t tmpfs -o size=64k none /mnt"];
