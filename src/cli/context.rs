@@ -451,10 +451,35 @@ pub(super) struct Planned<'a, P> {
     pub after: &'a dyn Fn(&mut Fleet, &Home) -> Result<(), CliError>,
 }
 
+/// The same for a change that carries itself out, in parts.
+pub(super) struct Stepwise<'a, P> {
+    pub question: &'a str,
+    pub plan: &'a dyn Fn(&mut Fleet, &Home) -> Result<P, CliError>,
+    pub show: &'a dyn Fn(&P, &Fleet) -> Shown,
+    pub carry_out: Carry<'a, P>,
+}
+
+/// Carries a plan out, and says where it ended up.
+type Carry<'a, P> = &'a dyn Fn(&P, &mut Fleet, &Home) -> Result<Vec<Placed>, CliError>;
+
 impl Context {
+    /// Plans, shows, asks, carries out.
+    pub(super) fn planned<P>(&self, change: &Change, planned: &Planned<'_, P>) -> Result<Exit, CliError> {
+        let carry_out = |plan: &P, fleet: &mut Fleet, home: &Home| {
+            let drafts = (planned.drafts)(plan, fleet, home)?;
+            let placed = self.place(fleet, home, drafts, change)?;
+            if placed_exit(&placed) == Exit::Ok {
+                (planned.after)(fleet, home)?;
+            }
+            Ok(placed)
+        };
+        let Planned { question, plan, show, .. } = *planned;
+        self.stepwise(change, &Stepwise { question, plan, show, carry_out: &carry_out })
+    }
+
     /// Plans, shows, asks, carries out. The question is asked without the lock; if the plan is another one by the time
     /// the lock is there, nothing is done.
-    pub(super) fn planned<P>(&self, change: &Change, planned: &Planned<'_, P>) -> Result<Exit, CliError> {
+    pub(super) fn stepwise<P>(&self, change: &Change, planned: &Stepwise<'_, P>) -> Result<Exit, CliError> {
         let mut agreed = None;
         if change.dry_run || !change.yes {
             let home = self.home()?;
@@ -484,11 +509,7 @@ impl Context {
             if shown.empty {
                 return Ok((shown, Vec::new()));
             }
-            let drafts = (planned.drafts)(&plan, fleet, home)?;
-            let placed = self.place(fleet, home, drafts, change)?;
-            if placed_exit(&placed) == Exit::Ok {
-                (planned.after)(fleet, home)?;
-            }
+            let placed = (planned.carry_out)(&plan, fleet, home)?;
             Ok((shown, placed))
         })?;
         let exit = placed_exit(&placed);

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::args::{Reseal, Revoke, Rotate, Sync};
-use super::context::{Context, Planned, Shown, placed_json, placed_text, reason};
+use super::context::{Context, Planned, Shown, Stepwise, placed_json, placed_text, reason};
 use super::describe::{case_text, names_json, short_key};
 use super::exit::{CliError, Exit};
-use super::output::{Table, complain};
+use super::output::{Progress, Table, complain};
 use crate::fleet::{Fleet, FleetError, Placed};
 use crate::home::Home;
 use crate::name::MemberName;
@@ -219,9 +219,9 @@ fn owners(act: &crate::statement::Act) -> Vec<MemberName> {
 pub(super) fn reseal(context: &Context, args: &Reseal) -> Result<Exit, CliError> {
     let why = reason(&args.reason, "recipients brought up to date");
     let is_stuck = std::cell::Cell::new(false);
-    let exit = context.planned(
+    let exit = context.stepwise(
         &args.change,
-        &Planned {
+        &Stepwise {
             question: "Reseal these?",
             plan: &|fleet, home| {
                 let plan = ops::plan_reseal(args.pattern.as_ref(), home, fleet)?;
@@ -229,11 +229,30 @@ pub(super) fn reseal(context: &Context, args: &Reseal) -> Result<Exit, CliError>
                 Ok(plan)
             },
             show: &|plan, _| shown_reseal(plan),
-            drafts: &|plan, fleet, home| Ok(plan.drafts(&why, home, fleet)?),
-            after: &|_, _| Ok(()),
+            carry_out: &|plan, fleet, home| reseal_parts(context, plan, &why, fleet, home, &args.change),
         },
     )?;
     Ok(if exit == Exit::Ok && is_stuck.get() { Exit::No } else { exit })
+}
+
+/// Reseals part by part: what is logged stays, so that whoever is interrupted goes on where it was.
+fn reseal_parts(
+    context: &Context,
+    plan: &ResealPlan,
+    why: &str,
+    fleet: &mut Fleet,
+    home: &Home,
+    change: &super::args::Change,
+) -> Result<Vec<Placed>, CliError> {
+    let mut progress = Progress::new("resealing", context.quiet);
+    let (parts, all) = (plan.parts() as u64, plan.drifted.len() as u64);
+    let mut placed = Vec::new();
+    for part in 0..plan.parts() {
+        progress.step(all * part as u64 / parts.max(1), all);
+        let draft = plan.draft(part, why, home, fleet)?;
+        placed.extend(context.place(fleet, home, vec![draft], change)?);
+    }
+    Ok(placed)
 }
 
 fn shown_reseal(plan: &ResealPlan) -> Shown {
@@ -273,8 +292,7 @@ pub(super) fn revoke(context: &Context, args: &Revoke) -> Result<Exit, CliError>
             after: &|fleet, home| {
                 let reseal = ops::plan_reseal(None, home, fleet)?;
                 complain_of(&reseal.stuck);
-                let drafts = reseal.drafts("a reader has left", home, fleet)?;
-                context.place(fleet, home, drafts, &args.change).map(|_| ())
+                reseal_parts(context, &reseal, "a reader has left", fleet, home, &args.change).map(|_| ())
             },
         },
     )

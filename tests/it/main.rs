@@ -34,6 +34,7 @@ mod recipients;
 mod rekey;
 mod renew;
 mod replay;
+mod resealing;
 mod root;
 mod secrecy;
 mod snapshots;
@@ -81,6 +82,7 @@ fn main() -> std::process::ExitCode {
         rekey::tests(),
         renew::tests(),
         replay::tests(),
+        resealing::tests(),
         root::tests(),
         secrecy::tests(),
         snapshots::tests(),
