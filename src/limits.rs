@@ -16,6 +16,8 @@ pub const JSON_INTEGER_MAX: i64 = 9_007_199_254_740_991;
 pub const CHANGES_MAX: usize = 128;
 /// Secrets sealed by one statement: with the longest addresses a change has 670 bytes, and a body 57 343 at most.
 pub const SEALS_MAX: usize = 80;
+/// How deep the values of a structured file may lie. People do not read further.
+pub const STRUCTURE_DEPTH_MAX: usize = 64;
 /// Values imported by one command. Ten times what one structured file of a large service holds.
 pub const IMPORT_VALUES_MAX: usize = 10_000;
 /// What is imported by one command, bytes, when it is held in memory.

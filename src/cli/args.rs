@@ -6,7 +6,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::backup_args::{Backup, Drill, Restore};
 use super::emergency_cmd::EmergencyArgs;
-use super::import_args::Import;
+use super::import_args::{Export, Import};
 use super::lint_cmd::Lint;
 use super::node_args::{Ssh, Wg};
 use super::record_args::{Audit, Log};
@@ -122,6 +122,8 @@ pub(super) enum Command {
     Mv(Copy),
     /// Take over what other tools seal, each value at an address of its own
     Import(Import),
+    /// Write secrets in the form of other tools, sealed to OpenPGP keys
+    Export(Export),
     /// List secrets, and who can read them
     Ls(Ls),
     /// Remove a secret

@@ -26,6 +26,9 @@ pub(super) const GPG: Helper = Helper { name: "gpg", package: "gnupg" };
 /// Tells where gpg-agent is.
 pub(super) const GPGCONF: Helper = Helper { name: "gpgconf", package: "gnupg" };
 
+/// Opens what age encrypts.
+pub(super) const AGE: Helper = Helper { name: "age", package: "age" };
+
 impl Helper {
     /// Runs it for its answer, which must not be empty.
     pub(super) fn ask(self, args: &[&str]) -> Result<Vec<u8>, CliError> {

@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 use super::context::{Context, Planned, Shown, reason, shown};
 use super::describe::names_json;
 use super::exit::{CliError, Exit};
+use super::helper::AGE;
 use super::import_args::{Import, ImportVerb, Into};
-use crate::formats::{self, Leaf, Step, path_text, secret_name};
+use crate::formats::{self, Format, Leaf, Step, path_text, secret_name};
 use crate::limits::{IMPORT_BYTES_MAX, IMPORT_VALUES_MAX, SECRET_BYTES_MAX};
 use crate::name::Address;
 use crate::ops::{self, ImportFate, ImportPlan, Incoming};
@@ -51,6 +52,15 @@ pub(super) fn import(context: &Context, args: &Import) -> Result<Exit, CliError>
             let found = super::pass_cmd::read_store(context, directory, *first_line)?;
             take_over(context, into, found)
         }
+        ImportVerb::Sops { file, identity, into } => {
+            let found = super::sops_cmd::read(context, file, identity.as_deref())?;
+            take_over(context, into, found)
+        }
+        ImportVerb::Age { file, identity, name, into } => {
+            let value =
+                AGE.run(&["--decrypt", "--identity", &absolute(identity)?, &absolute(file)?], b"", SECRET_BYTES_MAX)?;
+            take_over(context, into, vec![whole(file, name.as_deref(), &[".age"], value)?])
+        }
         ImportVerb::AnsibleVault { file, password_file, name, into } => {
             if file == password_file {
                 return Err(CliError::usage("the password and the vault cannot be one file"));
@@ -76,10 +86,22 @@ pub(super) fn whole(
     Ok(Found { from: own.unwrap_or(&source).to_owned(), source, value })
 }
 
+/// A path as a program of others takes it: what begins with a hyphen is an option to them.
+pub(super) fn absolute(path: &Path) -> Result<String, CliError> {
+    let absolute = std::path::absolute(path)
+        .map_err(|e| CliError::new(Exit::Unknown, format!("cannot tell where {} is: {e}", shown(path))))?;
+    let text = absolute.to_str().ok_or_else(|| CliError::failed(format!("{} is not UTF-8", shown(path))))?;
+    Ok(text.to_owned())
+}
+
+/// A file's text.
+pub(super) fn text<'a>(file: &Path, bytes: &'a [u8]) -> Result<&'a str, CliError> {
+    std::str::from_utf8(bytes)
+        .map_err(|e| CliError::failed(format!("{} is not UTF-8 from byte {} on", shown(file), e.valid_up_to())))
+}
+
 fn leaves(file: &Path, bytes: &[u8]) -> Result<Vec<Found>, CliError> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|e| CliError::failed(format!("{} is not UTF-8 from byte {} on", shown(file), e.valid_up_to())))?;
-    let leaves = formats::scan_env(text).map_err(|e| CliError::failed(format!("{}, {e}", shown(file))))?;
+    let leaves = Format::Env.scan(text(file, bytes)?).map_err(|e| CliError::failed(format!("{}, {e}", shown(file))))?;
     Ok(leaves.into_iter().map(Found::leaf).collect())
 }
 

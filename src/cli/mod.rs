@@ -20,6 +20,7 @@ mod emergency_cmd;
 mod evidence_cmd;
 mod exec_cmd;
 mod exit;
+mod export_cmd;
 mod fleet_cmd;
 mod founding;
 mod git;
@@ -47,6 +48,7 @@ mod rotate_cmd;
 mod scratch;
 mod secret_cmd;
 mod snapshot_cmd;
+mod sops_cmd;
 mod status;
 mod value_args;
 mod value_cmd;
@@ -134,6 +136,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Cp(a) => value_cmd::copy(context, a),
         Command::Mv(a) => value_cmd::rename(context, a),
         Command::Ls(a) => secret_cmd::ls(context, a),
+        Command::Export(a) => export_cmd::export(context, a),
         Command::Import(a) => import_cmd::import(context, a),
         Command::Rm(a) => secret_cmd::rm(context, a),
         Command::Who(a) => secret_cmd::who(context, a),

@@ -6,7 +6,7 @@ use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
 use super::founding::read_file;
 use super::helper::GPG;
-use super::import_cmd::Found;
+use super::import_cmd::{Found, absolute};
 use crate::limits::{IMPORT_VALUES_MAX, SEALED_BYTES_MAX, SECRET_BYTES_MAX};
 use crate::ops;
 
@@ -48,10 +48,7 @@ pub(super) fn read_store(context: &Context, directory: &Path, first_line: bool) 
 
 /// Decrypts a file with the user's own gpg, whose agent asks for a passphrase where one is needed.
 fn decrypt_file(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, CliError> {
-    // gpg takes what begins with a hyphen for an option.
-    let absolute = std::path::absolute(path)
-        .map_err(|e| CliError::new(Exit::Unknown, format!("cannot tell where {} is: {e}", shown(path))))?;
-    let text = absolute.to_str().ok_or_else(|| CliError::failed(format!("{} is not UTF-8", shown(path))))?;
+    let text = &absolute(path)?;
     GPG.run(&["--batch", "--quiet", "--no-tty", "--decrypt", "--", text], b"", SECRET_BYTES_MAX).map_err(|e| CliError {
         message: format!("{}: no key of this home opens it, and {}", shown(path), e.message),
         ..e

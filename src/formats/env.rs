@@ -23,7 +23,7 @@ use super::leaf::{FormatError, Kind, Leaf, Step};
 ///
 /// # Errors
 /// [`FormatError`].
-pub fn scan(text: &str) -> Result<Vec<Leaf>, FormatError> {
+pub(super) fn scan(text: &str) -> Result<Vec<Leaf>, FormatError> {
     let mut scanner = Scanner { text, at: 0 };
     let mut leaves: Vec<Leaf> = Vec::new();
     let mut lines: BTreeMap<String, usize> = BTreeMap::new();

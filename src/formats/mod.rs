@@ -5,11 +5,16 @@
 //! Left to others: where files lie and who opens the keys in them (`crate::ops`, `crate::cli`), what becomes of the values.
 
 mod env;
+mod format;
+mod json;
 mod leaf;
 mod name;
+mod sops;
 mod vault;
+mod yaml;
 
-pub use env::scan as scan_env;
+pub use format::Format;
 pub use leaf::{FormatError, Kind, Leaf, Step, path_text};
 pub use name::{NameProblem, secret_name};
+pub use sops::{Sops, SopsError, SopsStanza, Stanza, write_sops};
 pub use vault::{VaultError, open_vault};

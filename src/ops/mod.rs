@@ -74,6 +74,7 @@ mod admit;
 mod backup;
 mod drill;
 mod emergency;
+mod export;
 mod found;
 mod import;
 mod join;
@@ -111,6 +112,7 @@ pub use drill::{
     CANARY, DrillFindings, KeyAndFile, canary, canary_value, compare, copy_keyring, open_canary, session_key,
 };
 pub use emergency::{Fate, apply_emergency, deciders, hand_in_emergencies, plan_emergency};
+pub use export::ForeignReader;
 pub use found::{Founded, Founder, Founding, approve_founding, found};
 pub use import::{Fate as ImportFate, ImportPlan, Incoming, plan_import};
 pub use join::{Joining, ask, ask_to_found};

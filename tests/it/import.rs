@@ -14,20 +14,20 @@ tests!["import":
     what_ansible_vault_has_made_is_taken_over needs [AnsibleVault],
 ];
 
-fn fleet(sandbox: &Sandbox) -> TestFleet<'_> {
+pub(crate) fn fleet(sandbox: &Sandbox) -> TestFleet<'_> {
     let fleet = TestFleet::of_one(sandbox);
     fleet.join("fra1", "nginx");
     fleet
 }
 
-fn opened(fleet: &TestFleet<'_>, who: &str, address: &str) -> Vec<u8> {
+pub(crate) fn opened(fleet: &TestFleet<'_>, who: &str, address: &str) -> Vec<u8> {
     let ran = fleet.keys(who, &["open", address]);
     ran.ok();
     ran.output.stdout
 }
 
 /// The address and fate of each value in a plan.
-fn fates(ran: &Ran) -> Vec<(String, String)> {
+pub(crate) fn fates(ran: &Ran) -> Vec<(String, String)> {
     let field = |v: &serde_json::Value, name: &str| v[name].as_str().unwrap().to_owned();
     let values = ran.json()["plan"]["values"].as_array().unwrap().clone();
     values.iter().map(|v| (field(v, "address"), field(v, "fate"))).collect()
@@ -121,7 +121,7 @@ fn what_no_key_here_opens_is_replaced_and_said(sandbox: &Sandbox) {
     assert_eq!(opened(&fleet, "fra1", "nginx@fra1/a"), b"1");
 }
 
-fn pass(gpg: &GpgHome, store: &Path, args: &[&str], input: &[u8]) -> Ran {
+pub(crate) fn pass(gpg: &GpgHome, store: &Path, args: &[&str], input: &[u8]) -> Ran {
     use std::io::Write as _;
     let mut command = Tool::Pass.command();
     command.env("GNUPGHOME", gpg.path()).env("PASSWORD_STORE_DIR", store).env("HOME", store).args(args);
@@ -132,7 +132,7 @@ fn pass(gpg: &GpgHome, store: &Path, args: &[&str], input: &[u8]) -> Ran {
 }
 
 /// Runs the program with a gpg home in its environment.
-fn keys_with_gpg(sandbox: &Sandbox, gpg: &GpgHome, args: &[&str]) -> Ran {
+pub(crate) fn keys_with_gpg(sandbox: &Sandbox, gpg: &GpgHome, args: &[&str]) -> Ran {
     let mut command = sandbox.command();
     command.env("GNUPGHOME", gpg.path()).args(["--fleet", "fleet", "--home", "alice"]).args(args);
     Ran::of(&mut command)

@@ -18,6 +18,7 @@ mod drill;
 mod effects;
 mod emergency;
 mod ever;
+mod export;
 mod faults;
 mod going;
 mod gpg;
@@ -66,6 +67,7 @@ fn main() -> std::process::ExitCode {
         effects::tests(),
         emergency::tests(),
         ever::tests(),
+        export::tests(),
         faults::tests(),
         going::tests(),
         gpg::tests(),

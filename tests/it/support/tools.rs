@@ -32,6 +32,8 @@ pub(crate) enum Tool {
     Postgres,
     Psql,
     Setpriv,
+    Age,
+    Sops,
     /// Not a program: the right to make network namespaces and the like.
     Root,
     /// Not a program: the right to mount a small disk where nobody else sees it.
@@ -66,6 +68,8 @@ impl Tool {
             Self::Postgres => "postgres",
             Self::Psql => "psql",
             Self::Setpriv => "setpriv",
+            Self::Age => "age",
+            Self::Sops => "sops",
             Self::Root => "root",
             Self::MountNamespace => "a mount namespace",
         }
