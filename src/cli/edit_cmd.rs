@@ -54,9 +54,8 @@ pub(super) fn edit(context: &Context, args: &Edit) -> Result<Exit, CliError> {
         return Ok(Exit::Ok);
     }
     if after.is_empty() {
-        return Err(CliError::failed("the file is empty; nothing was changed").hint(format!(
-            "'keys rm {address}' removes a secret; 'keys seal {address} < /dev/null' seals an empty value"
-        )));
+        return Err(CliError::failed("the file is empty; nothing was changed")
+            .hint(format!("'keys rm {address}' removes a secret; an empty value cannot be sealed")));
     }
     let sealed = context.change(|fleet, home| {
         let now = ops::plan_seal(address, fleet)?;

@@ -254,7 +254,8 @@ fn place(
                     .hint("nothing of it was sealed; run it again"));
             }
         }
-        let drafts = ops::seal_together(values, why, signer, home, fleet)?;
+        let values: Vec<(&SealPlan, &[u8])> = values.iter().map(|(plan, value)| (plan, value.as_slice())).collect();
+        let drafts = ops::seal_all(&values, why, signer, home, fleet)?;
         context.place(fleet, home, drafts, change)
     })
 }

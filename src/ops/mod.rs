@@ -119,7 +119,7 @@ pub use join::{Joining, ask, ask_to_found};
 pub use lint::{Lint, duplicate_values, lint, sealed_file};
 pub use open::{Opened, open, open_foreign, select};
 pub use render::{check_policy, mesh, node_files, wireguard_files};
-pub use renew::{RenewPlan, Renewal, Renewing, Why, generate, plan_renew, seal_together};
+pub use renew::{RenewPlan, Renewal, Renewing, Why, generate, plan_renew};
 pub use reseal::{ResealPlan, Stuck, plan_reseal};
 pub use restore::{Confirmed, Place, Restored, confirm, forget_request, open_shares, prepare, restore};
 pub use revoke::{RevokePlan, plan_revoke};

@@ -9,14 +9,11 @@ use rand::{CryptoRng, RngExt as _};
 use zeroize::Zeroizing;
 
 use super::OpsError;
-use super::seal::{SealPlan, plan_seal, seal};
-use crate::fleet::{Draft, Fleet};
-use crate::home::Home;
-use crate::limits::CHANGES_MAX;
+use super::seal::{SealPlan, plan_seal};
+use crate::fleet::Fleet;
 use crate::name::{Address, Glob, Label, MemberName};
 use crate::policy::{Format, Generator, SecretRule};
 use crate::state::LiveSecret;
-use crate::statement::Act;
 use crate::time::{Span, Time, rough};
 
 /// Which secrets get new values.
@@ -228,32 +225,6 @@ fn word(n: u16) -> String {
     let consonant = |shift: u16| CONSONANTS[usize::from(n >> shift & 15)];
     let vowel = |shift: u16| VOWELS[usize::from(n >> shift & 3)];
     [consonant(12), vowel(10), consonant(6), vowel(4), consonant(0)].map(char::from).iter().collect()
-}
-
-/// Seals values as planned, as many in one statement as it may have changes: all of those are logged, or none.
-///
-/// # Errors
-/// As [`seal`].
-pub fn seal_together(
-    values: &[(SealPlan, Zeroizing<Vec<u8>>)],
-    reason: &str,
-    author: Option<&MemberName>,
-    home: &Home,
-    fleet: &mut Fleet,
-) -> Result<Vec<Draft>, OpsError> {
-    let mut drafts = Vec::new();
-    for part in values.chunks(CHANGES_MAX) {
-        let (mut changes, mut objects) = (Vec::new(), Vec::new());
-        for (plan, value) in part {
-            let draft = seal(plan, value, reason, author, home, fleet)?;
-            if let Act::Seal(list) = draft.act {
-                changes.extend(list);
-            }
-            objects.extend(draft.objects);
-        }
-        drafts.push(Draft::with(Act::Seal(changes), reason, objects));
-    }
-    Ok(drafts)
 }
 
 #[cfg(test)]
