@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::commits::Commits;
 use super::kept::{Going, Kept};
+use super::passed::Passed;
 use super::snapshot::Comparison;
 use super::tree::Tree;
 use super::views::{MARK, Referenced};
@@ -10,10 +12,9 @@ use super::{Fleet, FleetError, Known, Progress, View};
 use crate::digest::Digest;
 use crate::disk::{EntryKind, is_temporary};
 use crate::limits::{
-    BUNDLES_MISSING_MAX, CERT_BYTES_MAX, COMMIT_BYTES_MAX, ENTRY_BYTES_MAX, KEY_FILE_BYTES_MAX, OBJECT_BYTES_MAX,
-    REQUEST_BYTES_MAX, SEALED_BYTES_MAX, STATE_BYTES_MAX,
+    BUNDLES_MISSING_MAX, CERT_BYTES_MAX, ENTRY_BYTES_MAX, KEY_FILE_BYTES_MAX, OBJECT_BYTES_MAX, REQUEST_BYTES_MAX,
+    SEALED_BYTES_MAX, STATE_BYTES_MAX,
 };
-use crate::log::commit::Commit;
 use crate::log::tile::TILE_WIDTH;
 use crate::name::{Address, MemberName};
 use crate::openpgp::{Certificate, Sealed};
@@ -130,6 +131,7 @@ impl Fleet {
         let files = store.disk().walk("")?;
         report.files = files.len();
         let (mut newest, mut origin) = (CHECKPOINT, String::new());
+        let (mut passed, mut commits) = (Passed::default(), Commits::default());
         let size = match read_newest(store) {
             Ok((path, (_, checkpoint))) if !is_plausible(checkpoint.size, files.len()) => {
                 let claim = format!("it claims {} entries, and the keyring has {} files", checkpoint.size, files.len());
@@ -139,7 +141,9 @@ impl Fleet {
             Ok((path, (_, checkpoint))) => {
                 newest = path;
                 origin.clone_from(&checkpoint.origin);
-                Tree::read(store, path, &checkpoint, &mut report)?.check_files(store, &files, &mut report)?;
+                let (tree, said) = Tree::read(store, path, &checkpoint, &mut report)?;
+                commits = tree.check_files(store, &files, &said, &mut report)?;
+                passed = said;
                 checkpoint.size
             }
             Err(StoreError::Damaged { path, problem }) => {
@@ -152,7 +156,7 @@ impl Fleet {
         if report.is_sound() {
             let (left, keep) = going.map_or((None, None), |going| (going.left, Some(going.keep)));
             let left = left.and_then(|bytes| Kept::left(&bytes, store, known, &origin, size));
-            let mut snapshots = Comparison::of(store, size, left.as_ref(), keep)?;
+            let mut snapshots = Comparison::of(store, passed.snapshots, left.as_ref(), keep)?;
             let watch = Some(&mut snapshots as &mut dyn Watch);
             match Self::replayed_from(store.clone(), known, now, progress, watch, View::Newest, left) {
                 Ok(opened) => {
@@ -166,6 +170,7 @@ impl Fleet {
                         let then = opened.then()?;
                         let views = then.as_ref().map_or(opened.logged_state(), Self::logged_state);
                         opened.check_files(views, &files, std::mem::take(&mut snapshots.objects), &mut report)?;
+                        commits.check_signatures(store, &files, &opened.every_log_key(), &mut report)?;
                     }
                     snapshots.report(store, size, &mut report)?;
                     fleet = Some(opened);
@@ -294,7 +299,6 @@ impl Fleet {
         for path in wanted.map(|(serial, _)| issued_path(*serial)).filter(|path| !seen.contains(path.as_str())) {
             report.note(&path, "it is missing; the next 'keys sync' where the SSH CA's key is makes it again");
         }
-        self.check_commit_signatures(files, report)?;
         self.check_proposals(files, report)
     }
 
@@ -304,21 +308,6 @@ impl Fleet {
         let current =
             self.logged_state().members.iter().find(|(_, m)| m.fingerprint == fingerprint).map(|(name, _)| name);
         current.or_else(|| self.logged_state().former.get(&fingerprint).map(|(name, _)| name))
-    }
-
-    /// Every commit was signed with the log's key of its time.
-    fn check_commit_signatures(&self, files: &[(String, EntryKind)], report: &mut Report) -> Result<(), FleetError> {
-        let keys = self.every_log_key();
-        for (path, _) in
-            files.iter().filter(|(p, _)| p.strip_prefix("log/").is_some_and(|p| Commit::number(p).is_some()))
-        {
-            let bytes = self.store.disk().read(path, COMMIT_BYTES_MAX)?.unwrap_or_default();
-            let signed = Commit::parse(&bytes).is_some_and(|(_, note)| keys.iter().any(|key| note.is_signed_by(key)));
-            if !signed {
-                report.damage(path, "it is not signed by the log's key");
-            }
-        }
-        Ok(())
     }
 
     fn check_object(

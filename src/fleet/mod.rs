@@ -5,8 +5,10 @@
 //! keyring's lock from before it reads the state its draft is made from.
 
 mod ahead;
+mod apart;
 mod change;
 mod commit;
+mod commits;
 mod emergency;
 mod error;
 mod evidence;
@@ -14,6 +16,7 @@ mod heads;
 mod inspect;
 mod kept;
 mod open;
+mod passed;
 mod proposals;
 mod published;
 mod signing;

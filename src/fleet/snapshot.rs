@@ -210,21 +210,19 @@ pub(super) struct Comparison<'a> {
 }
 
 impl<'a> Comparison<'a> {
-    /// Of the snapshots in a log of `size` entries. It goes on where `left` came to.
+    /// Of the snapshots that the entries say. It goes on where `left` came to.
     pub(super) fn of(
         store: &'a Store,
-        size: u64,
+        said: BTreeMap<u64, Snapshot>,
         left: Option<&Kept>,
         keep: Option<Keep<'a>>,
     ) -> Result<Self, FleetError> {
-        let (mut said, mut objects) = (BTreeMap::new(), BTreeSet::new());
-        let replayed = left.map_or(0, |left| left.state.size);
-        let mut reader = LogReader::new(store, size);
-        while let Some((first, entries)) = reader.next_bundle()? {
-            said.extend((first..).zip(&entries).filter_map(|(index, entry)| Some((index, brings(entry)?))));
-            // What it will not see any more.
-            for (_, entry) in (first..replayed).zip(&entries) {
-                objects.extend(Entry::parse(entry).into_iter().flat_map(|e| e.signed.statement.act.objects()));
+        let mut objects = BTreeSet::new();
+        // What it will not see any more.
+        let mut reader = LogReader::new(store, left.map_or(0, |left| left.state.size));
+        while let Some((_, entries)) = reader.next_bundle()? {
+            for entry in entries {
+                objects.extend(Entry::parse(&entry).into_iter().flat_map(|e| e.signed.statement.act.objects()));
             }
         }
         let sizes = said.values().map(|s| s.size).collect();

@@ -3,14 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::FleetError;
+use super::commits::Commits;
 use super::inspect::Report;
+use super::passed::Passed;
+use super::{FleetError, apart};
 use crate::digest::Digest;
 use crate::disk::{EntryKind, is_temporary};
 use crate::limits::{CHECKPOINT_BYTES_MAX, COMMIT_BYTES_MAX, TILE_BYTES_MAX};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::commit::Commit;
-use crate::log::merkle::{self, Peaks};
+use crate::log::merkle;
 use crate::log::note::Note;
 use crate::log::tile::{Edge, Level, TILE_WIDTH, TileId, parse_entries, parse_hashes, tiles_of, write_hashes};
 use crate::store::{Store, StoreError};
@@ -19,17 +21,10 @@ use crate::store::{Store, StoreError};
 pub(super) struct Tree {
     size: u64,
     leaves: Vec<Digest>,
+    /// Those above the lowest, which are the leaves.
     tiles: BTreeMap<TileId, Vec<Digest>>,
-}
-
-/// A commit whose entries need no longer be held.
-struct Claim<'a> {
-    path: &'a str,
-    /// Whether its entries are those of the log.
-    same: bool,
-    /// The tree that it claims to lead to.
-    size: u64,
-    root: Digest,
+    /// Bundles that have been read, and hash to the lowest tile beside them, which is the tree's.
+    right: BTreeSet<u64>,
 }
 
 /// What one bundle's entries hash to, and what the hash tile beside it says; none if that file cannot be read.
@@ -39,8 +34,40 @@ struct Pair {
     hashes: Option<Vec<Digest>>,
 }
 
+/// What several bundles have come to.
+#[derive(Default)]
+struct Part {
+    leaves: Vec<Digest>,
+    /// The pairs that are not what they should be, each with the place of its first leaf. Mostly there are none, and the
+    /// leaves lie in memory once.
+    odd: Vec<(usize, Pair)>,
+    passed: Passed,
+}
+
+impl Part {
+    fn read(store: &Store, bundles: &[TileId]) -> Result<Self, FleetError> {
+        let mut part = Self::default();
+        for id in bundles {
+            let pair = Pair::read(store, *id, &mut part.passed)?;
+            let first = part.leaves.len();
+            part.leaves.extend(pair.leaves(Prefer::Entries));
+            if pair.entries.is_none() || pair.entries != pair.hashes {
+                part.odd.push((first, pair));
+            }
+        }
+        Ok(part)
+    }
+
+    fn extend(&mut self, next: Self) {
+        let before = self.leaves.len();
+        self.leaves.extend(next.leaves);
+        self.odd.extend(next.odd.into_iter().map(|(first, pair)| (before + first, pair)));
+        self.passed.extend(next.passed);
+    }
+}
+
 impl Pair {
-    fn read(store: &Store, bundle: TileId) -> Result<Self, FleetError> {
+    fn read(store: &Store, bundle: TileId, passed: &mut Passed) -> Result<Self, FleetError> {
         let hash_tile = TileId { level: Level::Hashes(0), ..bundle };
         // What is no tile at all is as good as none; `check_files` names it.
         let read = |id: TileId| match store.read(&format!("log/{id}"), TILE_BYTES_MAX) {
@@ -49,6 +76,7 @@ impl Pair {
         };
         let entries = read(bundle)?.and_then(|bytes| parse_entries(&bytes, bundle.width));
         let hashes = read(hash_tile)?.and_then(|bytes| parse_hashes(&bytes, bundle.width));
+        (bundle.index * TILE_WIDTH..).zip(entries.iter().flatten()).for_each(|(index, entry)| passed.by(index, entry));
         Ok(Self { bundle, entries: entries.map(|list| list.iter().map(|e| merkle::leaf(e)).collect()), hashes })
     }
 
@@ -70,38 +98,31 @@ enum Prefer {
 
 impl Tree {
     /// Reads bundles and lowest tiles. Where the two differ, the one that leads to the checkpoint's root is right.
-    /// `head` is the file that the checkpoint is from.
+    /// `head` is the file that the checkpoint is from. Gives also what the entries say that is wanted before they are
+    /// replayed.
     pub(super) fn read(
         store: &Store,
         head: &str,
         checkpoint: &Checkpoint,
         report: &mut Report,
-    ) -> Result<Self, FleetError> {
-        let mut leaves = Vec::new();
-        // The pairs that are not what they should be, each with the place of its first leaf. Mostly there are none, and
-        // the leaves lie in memory once.
-        let mut odd: Vec<(usize, Pair)> = Vec::new();
-        for id in tiles_of(checkpoint.size).into_iter().filter(|t| t.level == Level::Entries) {
-            let pair = Pair::read(store, id)?;
-            let first = leaves.len();
-            leaves.extend(pair.leaves(Prefer::Entries));
-            if pair.entries.is_none() || pair.entries != pair.hashes {
-                odd.push((first, pair));
-            }
+    ) -> Result<(Self, Passed), FleetError> {
+        let bundles: Vec<TileId> =
+            tiles_of(checkpoint.size).into_iter().filter(|t| t.level == Level::Entries).collect();
+        let mut whole = Part::default();
+        for part in apart::each(&bundles, |_, bundles| Part::read(store, bundles)) {
+            whole.extend(part?);
         }
-        let root = |leaves: &[Digest]| {
-            let mut peaks = Peaks::default();
-            leaves.iter().for_each(|l| peaks.push(*l));
-            peaks.root()
-        };
-        let entries_right = root(&leaves) == checkpoint.root;
+        let Part { leaves, odd, passed } = whole;
+        let (by_entries, root) = Self::of(checkpoint.size, leaves);
+        let entries_right = root == checkpoint.root;
         let by_hashes = || {
-            let mut by_hashes = leaves.clone();
+            let mut by_hashes = by_entries.leaves.clone();
             for (first, pair) in &odd {
                 let right = by_hashes.iter_mut().skip(*first).zip(pair.leaves(Prefer::Hashes));
                 right.for_each(|(leaf, hash)| *leaf = hash);
             }
-            Some(by_hashes).filter(|by_hashes| root(by_hashes) == checkpoint.root)
+            let (tree, root) = Self::of(checkpoint.size, by_hashes);
+            (root == checkpoint.root).then_some(tree)
         };
         let by_hashes = if odd.is_empty() || entries_right { None } else { by_hashes() };
         for (_, pair) in &odd {
@@ -121,17 +142,24 @@ impl Tree {
         if !entries_right && by_hashes.is_none() && odd.iter().all(|(_, p)| p.entries == p.hashes) {
             report.damage(head, "its root is not that of the entries");
         }
-        Ok(Self::of(checkpoint.size, by_hashes.unwrap_or(leaves)).0)
+        let is_right = entries_right || by_hashes.is_some();
+        let mut tree = by_hashes.unwrap_or(by_entries);
+        if is_right {
+            let odd: BTreeSet<u64> = odd.iter().map(|(_, pair)| pair.bundle.index).collect();
+            tree.right = bundles.iter().map(|id| id.index).filter(|index| !odd.contains(index)).collect();
+        }
+        Ok((tree, passed))
     }
 
     fn of(size: u64, leaves: Vec<Digest>) -> (Self, Digest) {
         let mut edge = Edge::default();
         let mut tiles: BTreeMap<TileId, Vec<Digest>> = BTreeMap::new();
+        let is_above = |id: &TileId| id.level != Level::Hashes(0);
         for leaf in &leaves {
-            tiles.extend(edge.push(*leaf));
+            tiles.extend(edge.push(*leaf).into_iter().filter(|(id, _)| is_above(id)));
         }
-        tiles.extend(edge.partial().map(|(id, hashes)| (id, hashes.to_vec())));
-        (Self { size, leaves, tiles }, edge.root())
+        tiles.extend(edge.partial().filter(|(id, _)| is_above(id)).map(|(id, hashes)| (id, hashes.to_vec())));
+        (Self { size, leaves, tiles, right: BTreeSet::new() }, edge.root())
     }
 
     /// The tree as the commit beyond the checkpoint makes it, if there is a right one: its writer may have written some of
@@ -150,16 +178,15 @@ impl Tree {
         Ok((root == commit.new_root).then_some(tree))
     }
 
-    /// Checks every file below `log/`, and that none is missing or strange.
+    /// Checks every file below `log/`, and that none is missing or strange. What remains of the commits is given back.
     pub(super) fn check_files(
         &self,
         store: &Store,
         files: &[(String, EntryKind)],
+        passed: &Passed,
         report: &mut Report,
-    ) -> Result<(), FleetError> {
+    ) -> Result<Commits, FleetError> {
         let mut seen: BTreeSet<&str> = BTreeSet::new();
-        let mut commits: BTreeMap<u64, Claim<'_>> = BTreeMap::new();
-        let mut there = BTreeSet::new();
         let ahead = self.ahead(store)?;
         for (path, kind) in files.iter().filter(|(p, _)| p.starts_with("log/")) {
             seen.insert(path);
@@ -169,6 +196,9 @@ impl Tree {
             } else if is_temporary(path) {
                 report.note(path, "left by a writer that was interrupted; the next change removes it");
             } else if let Some(id) = TileId::parse(below) {
+                if self.is_right(id) {
+                    continue;
+                }
                 let Some(bytes) = report.read(store, path, TILE_BYTES_MAX)? else { continue };
                 if self.has(id, &bytes) {
                     if id.width < id.width_in(self.size) {
@@ -186,19 +216,12 @@ impl Tree {
                     }
                     _ => report.damage(path, "it is not what the log's other files make it"),
                 }
-            } else if let Some(number) = Commit::number(below) {
-                there.insert(number);
-                let Some(bytes) = report.read(store, path, COMMIT_BYTES_MAX)? else { continue };
-                match Commit::parse(&bytes).filter(|(c, _)| c.old_size == number) {
-                    Some((commit, _)) => drop(commits.insert(number, self.claim(path, &commit))),
-                    None => report.damage(path, "it is not the commit that its name says"),
-                }
             } else if below.strip_prefix("cosignatures/").is_some_and(|name| Digest::parse(name).is_some()) {
                 let bytes = report.read(store, path, CHECKPOINT_BYTES_MAX)?.unwrap_or_default();
                 if Note::parse(&bytes).ok().and_then(|note| Checkpoint::parse(&note.text)).is_none() {
                     report.damage(path, "it is not a cosigned checkpoint");
                 }
-            } else if !["checkpoint", "head"].contains(&below) {
+            } else if !["checkpoint", "head"].contains(&below) && Commit::number(below).is_none() {
                 report.damage(path, "no log has such a file");
             }
         }
@@ -206,19 +229,27 @@ impl Tree {
         {
             report.damage(&id, "it is missing");
         }
-        self.check_commits(&commits, &there, report);
-        Ok(())
+        let commits = Commits::read(store, files, &self.leaves, passed.log_keys(store), report)?;
+        commits.check(&self.leaves, report);
+        Ok(commits)
+    }
+
+    /// Whether this is a file that was read when the tree was, and was right.
+    fn is_right(&self, id: TileId) -> bool {
+        matches!(id.level, Level::Entries | Level::Hashes(0))
+            && id.width == id.width_in(self.size)
+            && self.right.contains(&id.index)
     }
 
     /// Whether these bytes are that tile of this tree, or were when it was smaller.
     fn has(&self, id: TileId, bytes: &[u8]) -> bool {
         match id.level {
             Level::Entries => {
-                let first = usize::try_from(id.index.saturating_mul(TILE_WIDTH)).unwrap_or(usize::MAX);
                 let own = parse_entries(bytes, id.width).unwrap_or_default();
                 let own: Vec<Digest> = own.iter().map(|e| merkle::leaf(e)).collect();
-                !own.is_empty() && self.leaves.get(first..).is_some_and(|l| l.starts_with(&own))
+                self.begins(id, &own)
             }
+            Level::Hashes(0) => self.begins(id, &parse_hashes(bytes, id.width).unwrap_or_default()),
             Level::Hashes(_) => {
                 // A smaller partial tile, which a crash left, is a beginning of the one there is now.
                 let whole =
@@ -230,43 +261,9 @@ impl Tree {
         }
     }
 
-    /// What remains to be checked of a commit, once its entries have been looked at.
-    fn claim<'a>(&self, path: &'a str, commit: &Commit) -> Claim<'a> {
-        let first = usize::try_from(commit.old_size).unwrap_or(usize::MAX);
-        let own = commit.entries.iter().map(|e| merkle::leaf(e));
-        // What lies beyond the tree is of no interest here.
-        let same = self.leaves.get(first..).unwrap_or_default().iter().zip(own).all(|(leaf, own)| *leaf == own);
-        Claim { path, same, size: commit.new_size(), root: commit.new_root }
-    }
-
-    /// Every place of the log belongs to one commit, whose entries are those of the log and lead to the root it names.
-    fn check_commits(&self, commits: &BTreeMap<u64, Claim<'_>>, there: &BTreeSet<u64>, report: &mut Report) {
-        let mut peaks = Peaks::default();
-        let mut leaves = self.leaves.iter();
-        let mut begun = BTreeSet::new();
-        while peaks.size() < self.size {
-            let at = peaks.size();
-            begun.insert(at);
-            // Go on with the next one there is; what lies between belongs to the one that is missing or damaged.
-            let next = match commits.get(&at) {
-                Some(claim) => claim.size.min(self.size),
-                None => there.range(at + 1..).next().copied().unwrap_or(self.size).min(self.size),
-            };
-            leaves.by_ref().take(usize::try_from(next - at).unwrap_or(usize::MAX)).for_each(|l| peaks.push(*l));
-            match commits.get(&at) {
-                Some(claim) if !claim.same || claim.size != peaks.size() || claim.root != peaks.root() => {
-                    report.damage(claim.path, "its entries are not those of the log");
-                }
-                Some(_) => {}
-                None if there.contains(&at) => {}
-                None => report.damage(&format!("log/{}", Commit::path(at)), "it is missing"),
-            }
-        }
-        for (_, claim) in commits.range(..self.size).filter(|(at, _)| !begun.contains(*at)) {
-            report.damage(claim.path, "no commit of this log begins there");
-        }
-        for (_, claim) in commits.range(self.size..) {
-            report.note(claim.path, "a commit that is not yet published; the next change finishes it");
-        }
+    /// Whether these are the leaves at this tile's place, as far as they go.
+    fn begins(&self, id: TileId, own: &[Digest]) -> bool {
+        let first = usize::try_from(id.index.saturating_mul(TILE_WIDTH)).unwrap_or(usize::MAX);
+        !own.is_empty() && self.leaves.get(first..).is_some_and(|leaves| leaves.starts_with(own))
     }
 }

@@ -1,14 +1,17 @@
 //! A log that is verified on several threads: what the fold says of it is what it says alone, entry by entry, also of
 //! signatures that do not verify, that were made over something else, or whose keys change on the way.
 
+use keys::fleet::{Fleet, Known};
 use keys::home::Home;
-use keys::log::note::SignatureLine;
+use keys::log::commit::Commit;
+use keys::log::note::{SignatureLine, SignerKey};
 use keys::name::Slot;
 use keys::ops;
 use keys::state::{Preparer, Replay, Verdict};
-use keys::statement::{Act, Remove};
+use keys::statement::{Act, Rekey, Remove, RetireReason};
 use keys::store::{Store, Target, append};
 use keys::time::Time;
+use rand::SeedableRng as _;
 
 use crate::support::stage::{Stage, member};
 use crate::support::{Sandbox, tests};
@@ -16,6 +19,7 @@ use crate::support::{Sandbox, tests};
 tests!["ahead":
     threads_change_nothing_of_what_the_fold_says,
     a_signature_that_does_not_verify_is_not_known_to,
+    commits_are_read_on_all_cores_and_only_the_logs_keys_sign_them,
 ];
 
 /// Entries that each name a secret that is not there: without effect, but their signatures are counted and reported.
@@ -98,4 +102,45 @@ fn a_signature_that_does_not_verify_is_not_known_to(sandbox: &Sandbox) {
         assert_eq!(replay.apply_prepared(prepared).unwrap(), said);
         assert_eq!(said.signers.contains(&member("bob")), n % 7 != 0 && n % 11 != 0, "entry {n}");
     }
+}
+
+/// What a verification names.
+fn named(stage: &Stage) -> Vec<(String, String)> {
+    let (report, _) = Fleet::verify(&stage.keyring, &Known::default(), stage.now, &mut |_, _| {}).unwrap();
+    report.problems.into_iter().map(|p| (p.path, p.problem)).collect()
+}
+
+fn commits_are_read_on_all_cores_and_only_the_logs_keys_sign_them(sandbox: &Sandbox) {
+    let stage = Stage::found(sandbox, &["alice", "bob"]);
+    let stranger = SignerKey::generate("cdn.example/keys/1", &mut rand::rngs::StdRng::from_seed([9; 32]));
+    // An entry without effect names the stranger's key as the log's.
+    let replay = stage.replay();
+    let plan = ops::plan_rekey(None, RetireReason::Retired, replay.state().unwrap()).unwrap();
+    let statement =
+        stage.statement(&replay, "alice", Act::Rekey(Rekey { key: stranger.verifier().to_string(), ..plan }));
+    let claims = Stage::entry(&statement, vec![stage.line(&replay, "alice", &statement)]);
+    for entry in entries(&stage, 100).into_iter().chain([claims]) {
+        publish(&stage, vec![entry]);
+    }
+    assert_eq!(named(&stage), []);
+
+    let disk = stage.keyring.disk();
+    let path = |number: u64| format!("log/{}", Commit::path(number));
+    let read = |number: u64| disk.read(&path(number), 1 << 20).unwrap().unwrap();
+    for number in [30, 90] {
+        let (commit, _) = Commit::parse(&read(number)).unwrap();
+        disk.replace(&path(number), &commit.to_bytes(&stranger)).unwrap();
+    }
+    let unsigned = "it is not signed by the log's key".to_owned();
+    assert_eq!(named(&stage), [(path(30), unsigned.clone()), (path(90), unsigned)]);
+
+    for number in [20, 80] {
+        disk.replace(&path(number), &read(number)[1..]).unwrap();
+    }
+    disk.replace(&path(60), &read(61)).unwrap();
+    disk.remove(&path(70)).unwrap();
+    let wrong = "it is not the commit that its name says".to_owned();
+    let missing = "it is missing".to_owned();
+    let found = [(path(20), wrong.clone()), (path(60), wrong.clone()), (path(70), missing), (path(80), wrong)];
+    assert_eq!(named(&stage), found);
 }
