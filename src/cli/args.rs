@@ -6,6 +6,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::backup_args::{Backup, Drill, Restore};
 use super::emergency_cmd::EmergencyArgs;
+use super::git_cmd::Git;
 use super::import_args::{Export, Import};
 use super::lint_cmd::Lint;
 use super::node_args::{Ssh, Wg};
@@ -144,6 +145,8 @@ pub(super) enum Command {
     Revoke(Revoke),
     /// Find what is wrong with secrets, rules and files beside them, without any key: for CI and commit hooks
     Lint(Lint),
+    /// A keyring in a git repository: what git shows of it, and how two branches come together
+    Git(Git),
     /// Stop members at once, also where the log is out of reach: by a file that a quorum signs
     Emergency(EmergencyArgs),
     /// WireGuard configurations

@@ -16,7 +16,12 @@ pub(super) fn git() -> Result<Command, CliError> {
 
 /// What git answers.
 pub(super) fn ask(args: &[&str]) -> Result<Vec<u8>, CliError> {
-    let output = git()?.args(args).stdin(Stdio::null()).output();
+    ask_in(Path::new("."), args)
+}
+
+/// What git answers in a directory.
+pub(super) fn ask_in(directory: &Path, args: &[&str]) -> Result<Vec<u8>, CliError> {
+    let output = git()?.arg("-C").arg(directory).args(args).stdin(Stdio::null()).output();
     let output = output.map_err(|e| CliError::failed(format!("cannot run git: {e}")))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -28,12 +33,28 @@ pub(super) fn ask(args: &[&str]) -> Result<Vec<u8>, CliError> {
 
 /// One line that git answers, as a path.
 pub(super) fn ask_path(args: &[&str]) -> Result<PathBuf, CliError> {
+    ask_path_in(Path::new("."), args)
+}
+
+/// One line that git answers in a directory, as a path.
+pub(super) fn ask_path_in(directory: &Path, args: &[&str]) -> Result<PathBuf, CliError> {
     use std::os::unix::ffi::OsStringExt as _;
-    let mut answer = ask(args)?;
+    let mut answer = ask_in(directory, args)?;
     while answer.last() == Some(&b'\n') {
         answer.pop();
     }
     Ok(PathBuf::from(std::ffi::OsString::from_vec(answer)))
+}
+
+/// The files of a commit below a path, from the root of the work tree, each with its blob.
+pub(super) fn tree(commit: &str, below: &str) -> Result<Vec<(String, String)>, CliError> {
+    let answer = ask(&["ls-tree", "-r", "-z", "--full-tree", commit, "--", below])?;
+    let row = |row: &[u8]| {
+        let text = String::from_utf8_lossy(row).into_owned();
+        let (about, path) = text.split_once('\t')?;
+        Some((path.to_owned(), about.split(' ').nth(2)?.to_owned()))
+    };
+    Ok(answer.split(|b| *b == 0).filter_map(row).collect())
 }
 
 /// The files below a directory that git keeps, or would take in if it were told to: not those that it is told to ignore.

@@ -24,6 +24,8 @@ mod export_cmd;
 mod fleet_cmd;
 mod founding;
 mod git;
+mod git_cmd;
+mod git_show;
 mod harden;
 mod helper;
 mod history_cmd;
@@ -147,6 +149,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Renew(a) => renew_cmd::renew(context, a),
         Command::Revoke(a) => rotate_cmd::revoke(context, a),
         Command::Lint(a) => lint_cmd::lint(context, a),
+        Command::Git(a) => git_cmd::git(context, a),
         Command::Emergency(a) => emergency_cmd::emergency(context, a),
         Command::Wg(a) => render_cmd::wg(context, a),
         Command::Ssh(a) => render_cmd::ssh(context, a),

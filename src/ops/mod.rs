@@ -117,7 +117,7 @@ pub use found::{Founded, Founder, Founding, approve_founding, found};
 pub use import::{Fate as ImportFate, ImportPlan, Incoming, plan_import};
 pub use join::{Joining, ask, ask_to_found};
 pub use lint::{Lint, duplicate_values, lint, sealed_file};
-pub use open::{Opened, open, open_foreign, select};
+pub use open::{Opened, open, open_foreign, open_version, select};
 pub use render::{check_policy, mesh, node_files, wireguard_files};
 pub use renew::{RenewPlan, Renewal, Renewing, Why, generate, plan_renew};
 pub use reseal::{ResealPlan, Stuck, plan_reseal};

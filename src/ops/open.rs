@@ -60,6 +60,35 @@ pub fn open(address: &Address, only: Option<&MemberName>, home: &Home, fleet: &m
     let state = fleet.state();
     let live = state.live_secret(address).cloned().ok_or_else(|| OpsError::NoSecret(address.clone()))?;
     let version = state.secrets.get(address).map_or(0, |s| s.version);
+    let file = fleet.store().sealed(address, &live.file).map_err(crate::fleet::FleetError::from)?;
+    open_checked(address, version, &live, &file, only, home, fleet)
+}
+
+/// Opens a file that was the secret's once: `live` is the secret as it was then.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn open_version(
+    address: &Address,
+    version: u64,
+    live: &LiveSecret,
+    file: &[u8],
+    home: &Home,
+    fleet: &mut Fleet,
+) -> Result<Opened, OpsError> {
+    open_checked(address, version, live, file, None, home, fleet)
+}
+
+fn open_checked(
+    address: &Address,
+    version: u64,
+    live: &LiveSecret,
+    file: &[u8],
+    only: Option<&MemberName>,
+    home: &Home,
+    fleet: &mut Fleet,
+) -> Result<Opened, OpsError> {
+    let state = fleet.state();
     let envelope = Envelope {
         fleet: state.fleet.clone(),
         origin: state.log.clone(),
@@ -67,8 +96,7 @@ pub fn open(address: &Address, only: Option<&MemberName>, home: &Home, fleet: &m
         version,
         readers: live.readers_signed,
     };
-    let file = fleet.store().sealed(address, &live.file).map_err(crate::fleet::FleetError::from)?;
-    let mut own = decryptors(&live, only, home, fleet)?;
+    let mut own = decryptors(live, only, home, fleet)?;
     let failed = |source| OpsError::Seal { address: address.clone(), source };
     if own.is_empty() {
         return Err(failed(SealError::NotForUs));
@@ -77,13 +105,13 @@ pub fn open(address: &Address, only: Option<&MemberName>, home: &Home, fleet: &m
     let unknown = || failed(SealError::Signature);
     let certificate = fleet.signing_certificate(&live.author_key)?.ok_or_else(unknown)?;
     let key = certificate.key(&author_key).ok_or_else(unknown)?;
-    let opened = crate::openpgp::open(&file, &envelope, &mut own, key).map_err(failed)?;
+    let opened = crate::openpgp::open(file, &envelope, &mut own, key).map_err(failed)?;
     Ok(Opened {
         value: opened.value,
         version,
-        author: live.author,
+        author: live.author.clone(),
         sealed: opened.signed,
-        burned: live.burned.map(|(_, by)| by),
+        burned: live.burned.as_ref().map(|(_, by)| by.clone()),
     })
 }
 

@@ -20,6 +20,7 @@ mod emergency;
 mod ever;
 mod export;
 mod faults;
+mod git;
 mod going;
 mod gpg;
 mod gpg_agent;
@@ -69,6 +70,7 @@ fn main() -> std::process::ExitCode {
         ever::tests(),
         export::tests(),
         faults::tests(),
+        git::tests(),
         going::tests(),
         gpg::tests(),
         gpg_agent::tests(),
