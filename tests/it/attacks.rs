@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use keys::digest::Digest;
 use keys::name::{FleetName, Kind};
-use keys::openpgp::{Envelope, Profile, Sealed, generate, reseal, seal};
+use keys::openpgp::{Envelope, Profile, Sealed, generate, open_raw, reseal, seal};
 use keys::time::Span;
 use sequoia_openpgp::crypto::{Decryptor, KeyPair};
 use sequoia_openpgp::parse::Parse as _;
@@ -25,6 +25,8 @@ tests!["attacks":
     a_forked_keyring_is_refused_by_who_saw_the_other_branch,
     another_fleets_keyring_is_refused,
     a_swapped_file_is_named,
+    who_was_taken_out_reads_no_later_value,
+    a_quorum_lowered_in_a_file_counts_for_nothing,
 ];
 
 const ADDRESS: &str = "nginx@fra1/tls.key";
@@ -104,6 +106,13 @@ fn a_file_sealed_by_an_outsider_is_refused(sandbox: &Sandbox) {
     is_refused(&fleet, &forged);
 }
 
+/// The keys of a member that decrypt, out of its home.
+fn secrets_of(sandbox: &Sandbox, home: &str, member: &str) -> Vec<(Fingerprint, Box<dyn Decryptor>)> {
+    let cert = Cert::from_file(sandbox.path(&format!("{home}/members/{member}/openpgp.tsk"))).unwrap();
+    let keys = cert.keys().subkeys().secret().map(|k| k.key().clone());
+    keys.map(|k| (k.fingerprint(), Box::new(k.into_keypair().unwrap()) as Box<dyn Decryptor>)).collect()
+}
+
 /// The way into sops and others: whoever may edit the file adds a recipient, and the next rotation serves it, too.
 fn an_injected_recipient_is_neither_opened_to_nor_carried_on(sandbox: &Sandbox) {
     let fleet = sealed(sandbox);
@@ -111,13 +120,7 @@ fn an_injected_recipient_is_neither_opened_to_nor_carried_on(sandbox: &Sandbox) 
     let made =
         generate(Kind::Service, "m@fra1", &"cdn.example".parse().unwrap(), Profile::Compat, Span::days(9), now());
     let stranger = made.unwrap().cert;
-    let reader = Cert::from_file(sandbox.path("fra1/members/nginx@fra1/openpgp.tsk")).unwrap();
-    let mut own: Vec<(Fingerprint, Box<dyn Decryptor>)> = reader
-        .keys()
-        .subkeys()
-        .secret()
-        .map(|k| (k.key().fingerprint(), Box::new(k.key().clone().into_keypair().unwrap()) as Box<dyn Decryptor>))
-        .collect();
+    let mut own = secrets_of(sandbox, "fra1", "nginx@fra1");
     let right = std::fs::read(fleet.keyring(FILE)).unwrap();
     let injected: Vec<_> = stranger.keys().subkeys().map(|k| k.key().role_as_unspecified()).collect();
     let to_stranger = reseal(&right, &mut own, &injected).unwrap();
@@ -322,4 +325,58 @@ fn a_swapped_file_is_named(sandbox: &Sandbox) {
     }
     assert!(all() == before);
     fleet.keys("fra1", &["log", "verify"]).ok();
+}
+
+/// Keeping one's copy of a session key is of no use once there is another value: a new value has a new one.
+fn who_was_taken_out_reads_no_later_value(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_one(sandbox);
+    fleet.join("fra1", "nginx");
+    fleet.join("ams1", "nginx");
+    let path = sandbox.path("fleet/policy/secrets.toml");
+    let policy = std::fs::read_to_string(&path).unwrap();
+    let rule = format!("{policy}\n[[secret]]\nmatch = \"{ADDRESS}\"\nshared = true\n");
+    std::fs::write(&path, format!("{rule}readers = [\"nginx@ams1\"]\n")).unwrap();
+    fleet.keys("alice", &["policy", "propose", "--yes"]).ok();
+    fleet.seal(ADDRESS, "a value for both");
+    let shared = std::fs::read(fleet.keyring(FILE)).unwrap();
+    let mut own = secrets_of(sandbox, "ams1", "nginx@ams1");
+    assert!(open_raw(&shared, &mut own).is_ok(), "while it is a reader");
+    std::fs::write(&path, rule).unwrap();
+    fleet.keys("alice", &["policy", "propose", "--yes"]).ok();
+    fleet.keys("alice", &["reseal", "--yes"]).ok();
+    fleet.seal(ADDRESS, VALUE);
+
+    // The old recipients in front of the new body.
+    let new = std::fs::read(fleet.keyring(FILE)).unwrap();
+    let body = |file: &[u8]| Sealed::parse(file).unwrap().body.len();
+    let pasted = [&shared[..shared.len() - body(&shared)], &new[new.len() - body(&new)..]].concat();
+    assert!(Sealed::parse(&pasted).is_ok());
+    for mut own in [own, secrets_of(sandbox, "fra1", "nginx@fra1")] {
+        assert!(open_raw(&pasted, &mut own).is_err(), "another session key opens nothing");
+    }
+    is_refused(&fleet, &pasted);
+}
+
+/// What lies under policy/ is a draft, and what is in force has a digest in the log.
+fn a_quorum_lowered_in_a_file_counts_for_nothing(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_two(sandbox);
+    let path = sandbox.path("fleet/policy/fleet.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lowered = text.replace("operator = 2", "operator = 1").replace("root = 2", "root = 1");
+    assert_ne!(text, lowered);
+    std::fs::write(&path, &lowered).unwrap();
+    // Two are still needed for what reaches far, and for the new policy itself.
+    for line in ["rotate --all --yes", "policy propose --yes"] {
+        let ran = fleet.keys("alice", &line.split(' ').collect::<Vec<_>>());
+        ran.exits(4);
+        assert!(ran.stderr().contains("still needs"), "{}", ran.stderr());
+    }
+    // Nor can the file that is in force be exchanged.
+    let objects = files_below(&fleet.keyring("objects"));
+    let in_force: Vec<&PathBuf> = objects.iter().filter(|p| std::fs::read(p).unwrap() == text.as_bytes()).collect();
+    assert_eq!(in_force.len(), 1);
+    std::fs::write(in_force[0], &lowered).unwrap();
+    for who in ["alice", "bob", "stranger"] {
+        fleet.keys(who, &["status"]).refuses(3, "entry 0: ");
+    }
 }

@@ -31,6 +31,7 @@ mod lifecycle;
 mod lint;
 mod locks;
 mod objections;
+mod peers;
 mod proofs;
 mod recipients;
 mod rekey;
@@ -38,6 +39,7 @@ mod renew;
 mod replay;
 mod resealing;
 mod root;
+mod sealed_files;
 mod secrecy;
 mod snapshots;
 mod sq;
@@ -81,6 +83,7 @@ fn main() -> std::process::ExitCode {
         lint::tests(),
         locks::tests(),
         objections::tests(),
+        peers::tests(),
         proofs::tests(),
         recipients::tests(),
         rekey::tests(),
@@ -88,6 +91,7 @@ fn main() -> std::process::ExitCode {
         replay::tests(),
         resealing::tests(),
         root::tests(),
+        sealed_files::tests(),
         secrecy::tests(),
         snapshots::tests(),
         sq::tests(),
