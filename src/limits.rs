@@ -18,6 +18,8 @@ pub const CHANGES_MAX: usize = 128;
 pub const SEALS_MAX: usize = 80;
 /// How deep the values of a structured file may lie. People do not read further.
 pub const STRUCTURE_DEPTH_MAX: usize = 64;
+/// The shape of a structured file, bytes; with its first line it fits in [`OBJECT_BYTES_MAX`].
+pub const SHAPE_BYTES_MAX: usize = 4 << 20;
 /// Values imported by one command. Ten times what one structured file of a large service holds.
 pub const IMPORT_VALUES_MAX: usize = 10_000;
 /// What is imported by one command, bytes, when it is held in memory.

@@ -295,13 +295,22 @@ pub(super) struct Withdraw {
 #[command(after_help = "The value is never an argument: others can read a process's arguments.
 Examples:
   keys seal nginx@fra1/tls.key < key.pem
-  keys seal nginx@fra1/tls.key --in key.pem --reason 'yearly renewal'")]
+  keys seal nginx@fra1/tls.key --in key.pem --reason 'yearly renewal'
+  keys seal nginx@fra1/app.yaml --values --in app.yaml
+  keys seal nginx@fra1/settings --values=env < service.env")]
 pub(super) struct Seal {
     /// Where: OWNER/NAME, for example nginx@fra1/tls.key or fra1/registry-token
     pub address: Address,
     /// Read the value from this file [default: stdin]
     #[arg(long = "in", value_name = "FILE")]
     pub input: Option<PathBuf>,
+    /// It is a structured file: its keys, their order and comments stay readable to everybody; yaml, json, toml, env or ini
+    /// [default: by the ending of the file's or the secret's name, and as the version before]
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "auto", conflicts_with = "whole")]
+    pub values: Option<String>,
+    /// Seal it whole, with nothing readable, also if the version before was sealed with --values
+    #[arg(long)]
+    pub whole: bool,
     /// Leave this reader out for now: it is away and nobody vouches for it; 'keys reseal' gives it the value later
     #[arg(long, value_name = "MEMBER")]
     pub without: Vec<MemberName>,
@@ -315,6 +324,9 @@ pub(super) struct Seal {
 pub(super) struct Open {
     /// Which secret
     pub address: Address,
+    /// One value of a structured file alone, by its way: db.users[0].name
+    #[arg(long, value_name = "WAY")]
+    pub key: Option<String>,
     /// Open it as this member
     #[arg(long = "as", value_name = "MEMBER")]
     pub reader: Option<MemberName>,
@@ -324,6 +336,9 @@ pub(super) struct Open {
 pub(super) struct Ls {
     /// Which secrets
     pub pattern: Option<Glob>,
+    /// Show the keys and comments of structured files, which needs no key
+    #[arg(long)]
+    pub shape: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -254,6 +254,11 @@ impl From<OpsError> for CliError {
             OpsError::Seal { source: SealError::TooLarge | SealError::NoRecipients, .. } => Self::failed(&e),
             OpsError::Seal { .. } => Self::new(Exit::No, &e)
                 .hint("the file is not what its author sealed; 'keys log verify' checks the keyring"),
+            OpsError::Shape { .. } => Self::failed(&e)
+                .hint("--values says of which format it is; --whole seals it without a readable shape"),
+            OpsError::Misshapen { .. } => {
+                Self::new(Exit::No, &e).hint("whoever sealed it showed others something else: ask its author, and seal it anew")
+            }
             OpsError::Readers { .. } => {
                 Self::failed(&e).hint("policy/secrets.toml says who reads what; 'keys policy propose' changes it")
             }

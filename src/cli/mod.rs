@@ -49,6 +49,7 @@ mod restore_cmd;
 mod rotate_cmd;
 mod scratch;
 mod secret_cmd;
+mod shape_cmd;
 mod snapshot_cmd;
 mod sops_cmd;
 mod status;

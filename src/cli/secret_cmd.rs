@@ -12,10 +12,12 @@ use super::describe::{self, names_json};
 use super::exit::{CliError, Exit};
 use super::history_cmd;
 use super::output::Table;
+use super::shape_cmd;
 use crate::fleet::Fleet;
+use crate::formats::Shape;
 use crate::limits::SECRET_BYTES_MAX;
 use crate::name::{Address, MemberName};
-use crate::ops;
+use crate::ops::{self, OpsError};
 use crate::state::State;
 
 /// How often opening begins anew because somebody is writing.
@@ -24,16 +26,25 @@ const OPEN_ROUNDS_MAX: usize = 20;
 /// `keys seal`.
 pub(super) fn seal(context: &Context, args: &Seal) -> Result<Exit, CliError> {
     let without = args.without.iter().cloned().collect();
+    let format = shape_cmd::format_of(args)?;
+    let planned = |fleet: &mut Fleet| -> Result<ops::SealPlan, CliError> {
+        let mut plan = ops::plan_seal_without(&args.address, &without, fleet)?;
+        plan.shape = format.or(plan.shape.filter(|_| !args.whole));
+        Ok(plan)
+    };
     if args.change.dry_run {
-        let mut fleet = context.open()?;
-        let plan = ops::plan_seal_without(&args.address, &without, &mut fleet)?;
+        let plan = planned(&mut context.open()?)?;
         show_plan(context, &plan)?;
+        if let Some(format) = plan.shape {
+            let failed = |source| OpsError::Shape { address: args.address.clone(), source };
+            shape_cmd::show(context, &Shape::of(format, &value_of(args.input.as_deref())?).map_err(failed)?)?;
+        }
         return if context.json { context.answer(plan_json(&plan), Exit::Pending) } else { Ok(Exit::Pending) };
     }
     // The value before the lock: it may come slowly, and nobody should wait for it.
     let value = value_of(args.input.as_deref())?;
     let (plan, placed) = context.change(|fleet, home| {
-        let plan = ops::plan_seal_without(&args.address, &without, fleet)?;
+        let plan = planned(fleet)?;
         let usual = if plan.version == 1 { "sealed" } else { "new value" };
         let draft = ops::seal(&plan, &value, &reason(&args.reason, usual), args.change.signer.as_ref(), home, fleet)?;
         let placed = context.place(fleet, home, vec![draft], &args.change)?;
@@ -103,6 +114,9 @@ pub(super) fn open(context: &Context, args: &Open) -> Result<Exit, CliError> {
             args.address, opened.version, opened.author, opened.sealed
         ));
     }
+    if let Some(way) = &args.key {
+        return shape_cmd::one(context, &opened, way);
+    }
     context.out.bytes(&opened.value)?;
     Ok(Exit::Ok)
 }
@@ -134,6 +148,9 @@ pub(super) fn opened<T>(
 
 /// `keys ls`.
 pub(super) fn ls(context: &Context, args: &Ls) -> Result<Exit, CliError> {
+    if args.shape {
+        return shape_cmd::list(context, args);
+    }
     let fleet = context.open()?;
     let state = fleet.state();
     let secrets: Vec<_> =

@@ -33,7 +33,8 @@ fn transfer(context: &Context, args: &Copy, removes: bool) -> Result<Exit, CliEr
         if fleet.state().live_secret(from).is_none() {
             return Err(OpsError::NoSecret(from.clone()).into());
         }
-        let plan = ops::plan_seal(to, fleet)?;
+        let mut plan = ops::plan_seal(to, fleet)?;
+        plan.shape = plan.shape.or(ops::shape_of(from, fleet)?.map(|shape| shape.format));
         if plan.before.is_some() && !args.force {
             return Err(CliError::failed(format!("{to} is there already")).hint("--force replaces its value"));
         }

@@ -1,7 +1,7 @@
 //! Which format a structured file has.
 
 use super::leaf::{FormatError, Leaf};
-use super::{env, json, yaml};
+use super::{env, ini, json, toml, yaml};
 use crate::words::words;
 
 words! {
@@ -13,6 +13,10 @@ words! {
     Json = "json",
     /// Variables, as `.env` files have them.
     Env = "env",
+    /// TOML 1.1.
+    Toml = "toml",
+    /// INI: sections of names and values.
+    Ini = "ini",
 }
 
 impl Format {
@@ -23,6 +27,8 @@ impl Format {
             "yaml" | "yml" => Some(Self::Yaml),
             "json" => Some(Self::Json),
             "env" => Some(Self::Env),
+            "toml" => Some(Self::Toml),
+            "ini" | "cfg" => Some(Self::Ini),
             _ => None,
         }
     }
@@ -36,6 +42,8 @@ impl Format {
             Self::Yaml => yaml::scan(text),
             Self::Json => json::scan(text),
             Self::Env => env::scan(text),
+            Self::Toml => toml::scan(text),
+            Self::Ini => ini::scan(text),
         }
     }
 }

@@ -6,15 +6,19 @@
 
 mod env;
 mod format;
+mod ini;
 mod json;
 mod leaf;
 mod name;
+mod shape;
 mod sops;
+mod toml;
 mod vault;
 mod yaml;
 
 pub use format::Format;
 pub use leaf::{FormatError, Kind, Leaf, Step, path_text};
 pub use name::{NameProblem, secret_name};
+pub use shape::{Shape, ShapeError};
 pub use sops::{Sops, SopsError, SopsStanza, Stanza, write_sops};
 pub use vault::{VaultError, open_vault};

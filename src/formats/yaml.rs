@@ -137,12 +137,36 @@ impl Reader<'_> {
             _ => place.start,
         };
         // The end of a block lies before the next thing; what is between does not belong to it.
-        let there = self.text.get(start..place.end).unwrap_or_default();
+        let end = match style {
+            ScalarStyle::SingleQuoted => self.closing(start, b'\''),
+            ScalarStyle::DoubleQuoted => self.closing(start, b'"'),
+            _ => place.end,
+        };
+        let there = self.text.get(start..end).unwrap_or_default();
         let span = start..start.saturating_add(there.trim_end().len());
-        self.passed = place.end;
+        self.passed = end;
         self.leaves.push(Leaf { path: self.path(), kind, span, value: Zeroizing::new(value.to_owned()) });
         self.next();
         Ok(())
+    }
+
+    /// Behind the quote that closes the one at `start`: the parser's end lies behind a comment that follows.
+    fn closing(&self, start: usize, quote: u8) -> usize {
+        let inside = self.text.as_bytes().get(start.saturating_add(1)..).unwrap_or_default();
+        let mut bytes = inside.iter().enumerate().peekable();
+        while let Some((i, byte)) = bytes.next() {
+            match *byte {
+                b'\\' if quote == b'"' => {
+                    bytes.next();
+                }
+                b if b == quote && quote == b'\'' && bytes.peek().is_some_and(|(_, next)| **next == quote) => {
+                    bytes.next();
+                }
+                b if b == quote => return start.saturating_add(i).saturating_add(2),
+                _ => {}
+            }
+        }
+        self.text.len()
     }
 
     /// Where the `|` or `>` stands whose block begins at `start`: after the last thing, and not in a comment.
@@ -224,7 +248,7 @@ mod tests {
     #[test]
     fn values_are_found_with_their_places() {
         let text = "# ü\ndb: # said\n  user: wéb\n  port: 5432 # too\n  on: yes\n  'a b': \"x\\ty\"\n  key: |\n    one\n    two\n\n  # more\n  \
-                    last: 'it''s'\nlist:\n- 1.5\n- [a, {b: ~}]\nempty:\nnone: {}\nfolded: >-\n  a\n  b\nmulti: one\n  two\nend: true\n";
+                    last: 'it''s'   # 'so'\nlist:\n- 1.5\n- [a, {b: ~}]\nempty:\nnone: {}\nfolded: >-\n  a\n  b\nmulti: one\n  two\nend: true\n";
         let leaves = scan(text).unwrap();
         let all: Vec<(String, Kind, &str, &str)> = leaves
             .iter()

@@ -96,6 +96,7 @@ mod template;
 use crate::backup::{ArchiveError, ContentsError, ShareError};
 use crate::digest::Digest;
 use crate::fleet::FleetError;
+use crate::formats::ShapeError;
 use crate::home::HomeError;
 use crate::name::{Address, FleetName, MemberName, NameError, Slot};
 use crate::openpgp::{CertificateError, OpenpgpError, SealError};
@@ -125,7 +126,7 @@ pub use restore::{Confirmed, Place, Restored, confirm, forget_request, open_shar
 pub use revoke::{RevokePlan, plan_revoke};
 pub use ring::{Ring, export_ring};
 pub use rotate::{RotatePlan, Rotation, Selection, Skipped, plan_rekey, plan_rotate};
-pub use seal::{SealPlan, plan_remove, plan_seal, plan_seal_without, seal, seal_all};
+pub use seal::{SealPlan, plan_remove, plan_seal, plan_seal_without, seal, seal_all, shape_of};
 pub use snapshot::plan_snapshot;
 pub use ssh::{IssuePlan, issue_pending, issued_certificate, plan_host, plan_user, uncertified_hosts};
 pub use sync::{SyncPlan, destroy_private, plan_sync, sync_todo};
@@ -168,6 +169,20 @@ pub enum OpsError {
         address: Address,
         /// Why.
         source: SealError,
+    },
+    /// A structured file has no shape.
+    #[error("{address}: {source}")]
+    Shape {
+        /// Which.
+        address: Address,
+        /// Why.
+        source: ShapeError,
+    },
+    /// The shape that the log has is not that of the value.
+    #[error("{address}: its shape on record is not that of its value")]
+    Misshapen {
+        /// Which.
+        address: Address,
     },
     /// The policy gives the secret no readers, or not these.
     #[error("{address}: {source}")]

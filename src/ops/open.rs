@@ -6,7 +6,9 @@ use pgp::crypto::Decryptor;
 use zeroize::Zeroizing;
 
 use super::OpsError;
+use super::seal::shape_in;
 use crate::fleet::Fleet;
+use crate::formats::{Format, Shape};
 use crate::gpg_agent::{Agent, AgentDecryptor};
 use crate::home::Home;
 use crate::name::{Address, Glob, MemberName};
@@ -26,6 +28,8 @@ pub struct Opened {
     pub sealed: Time,
     /// Whose compromise burned it, if it is burned.
     pub burned: Option<MemberName>,
+    /// Its format, if it is a structured file whose shape is readable.
+    pub format: Option<Format>,
 }
 
 impl std::fmt::Debug for Opened {
@@ -106,12 +110,21 @@ fn open_checked(
     let certificate = fleet.signing_certificate(&live.author_key)?.ok_or_else(unknown)?;
     let key = certificate.key(&author_key).ok_or_else(unknown)?;
     let opened = crate::openpgp::open(file, &envelope, &mut own, key).map_err(failed)?;
+    // What everybody reads of it is what its author saw.
+    let shape = shape_in(address, live, fleet)?;
+    if let Some(shape) = &shape {
+        let differs = || OpsError::Misshapen { address: address.clone() };
+        if Shape::of(shape.format, &opened.value).map_err(|_| differs())? != *shape {
+            return Err(differs());
+        }
+    }
     Ok(Opened {
         value: opened.value,
         version,
         author: live.author.clone(),
         sealed: opened.signed,
         burned: live.burned.as_ref().map(|(_, by)| by.clone()),
+        format: shape.map(|shape| shape.format),
     })
 }
 

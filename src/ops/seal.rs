@@ -8,11 +8,12 @@ use super::OpsError;
 use super::act::signing_key;
 use crate::digest::Digest;
 use crate::fleet::{Draft, Fleet, Standing};
+use crate::formats::{Format, Shape};
 use crate::home::Home;
-use crate::limits::SEALS_MAX;
+use crate::limits::{OBJECT_BYTES_MAX, SEALS_MAX};
 use crate::name::{Address, Kind, MemberName, Slot};
 use crate::openpgp::{Certificate, Envelope, Fingerprint, Sealed};
-use crate::state::ReadersError;
+use crate::state::{LiveSecret, ReadersError};
 use crate::statement::{Act, RecipientSet, Remove, Seal};
 
 /// What sealing a secret will do: all of it but the value, which is read last.
@@ -26,6 +27,8 @@ pub struct SealPlan {
     pub recipients: RecipientSet,
     /// Who could read the version before, if there was one.
     pub before: Option<Vec<MemberName>>,
+    /// The format of a structured file whose shape is to be readable: that of the version before, unless it is set anew.
+    pub shape: Option<Format>,
     generation: u64,
     prev: Option<Digest>,
 }
@@ -73,6 +76,7 @@ pub fn plan_seal_without(
             }));
         }
     }
+    let shape = shape_of(address, fleet)?.map(|shape| shape.format);
     let state = fleet.state();
     let before = state.secrets.get(address);
     Ok(SealPlan {
@@ -80,9 +84,27 @@ pub fn plan_seal_without(
         version: before.map_or(0, |s| s.version) + 1,
         recipients: state.recipient_set(readers),
         before: before.and_then(|s| s.live.as_ref()).map(|live| live.readers.keys().cloned().collect()),
+        shape,
         generation: before.map_or(0, |s| s.generation) + 1,
         prev: before.map(|s| s.prev),
     })
+}
+
+/// The shape of a structured file, as the log has it; none of a value that was sealed whole. Needs no key.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn shape_of(address: &Address, fleet: &Fleet) -> Result<Option<Shape>, OpsError> {
+    let live = fleet.state().live_secret(address);
+    live.map_or(Ok(None), |live| shape_in(address, live, fleet))
+}
+
+/// The same, of a secret as it is or was.
+pub(super) fn shape_in(address: &Address, live: &LiveSecret, fleet: &Fleet) -> Result<Option<Shape>, OpsError> {
+    let Some(digest) = live.shape else { return Ok(None) };
+    let bytes = fleet.store().object_within(&digest, OBJECT_BYTES_MAX).map_err(crate::fleet::FleetError::from)?;
+    let failed = |source| OpsError::Shape { address: address.clone(), source };
+    Shape::parse(&bytes).map(Some).map_err(failed)
 }
 
 /// A change of this secret that is complete, and waits for whoever has the log's key: another one made now would be lost,
@@ -135,23 +157,23 @@ pub fn seal_all(
         let mut changes = Vec::with_capacity(part.len());
         let mut objects = Vec::with_capacity(2 * part.len());
         for (plan, value) in part {
-            let (change, set, file) = sealed(plan, value, &fingerprint, Borrowed(&mut signer), fleet)?;
+            let (change, attached) = sealed(plan, value, &fingerprint, Borrowed(&mut signer), fleet)?;
             changes.push(change);
-            objects.extend([set, file]);
+            objects.extend(attached);
         }
         drafts.push(Draft::with(Act::Seal(changes), reason, objects));
     }
     Ok(drafts)
 }
 
-/// One change, its recipient set and its file.
+/// One change, and what it refers to.
 fn sealed(
     plan: &SealPlan,
     value: &[u8],
     author: &Fingerprint,
     signer: Borrowed<'_>,
     fleet: &mut Fleet,
-) -> Result<(Seal, Vec<u8>, Vec<u8>), OpsError> {
+) -> Result<(Seal, Vec<Vec<u8>>), OpsError> {
     let address = &plan.address;
     let state = fleet.state();
     let envelope = Envelope {
@@ -165,6 +187,9 @@ fn sealed(
     let keys = recipient_keys(address, &plan.recipients, fleet)?;
     let keys: Vec<_> = keys.iter().filter_map(|(certificate, f)| certificate.key(f)).collect();
     let failed = |source| OpsError::Seal { address: address.clone(), source };
+    let shapeless = |source| OpsError::Shape { address: address.clone(), source };
+    let shape = plan.shape.map(|format| Shape::of(format, value)).transpose().map_err(shapeless)?;
+    let shape = shape.map(|shape| shape.to_bytes());
     let file = crate::openpgp::seal(value, &envelope, &keys, signer, profile, fleet.now()).map_err(failed)?;
     let body = Sealed::parse(&file).map_err(|e| failed(e.into()))?.body_digest();
     let set = plan.recipients.to_bytes();
@@ -176,9 +201,10 @@ fn sealed(
         generation: plan.generation,
         prev: plan.prev,
         recipients: Digest::of(&set),
+        shape: shape.as_deref().map(Digest::of),
         version: plan.version,
     };
-    Ok((change, set, file))
+    Ok((change, [set, file].into_iter().chain(shape).collect()))
 }
 
 /// A signer that signs more than once.

@@ -214,6 +214,9 @@ pub struct LiveSecret {
     pub exposed: BTreeSet<MemberName>,
     /// Whose compromise or loss burned this value, and when.
     pub burned: Option<(Time, MemberName)>,
+    /// The shape of a structured file, an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Digest>,
 }
 
 /// Indexes in the mesh's address pools.

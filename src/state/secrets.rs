@@ -54,6 +54,7 @@ impl<O: Objects> Replay<O> {
             exposed: set.readers.keys().cloned().collect(),
             readers: set.readers,
             burned: None,
+            shape: change.shape,
         };
         let secret = Secret {
             generation: change.generation,

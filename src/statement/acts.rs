@@ -97,7 +97,8 @@ impl Act {
             Self::Publish(list) => list.iter().filter_map(|c| c.cert).map(|d| (d, K::Certificate)).collect(),
             Self::Certify(list) => list.iter().map(|c| (c.cert, K::Certificate)).collect(),
             Self::Seal(list) => {
-                list.iter().flat_map(|c| [(c.recipients, K::Recipients), (c.file, K::Sealed)]).collect()
+                let shapes = list.iter().filter_map(|c| c.shape).map(|d| (d, K::Shape));
+                list.iter().flat_map(|c| [(c.recipients, K::Recipients), (c.file, K::Sealed)]).chain(shapes).collect()
             }
             Self::Reseal(list) => {
                 list.iter().flat_map(|c| [(c.recipients, K::Recipients), (c.file, K::Sealed)]).collect()
@@ -130,6 +131,8 @@ pub enum ObjectKind {
     Recipients,
     /// A state, as its bytes are written. Whoever replays the log can make it again.
     State,
+    /// The shape of a structured file.
+    Shape,
     /// A sealed file, always the last of these. Kept at its address, not among the objects, once the log has it; earlier versions are not kept.
     Sealed,
 }
@@ -302,6 +305,9 @@ pub struct Seal {
     pub prev: Option<Digest>,
     /// The recipient set, an object.
     pub recipients: Digest,
+    /// The shape of a structured file, an object; none for a value that is sealed whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Digest>,
     /// The value's version, from 1.
     pub version: u64,
 }

@@ -255,6 +255,7 @@ fn bodies(stage: &Stage, count: u64) -> Vec<Signed> {
             generation: secret.generation + 1,
             prev: Some(secret.prev),
             recipients: live.recipients,
+            shape: None,
             version: secret.version + 1,
         };
         at = at.plus(Span(PACE));

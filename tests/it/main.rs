@@ -46,6 +46,7 @@ mod sq;
 mod ssh_keygen;
 mod sshd;
 mod strangers;
+mod structured;
 mod support;
 mod tidy;
 mod values;
@@ -98,6 +99,7 @@ fn main() -> std::process::ExitCode {
         ssh_keygen::tests(),
         sshd::tests(),
         strangers::tests(),
+        structured::tests(),
         tidy::tests(),
         values::tests(),
         web::tests(),
