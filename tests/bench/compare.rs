@@ -4,6 +4,7 @@
 //! compare [--runs N] [--entries N] [--pops N]
 //! compare make N               makes a keyring of N entries, to be kept, and prints where it is
 //! compare verify-once KEYRING  replays it once and prints the microseconds of processor time
+//! compare reseal [N]           N secrets (10 000), one PoP leaves; see reseal.rs
 //! compare record [N]           a log of N entries (1 000 000): append, hashes, audit, proofs, git; see record.rs
 //! ```
 //! Every figure is the median of N runs. Ours and the other take turns within a run, so that a machine that slows down
@@ -16,6 +17,7 @@
 )]
 
 mod record;
+mod reseal;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -60,6 +62,9 @@ fn main() {
     if first.as_deref() == Some("verify-once") {
         return verify_once(Path::new(&arguments.next().expect("a keyring")));
     }
+    if first.as_deref() == Some("reseal") {
+        return reseal::measure(arguments.next().map_or(10_000, |n| n.parse().expect("a number of secrets")));
+    }
     if first.as_deref() == Some("record") {
         return record::measure(arguments.next().map_or(1_000_000, |n| n.parse().expect("a number of entries")));
     }
@@ -103,6 +108,20 @@ fn line(what: &str, ours: Duration, other: Duration) {
 fn processor_time() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default())
+}
+
+/// Of all threads of this process.
+fn processor_time_of_all() -> Duration {
+    let now = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default())
+}
+
+/// What wrapping so many session keys takes, from a hundred.
+fn raw_wraps_of(count: usize) -> Duration {
+    let key = reading_key().parts_into_public();
+    let session_key = SessionKey::from([7_u8; 32].as_slice());
+    let each = timed(100, || PKESK3::for_recipient(SymmetricAlgorithm::AES256, &session_key, &key).expect("a wrap"));
+    each * u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// Processor time of one call, out of `times` calls.
