@@ -9,6 +9,7 @@ pub mod agent;
 pub mod backup;
 pub mod example;
 pub mod fold;
+pub mod formats;
 pub mod lint;
 pub mod log;
 pub mod mutate;
@@ -182,6 +183,10 @@ targets! {
     backup::manifest, JSON;
     backup::share, &["{\"backup\":\"", "\",\"custodian\":\"", "\",\"fleet\":\"", "\",\"share\":\"", "\",\"v\":1}\n"];
     lint::plain_values, LOOKS;
+    formats::structured, &[": ", "- ", "\n", "#", "'", "\"", "|", ">-", "{", "}", "[", "]", "=", "&", "*", "!!", "<<", "---", "null", "export ", "\"\"\""];
+    formats::shape, &["keys/shape/1 ", "yaml\n", "<text>"];
+    formats::sops_file, &["ENC[AES256_GCM,data:", ",iv:", ",tag:", ",type:str]", "\"sops\": ", "sops_mac=", "mac", "lastmodified", "pgp", "enc", "key_groups"];
+    formats::vault, &["$ANSIBLE_VAULT;1.1;AES256\n", "0a", "30"];
     agent::sexp, &["(", ")", "7:sig-val", "5:eddsa", "1:r", "0:", "99999999999999999999:"];
     agent::assuan, &["OK", "ERR ", "D ", "S ", "INQUIRE ", "#", "%", "%25", " ", "67108881"];
 }

@@ -1,0 +1,4 @@
+//! `sops_file` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keys_fuzz::formats::sops_file(data));
