@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::ahead::{Facts, Prepared};
+use super::signers::Endorsed;
 use super::{AppliedHere, PolicyInForce, State, Unlocked, Void};
 use crate::digest::Digest;
 use crate::name::{ActName, Kind, MemberName};
@@ -147,6 +148,8 @@ pub struct Replay<O> {
     pub(super) measure: Measure,
     /// What was applied on this machine before the log has it.
     pub(super) applied: Vec<AppliedHere>,
+    /// What the web of trust has answered.
+    pub(super) endorsed: Endorsed,
     /// What became of locked statements while the present entry is judged.
     pub(super) unlocked: Vec<Unlocked>,
 }
@@ -175,6 +178,7 @@ impl<O: Objects> Replay<O> {
             facts: Facts::default(),
             measure: Measure::InForce,
             applied: Vec::new(),
+            endorsed: Endorsed::new(),
             unlocked: Vec::new(),
         }
     }
@@ -192,6 +196,7 @@ impl<O: Objects> Replay<O> {
             facts: Facts::default(),
             measure: Measure::InForce,
             applied: Vec::new(),
+            endorsed: Endorsed::new(),
             unlocked: Vec::new(),
         }
     }

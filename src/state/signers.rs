@@ -1,6 +1,6 @@
 //! Who has signed, what that counts for, and for whom enough operators vouch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::ahead::Facts;
@@ -32,6 +32,13 @@ pub(super) struct Counted {
     /// The newest time that a counted signature, or the statement, claims.
     pub time: Time,
 }
+
+/// Who can be part of a path, and with which certificate.
+pub(super) type Introducer = (MemberName, Kind, Digest);
+/// How many operators vouched for a member: at a time, with its certificate, by way of these.
+pub(super) type Endorsed = BTreeMap<(Time, MemberName, Digest, Vec<Introducer>), usize>;
+/// How many answers are kept: those of one time, asked again and again where many secrets are sealed.
+const ENDORSED_MAX: usize = 1024;
 
 impl<O: Objects> Replay<O> {
     /// Verifies the signature lines. A line counts if it names an active member, was made by that member's active signing
@@ -156,8 +163,28 @@ impl<O: Objects> Replay<O> {
     pub(super) fn endorsers(&mut self, member: &MemberName, at: Time) -> Result<usize, Stop> {
         let digest = self.state().and_then(|s| s.members.get(member)).map(|m| (m.kind, m.cert));
         let (kind, digest) = digest.ok_or_else(|| Void::NoMember(member.clone()))?;
+        let asked = (at, member.clone(), digest, self.introducers(member)?);
+        if let Some(found) = self.endorsed.get(&asked) {
+            return Ok(*found);
+        }
         let certificate = self.certificate(member, &digest)?;
-        self.endorsers_of(member, kind, &certificate, at)
+        let found = self.endorsers_of(member, kind, &certificate, at)?;
+        if self.endorsed.len() >= ENDORSED_MAX {
+            self.endorsed.clear();
+        }
+        self.endorsed.insert(asked, found);
+        Ok(found)
+    }
+
+    /// Whoever can be part of a path to `member`: operators, authorities, and the PoP of a service. Nobody who has left.
+    fn introducers(&self, member: &MemberName) -> Result<Vec<Introducer>, Stop> {
+        let may = |(name, m): &(&MemberName, &Member)| {
+            m.is_active()
+                && *name != member
+                && (matches!(m.kind, Kind::Operator | Kind::Authority) || **name == member.owner())
+        };
+        let members = self.state_ref()?.members.iter();
+        Ok(members.filter(may).map(|(name, m)| (name.clone(), m.kind, m.cert)).collect())
     }
 
     /// How many operators vouch that `certificate` is that of `member`, at `at`.
@@ -170,17 +197,7 @@ impl<O: Objects> Replay<O> {
     ) -> Result<usize, Stop> {
         let state = self.state_ref()?;
         let user_id = member.user_id(kind, &state.fleet);
-        // Whoever can be part of a path: operators, authorities, and the PoP of a service. Nobody who has left.
-        let introducers: Vec<(MemberName, Kind, Digest)> = state
-            .members
-            .iter()
-            .filter(|(name, m)| {
-                m.is_active()
-                    && *name != member
-                    && (matches!(m.kind, Kind::Operator | Kind::Authority) || **name == member.owner())
-            })
-            .map(|(name, m)| (name.clone(), m.kind, m.cert))
-            .collect();
+        let introducers = self.introducers(member)?;
         let mut held = vec![Arc::clone(certificate)];
         let mut roots: Vec<Fingerprint> = Vec::new();
         for (name, kind, digest) in introducers {
