@@ -5,6 +5,7 @@
 //! compare make N               makes a keyring of N entries, to be kept, and prints where it is
 //! compare verify-once KEYRING  replays it once and prints the microseconds of processor time
 //! compare reseal [N]           N secrets (10 000), one PoP leaves; see reseal.rs
+//! compare secrets [N [M]]      N secrets (1 000) beside gpg, pass, age and sops with M (100) of them; see secrets.rs
 //! compare record [N]           a log of N entries (1 000 000): append, hashes, audit, proofs, git; see record.rs
 //! ```
 //! Every figure is the median of N runs. Ours and the other take turns within a run, so that a machine that slows down
@@ -18,6 +19,7 @@
 
 mod record;
 mod reseal;
+mod secrets;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -67,6 +69,10 @@ fn main() {
     }
     if first.as_deref() == Some("record") {
         return record::measure(arguments.next().map_or(1_000_000, |n| n.parse().expect("a number of entries")));
+    }
+    if first.as_deref() == Some("secrets") {
+        let mut number = |usual| arguments.next().map_or(usual, |n| n.parse().expect("a number of secrets"));
+        return secrets::measure(number(1000), number(100));
     }
     if let Some(part) = first.as_deref().filter(|word| word.starts_with("record-")) {
         return record::part(part, Path::new(&arguments.next().expect("a keyring")));
