@@ -115,26 +115,26 @@ impl Fleet {
     }
 
     /// Takes one entry into the state.
-    fn take(&mut self, prepared: Prepared) -> Result<Verdict, FleetError> {
-        let entry = prepared.bytes().to_vec();
+    fn take(&mut self, mut prepared: Prepared) -> Result<Verdict, FleetError> {
+        let entry = prepared.take_bytes();
         let verdict = self.replay.apply_prepared(prepared)?;
         if !verdict.is_whole() {
             self.void.push(verdict.clone());
         }
-        self.note(&verdict, &entry);
+        self.note(&verdict, entry);
         Ok(verdict)
     }
 
     /// Takes one entry only if it has an effect.
     pub(super) fn offer(&mut self, entry: &[u8]) -> Result<Verdict, FleetError> {
         let verdict = self.replay.offer(entry)?;
-        self.note(&verdict, entry);
+        self.note(&verdict, entry.to_vec());
         self.look();
         Ok(verdict)
     }
 
     /// Remembers what an entry was about, for the views of it.
-    fn note(&mut self, verdict: &Verdict, entry: &[u8]) {
+    fn note(&mut self, verdict: &Verdict, entry: Vec<u8>) {
         self.recent.note(verdict.index, entry, &verdict.unlocked);
         self.unlocked.extend(verdict.unlocked.iter().map(|u| (verdict.index, u.clone())));
     }

@@ -46,7 +46,7 @@ impl Recent {
     }
 
     /// Notes an entry, and forgets those too old to matter.
-    pub(super) fn note(&mut self, index: u64, entry: &[u8], unlocked: &[Unlocked]) {
+    pub(super) fn note(&mut self, index: u64, entry: Vec<u8>, unlocked: &[Unlocked]) {
         let oldest = index.saturating_sub(COMMIT_ENTRIES_MAX as u64);
         while self.entries.front().is_some_and(|(i, _)| *i < oldest) {
             self.entries.pop_front();
@@ -54,7 +54,7 @@ impl Recent {
         while self.unlocked.front().is_some_and(|(i, _)| *i < oldest) {
             self.unlocked.pop_front();
         }
-        self.entries.push_back((index, entry.to_vec()));
+        self.entries.push_back((index, entry));
         self.unlocked.extend(unlocked.iter().filter_map(|u| Some((index, u.locked.statement()?))));
     }
 

@@ -9,7 +9,7 @@ use super::sign::{Numbers, StatementSignature, ed25519_key};
 
 /// Signatures of a key after which its multiples are computed, which takes as long as some twenty checks save.
 const SIGNATURES_MIN: usize = 48;
-/// Keys whose multiples are kept at a time, 215 KB each.
+/// Keys whose multiples are kept at a time, 370 KB each.
 const KEYS_MAX: usize = 32;
 
 /// A signature, the key that is said to have made it, and over what.

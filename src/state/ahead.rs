@@ -21,13 +21,13 @@ struct Fact {
     packet: Vec<u8>,
     signature: Arc<StatementSignature>,
     /// The body that it was verified over, by its digest in full, and the key that made it.
-    made: Option<(Digest, PublicKey)>,
+    made: Option<(Digest, Arc<PublicKey>)>,
 }
 
 /// What is known of the signature lines of one entry, read for one log.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    log: String,
+    log: Arc<str>,
     facts: Vec<Fact>,
 }
 
@@ -35,13 +35,13 @@ impl Facts {
     /// How this packet reads as a signature for the log `log`, where that is known.
     pub(super) fn parsed(&self, log: &str, packet: &[u8]) -> Option<Arc<StatementSignature>> {
         let found = self.facts.iter().find(|fact| fact.packet == packet)?;
-        (self.log == log).then(|| Arc::clone(&found.signature))
+        (*self.log == *log).then(|| Arc::clone(&found.signature))
     }
 
     /// Whether it is known that this key made this signature packet over the body of `signed`, for the log `log`.
     pub(super) fn hold(&self, log: &str, key: &PublicKey, signed: &Signed, packet: &[u8]) -> bool {
         let made = |fact: &Fact| fact.made.as_ref().is_some_and(|(id, by)| *id == signed.id && same_key(by, key));
-        self.log == log && self.facts.iter().any(|fact| fact.packet == packet && made(fact))
+        *self.log == *log && self.facts.iter().any(|fact| fact.packet == packet && made(fact))
     }
 }
 
@@ -64,6 +64,11 @@ impl Prepared {
         &self.bytes
     }
 
+    /// Gives the entry as it lies in the log away; what it says stays.
+    pub fn take_bytes(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
     /// The entry as it reads; none if it cannot be read.
     pub fn entry(&self) -> Option<&Entry> {
         self.entry.as_ref().ok()
@@ -73,8 +78,8 @@ impl Prepared {
 /// Prepares entries of one log with the certificates that it has been told of.
 pub struct Preparer {
     fleet: FleetName,
-    log: String,
-    certificates: BTreeMap<Fingerprint, Arc<Certificate>>,
+    log: Arc<str>,
+    keys: BTreeMap<Fingerprint, Arc<PublicKey>>,
     verifier: Verifier,
 }
 
@@ -82,13 +87,13 @@ impl Preparer {
     /// One for the log `log`; `None` if that is no fleet's log.
     pub fn new(log: &str) -> Option<Self> {
         let fleet = log.strip_suffix("/keys/1")?.parse().ok()?;
-        Some(Self { fleet, log: log.to_owned(), certificates: BTreeMap::new(), verifier: Verifier::default() })
+        Some(Self { fleet, log: log.into(), keys: BTreeMap::new(), verifier: Verifier::default() })
     }
 
     /// Tells it of a certificate; a later version takes an earlier one's place.
     pub fn learn(&mut self, certificate: &Arc<Certificate>) {
         for key in certificate.cert().keys() {
-            self.certificates.insert(key.key().fingerprint(), Arc::clone(certificate));
+            self.keys.insert(key.key().fingerprint(), Arc::new(key.key().clone()));
         }
     }
 
@@ -101,7 +106,7 @@ impl Preparer {
         });
         let facts = self.find_out(&lines.collect::<Vec<_>>());
         for (prepared, facts) in all.iter_mut().zip(facts) {
-            prepared.facts = Facts { log: self.log.clone(), facts };
+            prepared.facts = Facts { log: Arc::clone(&self.log), facts };
         }
         all
     }
@@ -112,8 +117,8 @@ impl Preparer {
             |(signed, packet)| Some((signed, packet, StatementSignature::parse(packet, &self.fleet, &self.log).ok()?));
         let read: Vec<Vec<(&Signed, &[u8], StatementSignature)>> =
             entries.iter().map(|lines| lines.iter().copied().filter_map(read).collect()).collect();
-        let key = |of: &StatementSignature| self.certificates.get(of.issuer()).and_then(|c| c.key(of.issuer()));
-        let keys: Vec<Option<&PublicKey>> = read.iter().flatten().map(|(_, _, signature)| key(signature)).collect();
+        let keys: Vec<Option<&Arc<PublicKey>>> =
+            read.iter().flatten().map(|(_, _, signature)| self.keys.get(signature.issuer())).collect();
         let claims = read
             .iter()
             .flatten()
@@ -122,7 +127,7 @@ impl Preparer {
         let mut verified = self.verifier.verify(&claims.collect::<Vec<_>>()).into_iter();
         let mut makers = keys.iter().map(|key| key.filter(|_| verified.next().unwrap_or_default()));
         let mut fact = |(signed, packet, signature): (&Signed, &[u8], StatementSignature)| {
-            let made = makers.next().flatten().map(|key| (signed.id, key.clone()));
+            let made = makers.next().flatten().map(|key| (signed.id, Arc::clone(key)));
             Fact { packet: packet.to_vec(), signature: Arc::new(signature), made }
         };
         read.into_iter().map(|lines| lines.into_iter().map(&mut fact).collect()).collect()

@@ -1,6 +1,7 @@
 //! Taking entries, one by one: signatures, time, quorum, and then each change by its own rules.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::sync::Arc;
 
 use super::ahead::{Facts, Prepared};
@@ -540,10 +541,15 @@ impl<O: Objects> Replay<O> {
 
 impl State {
     /// Checks a change's generation and predecessor.
-    pub(super) fn fresh(&self, subject: &str, found: (u64, &Digest), proposed: (u64, &Digest)) -> Result<(), Void> {
+    pub(super) fn fresh(
+        &self,
+        subject: impl Display,
+        found: (u64, &Digest),
+        proposed: (u64, &Digest),
+    ) -> Result<(), Void> {
         if found.0.checked_add(1) == Some(proposed.0) && found.1 == proposed.1 {
             return Ok(());
         }
-        Err(Void::Stale { subject: subject.to_owned(), found: found.0, proposed: proposed.0 })
+        Err(Void::Stale { subject: subject.to_string(), found: found.0, proposed: proposed.0 })
     }
 }

@@ -16,7 +16,7 @@ impl<O: Objects> Replay<O> {
         let name = &change.member;
         let member = self.active_member(name)?;
         let (kind, old, generation, prev) = (member.kind, member.cert, member.generation, member.prev);
-        self.state_ref()?.fresh(&name.to_string(), (generation, &prev), (change.generation, &change.prev))?;
+        self.state_ref()?.fresh(name, (generation, &prev), (change.generation, &change.prev))?;
         self.quorum(ActName::Publish, None, Some((name, false)), context)?;
         let certificate = self.certificate(name, &change.cert.unwrap_or(old))?;
         let bad_certificate = |problem| Void::Certificate { member: name.clone(), problem };
@@ -63,7 +63,7 @@ impl<O: Objects> Replay<O> {
         let name = &change.member;
         let member = self.active_member(name)?;
         let (kind, old, generation, prev) = (member.kind, member.cert, member.generation, member.prev);
-        self.state_ref()?.fresh(&name.to_string(), (generation, &prev), (change.generation, &change.prev))?;
+        self.state_ref()?.fresh(name, (generation, &prev), (change.generation, &change.prev))?;
         self.quorum(ActName::Certify, Some(Case::of_kind(kind)), Some((name, false)), context)?;
         let (new, old) = (self.certificate(name, &change.cert)?, self.certificate(name, &old)?);
         let bad_certificate = |problem| Void::Certificate { member: name.clone(), problem };
@@ -95,7 +95,11 @@ impl<O: Objects> Replay<O> {
         let (generation, prev) = (keys.generation, keys.prev);
         let found = keys.find(&change.key).map(|k| k.state);
         let active_since = keys.active().and_then(|k| k.activated);
-        self.state_ref()?.fresh(&format!("{name} {slot}"), (generation, &prev), (change.generation, &change.prev))?;
+        self.state_ref()?.fresh(
+            format_args!("{name} {slot}"),
+            (generation, &prev),
+            (change.generation, &change.prev),
+        )?;
         if found != Some(KeyState::PreActive) {
             let found = found.map_or_else(|| "unknown".to_owned(), |s| s.to_string());
             return Err(Void::Transition { member: name.clone(), slot, found, needed: KeyState::PreActive }.into());
@@ -123,7 +127,11 @@ impl<O: Objects> Replay<O> {
         let keys = self.active_member(name)?.slot(slot).ok_or_else(|| no_key(name, slot))?;
         let (generation, prev) = (keys.generation, keys.prev);
         let found = keys.find(&change.key).map(|k| k.state);
-        self.state_ref()?.fresh(&format!("{name} {slot}"), (generation, &prev), (change.generation, &change.prev))?;
+        self.state_ref()?.fresh(
+            format_args!("{name} {slot}"),
+            (generation, &prev),
+            (change.generation, &change.prev),
+        )?;
         if found != Some(KeyState::PreActive) {
             let found = found.map_or_else(|| "unknown".to_owned(), |s| s.to_string());
             return Err(Void::Transition { member: name.clone(), slot, found, needed: KeyState::PreActive }.into());

@@ -33,37 +33,47 @@ impl<O: Objects> Replay<O> {
             ))
             .into());
         }
-        // A removal in between makes nobody a reader who was none.
-        let previous = before.map(|s| s.meant_for.clone());
         let set = self.recipients(address, &change.recipients)?;
-        let case = match &previous {
+        let state = self.state_ref()?;
+        let readers = match &set {
+            Some(set) => &set.readers,
+            None => &state.live(address)?.readers,
+        };
+        // A removal in between makes nobody a reader who was none.
+        let case = match state.secrets.get(address).map(|s| &s.meant_for) {
             None => Case::New,
-            Some(previous) if set.readers.keys().all(|r| previous.contains(r)) => Case::Same,
+            Some(previous) if readers.keys().all(|r| previous.contains(r)) => Case::Same,
             Some(_) => Case::Wider,
         };
+        let readers_signed = RecipientSet::names_digest_of(readers);
         let owner = owner(address);
         self.quorum(ActName::Seal, Some(case), owner.as_ref().map(|o| (o, false)), context)?;
+        let secrets = &mut self.state_mut()?.secrets;
+        let before = secrets.get_mut(address).and_then(|s| s.live.as_mut());
+        let same = || before.map(|live| std::mem::take(&mut live.readers)).unwrap_or_default();
+        let readers = set.map_or_else(same, |set| set.readers);
+        let exposed: BTreeSet<MemberName> = readers.keys().cloned().collect();
         let live = LiveSecret {
             author: context.by.clone(),
             author_key: change.author.clone(),
             sealed: context.time,
             body: change.body,
             file: change.file,
-            readers_signed: set.names_digest(),
+            readers_signed,
             recipients: change.recipients,
-            exposed: set.readers.keys().cloned().collect(),
-            readers: set.readers,
+            exposed: exposed.clone(),
+            readers,
             burned: None,
             shape: change.shape,
         };
         let secret = Secret {
             generation: change.generation,
             prev: context.id,
-            meant_for: live.exposed.clone(),
+            meant_for: exposed,
             live: Some(live),
             version: change.version,
         };
-        self.state_mut()?.secrets.insert(address.clone(), secret);
+        secrets.insert(address.clone(), secret);
         Ok(())
     }
 
@@ -76,18 +86,18 @@ impl<O: Objects> Replay<O> {
         if live.body != change.body {
             return Err(bad("its encrypted body would change; only a new seal may do that".to_owned()).into());
         }
-        let previous: BTreeSet<MemberName> = live.readers.keys().cloned().collect();
         let set = self.recipients(address, &change.recipients)?;
-        let case = if set.readers.keys().all(|r| previous.contains(r)) { Case::Same } else { Case::Wider };
+        let wider = |set: &RecipientSet| set.readers.keys().any(|r| !live.readers.contains_key(r));
+        let case = if set.as_ref().is_some_and(wider) { Case::Wider } else { Case::Same };
         let owner = owner(address);
         self.quorum(ActName::Reseal, Some(case), owner.as_ref().map(|o| (o, false)), context)?;
         if let Some(secret) = self.state_mut()?.secrets.get_mut(address) {
             (secret.generation, secret.prev) = (change.generation, context.id);
-            secret.meant_for = set.readers.keys().cloned().collect();
             if let Some(live) = &mut secret.live {
                 (live.file, live.recipients) = (change.file, change.recipients);
-                live.exposed.extend(set.readers.keys().cloned());
-                live.readers = set.readers;
+                live.readers = set.map_or_else(|| std::mem::take(&mut live.readers), |set| set.readers);
+                live.exposed.extend(live.readers.keys().cloned());
+                secret.meant_for = live.readers.keys().cloned().collect();
             }
         }
         Ok(())
@@ -107,21 +117,24 @@ impl<O: Objects> Replay<O> {
     }
 
     /// Reads a recipient set and checks it: readers that the policy allows, each with exactly the keys that the log has
-    /// for it now. Nothing is ever sealed to a key that is not active or standby, and nobody loses a key unnoticed.
-    fn recipients(&self, address: &Address, digest: &Digest) -> Result<RecipientSet, Stop> {
+    /// for it now. Nothing is ever sealed to a key that is not active or standby, and nobody loses a key unnoticed. `None` if
+    /// it is that of the present value.
+    fn recipients(&self, address: &Address, digest: &Digest) -> Result<Option<RecipientSet>, Stop> {
         let bad = |problem: String| Void::Secret { address: address.clone(), problem };
         let state = self.state_ref()?;
         // A new value mostly goes to the readers of the one before, whose set has been read.
         let before = state.secrets.get(address).and_then(|s| s.live.as_ref()).filter(|l| l.recipients == *digest);
-        let set = match before {
-            Some(live) => RecipientSet::new(live.readers.clone()),
+        let other = match before {
+            Some(_) => None,
             None => {
                 let bytes = self.objects().object(digest)?;
-                RecipientSet::parse(&bytes).map_err(|e| Void::Object { object: *digest, problem: e.to_string() })?
+                let read = RecipientSet::parse(&bytes);
+                Some(read.map_err(|e| Void::Object { object: *digest, problem: e.to_string() })?)
             }
         };
+        let readers = other.as_ref().map(|set| &set.readers).or(before.map(|live| &live.readers));
         let allowed = state.readers(address).map_err(|e| bad(e.to_string()))?;
-        for (reader, keys) in &set.readers {
+        for (reader, keys) in readers.into_iter().flatten() {
             if !allowed.contains(reader) {
                 return Err(bad(format!("{reader} may not read it by the policy in force")).into());
             }
@@ -133,7 +146,7 @@ impl<O: Objects> Replay<O> {
                 .into());
             }
         }
-        Ok(set)
+        Ok(other)
     }
 }
 
@@ -150,9 +163,7 @@ impl State {
         let found = self.secrets.get(address);
         match (found, prev) {
             (None, None) if generation == 1 => Ok(()),
-            (Some(secret), Some(prev)) => {
-                self.fresh(&address.to_string(), (secret.generation, &secret.prev), (generation, prev))
-            }
+            (Some(secret), Some(prev)) => self.fresh(address, (secret.generation, &secret.prev), (generation, prev)),
             (found, _) => Err(Void::Stale {
                 subject: address.to_string(),
                 found: found.map_or(0, |s| s.generation),

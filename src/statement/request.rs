@@ -165,7 +165,12 @@ impl RecipientSet {
 
     /// The digest of the readers' names alone: what an author signs, since a reader's keys change.
     pub fn names_digest(&self) -> Digest {
-        Digest::of(json::to_canonical(&self.readers.keys().collect::<Vec<_>>()).as_bytes())
+        Self::names_digest_of(&self.readers)
+    }
+
+    /// The same, of a set's readers.
+    pub fn names_digest_of(readers: &BTreeMap<MemberName, Vec<String>>) -> Digest {
+        Digest::of(json::to_canonical(&readers.keys().collect::<Vec<_>>()).as_bytes())
     }
 
     /// All keys.

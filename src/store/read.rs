@@ -158,9 +158,10 @@ impl<'a> LogReader<'a> {
         let mut entries = read_bundle(self.store, id)?;
         // What is known of it is not taken from it again: if it is another by now, the root will not be the checkpoint's.
         let new = entries.split_off(self.bundle.len().min(entries.len()));
-        self.bundle.extend(new.iter().cloned());
         if width == TILE_WIDTH {
             self.bundle.clear();
+        } else {
+            self.bundle.extend(new.iter().cloned());
         }
         for entry in &new {
             self.edge.push(merkle::leaf(entry));
