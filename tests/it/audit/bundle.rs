@@ -68,7 +68,9 @@ fn a_bundle_is_verified_by_strangers_and_refused_once_changed(sandbox: &Sandbox)
 
     let changed = |path: &Path, change: &dyn Fn(Vec<u8>) -> Vec<u8>, by: &[&str]| {
         let before = std::fs::read(path).unwrap();
-        std::fs::write(path, change(before.clone())).unwrap();
+        let after = change(before.clone());
+        assert!(after != before, "{} is not changed", path.display());
+        std::fs::write(path, after).unwrap();
         for name in by {
             let ran = script(sandbox, &bundle, name);
             assert_ne!(ran.code(), 0, "{name} takes a changed {}: {}", path.display(), ran.stdout());
@@ -90,7 +92,8 @@ fn a_bundle_is_verified_by_strangers_and_refused_once_changed(sandbox: &Sandbox)
     let other_root = |bytes: Vec<u8>| {
         let text = String::from_utf8(bytes).unwrap();
         let root = text.lines().nth(2).unwrap().to_owned();
-        text.replacen(&root, &format!("{}{}", &root[1..2], &root[1..]), 1).into_bytes()
+        let other = if root.starts_with('A') { "B" } else { "A" };
+        text.replacen(&root, &format!("{other}{}", &root[1..]), 1).into_bytes()
     };
     changed(&bundle.join("checkpoint"), &other_root, &["verify-log.sh"]);
     let other_signature = |bytes: Vec<u8>| {
