@@ -6,12 +6,14 @@
 //!
 //! Promised here: what is rendered has been checked ([`CheckedMesh`] is the only way in), is the same bytes for the
 //! same mesh in any order of nodes, and holds no secret. Left to others: reading and writing files, resolving names,
-//! talking to the kernel, and when to rotate.
+//! talking to the kernel, and when to rotate. [`agent`] says which lane carries what, and when a lane's key may be
+//! replaced.
 //!
 //! Follows the formats of wg(8), wg-quick(8), systemd.netdev(5), systemd.network(5), ip-route(8), nft(8), and RFC 7748
 //! (X25519), RFC 4193 (unique local addresses).
 
 pub mod address;
+pub mod agent;
 pub mod check;
 mod key;
 mod lane;
