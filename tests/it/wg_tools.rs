@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::support::{Sandbox, Tool, tests};
+use crate::support::{Running, Sandbox, Tool, bound, tests};
 use keys::digest::Digest;
 use keys::policy::wireguard::{TEMPLATE, WireguardPolicy};
 use keys::wireguard::render::{RenderOptions, Renderer};
@@ -204,25 +204,26 @@ fn peers(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
 /// A userspace WireGuard device in a network namespace; both go when this is dropped.
 struct Device {
     interface: String,
-    process: Child,
+    process: Running,
 }
 
 impl Device {
     fn up(wg_quick: &Path, interface: &str, dir: &Path) -> Self {
         told(Command::new("ip").args(["netns", "add", interface]));
         let log = fs::File::create(dir.join(format!("{interface}.log"))).expect("a log");
-        let process = Command::new("ip")
-            .args(["netns", "exec", interface])
-            .arg(beside(wg_quick, "wireguard-go"))
-            .args(["-f", interface])
-            .env("WG_PROCESS_FOREGROUND", "1")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a log"))
-            .stderr(log)
-            .spawn()
-            .expect("ip netns exec");
-        let device = Self { interface: interface.to_owned(), process };
-        for _ in 0..100 {
+        let process = Running::start(
+            bound(Tool::Ip.path().expect("ip"))
+                .args(["netns", "exec", interface])
+                .arg(beside(wg_quick, "wireguard-go"))
+                .args(["-f", interface])
+                .env("WG_PROCESS_FOREGROUND", "1")
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().expect("a log"))
+                .stderr(log),
+        );
+        let mut device = Self { interface: interface.to_owned(), process };
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(120) && device.process.try_wait().expect("its state").is_none() {
             if device.socket().exists() {
                 return device;
             }

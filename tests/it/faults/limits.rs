@@ -3,9 +3,10 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{Ran, Sandbox, TestFleet, Tool, tests};
+use crate::support::{Ran, Sandbox, TestFleet, at_time, command_of, tests};
 
 tests!["faults::limits":
     files_that_may_not_grow_are_named,
@@ -237,8 +238,9 @@ fn a_home_that_others_can_read_is_refused(sandbox: &Sandbox) {
 
 /// The program at another time.
 fn at(sandbox: &Sandbox, time: &str, args: &[&str]) -> Ran {
-    let mut command = Tool::Faketime.command();
-    command.current_dir(sandbox.root()).arg(time).arg(program()).args(["--fleet", "fleet", "--home", "alice"]);
+    let mut command = command_of(&at_time(time, Path::new(program())));
+    command.env_clear().env("TZ", "UTC").env("PATH", "/usr/bin:/bin").current_dir(sandbox.root());
+    command.args(["--fleet", "fleet", "--home", "alice"]);
     sandbox.write("value", "from another time");
     let input = std::fs::File::open(sandbox.path("value")).unwrap();
     let output = command.args(args).stdin(Stdio::from(input)).output().unwrap();

@@ -6,6 +6,7 @@ mod gpg;
 pub(crate) mod growing;
 mod private;
 mod request;
+mod running;
 mod sandbox;
 pub(crate) mod stage;
 mod tools;
@@ -15,7 +16,8 @@ pub(crate) use fleet::{TestFleet, fingerprints, user_id};
 pub(crate) use gpg::GpgHome;
 pub(crate) use private::{Needles, files_below, private_numbers};
 pub(crate) use request::{Forged, now};
-pub(crate) use sandbox::{Ran, Sandbox};
+pub(crate) use running::{Running, bound};
+pub(crate) use sandbox::{Ran, Sandbox, at_time, command_of};
 pub(crate) use tools::Tool;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -43,8 +45,10 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
-/// Runs the tests; what lacks a program is reported as ignored.
+/// Runs the tests; what lacks a program is reported as ignored. A process that a test has left behind is a failure.
+#[expect(clippy::print_stderr, reason = "whoever runs the tests wants to know what was left")]
 pub(crate) fn run(arguments: &Arguments, tests: Vec<Test>) -> std::process::ExitCode {
+    running::adopt_orphans();
     let trials = tests
         .into_iter()
         .map(|test| {
@@ -65,7 +69,13 @@ pub(crate) fn run(arguments: &Arguments, tests: Vec<Test>) -> std::process::Exit
             }
         })
         .collect();
-    libtest_mimic::run(arguments, trials).exit_code()
+    let ended = libtest_mimic::run(arguments, trials).exit_code();
+    let left = running::left_over();
+    if left.is_empty() {
+        return ended;
+    }
+    eprintln!("still running after the tests, and killed now:\n  {}", left.join("\n  "));
+    std::process::ExitCode::FAILURE
 }
 
 fn text(panic: &(dyn std::any::Any + Send)) -> String {

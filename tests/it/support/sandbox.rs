@@ -1,11 +1,13 @@
 //! A directory of its own for every test, and the program run in it with an empty environment.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Tool;
+use super::running::{Running, bound};
 
 /// A test's directory. Its path is short, because sockets lie in it; it is removed when the test passes.
 pub(crate) struct Sandbox {
@@ -17,9 +19,16 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     pub(crate) fn new(name: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let root = PathBuf::from(format!("/tmp/k{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
-        std::fs::create_dir_all(&root).unwrap_or_else(|e| panic!("{name}: cannot make {}: {e}", root.display()));
-        Self { root, umask: Mutex::new(None), days_later: AtomicU32::new(0) }
+        loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let root = PathBuf::from(format!("/tmp/k{}-{number}", std::process::id()));
+            match std::fs::create_dir(&root) {
+                Ok(()) => return Self { root, umask: Mutex::new(None), days_later: AtomicU32::new(0) },
+                // Left for inspection by an earlier run whose process had this id.
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(e) => panic!("{name}: cannot make {}: {e}", root.display()),
+            }
+        }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -37,9 +46,9 @@ impl Sandbox {
         path
     }
 
-    /// Starts the program, whose output nobody reads; whoever starts it ends it.
-    pub(crate) fn start(&self, args: &[&str]) -> Child {
-        self.command().args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    /// Starts the program, whose output nobody reads; it ends with what is given back.
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
+        Running::start(self.bound_command().args(args).stdout(Stdio::null()).stderr(Stdio::null()))
     }
 
     /// Makes `to` what `from` is, with all that is below.
@@ -69,27 +78,41 @@ impl Sandbox {
 
     /// A command for a program under the clock that is set.
     pub(crate) fn dated(&self, program: &Path) -> Command {
+        command_of(&self.dated_words(program))
+    }
+
+    fn dated_words(&self, program: &Path) -> Vec<OsString> {
         match self.days_later.load(Ordering::Relaxed) {
-            0 => Command::new(program),
-            days => {
-                let mut faketime = Command::new(Tool::Faketime.path().expect("the test needs it"));
-                faketime.args(["-f", &format!("+{days}d")]).arg(program);
-                faketime
-            }
+            0 => vec![program.into()],
+            days => at_time(&format!("+{days}d"), program),
         }
     }
 
     /// The program, with nothing of the environment but what it is given.
     pub(crate) fn command(&self) -> Command {
+        self.within(command_of(&self.words()))
+    }
+
+    /// The same, for what runs beside a test: see [`bound`].
+    pub(crate) fn bound_command(&self) -> Command {
+        let words = self.words();
+        let mut command = bound(&words[0]);
+        command.args(&words[1..]);
+        self.within(command)
+    }
+
+    /// The program under the umask or the clock that is set.
+    fn words(&self) -> Vec<OsString> {
         let program = env!("CARGO_BIN_EXE_keys");
-        let mut command = match *self.umask.lock().unwrap() {
-            None => self.dated(Path::new(program)),
+        match *self.umask.lock().unwrap() {
+            None => self.dated_words(Path::new(program)),
             Some(umask) => {
-                let mut shell = Command::new("/bin/sh");
-                shell.args(["-c", "umask \"$0\" && exec \"$@\"", umask, program]);
-                shell
+                ["/bin/sh", "-c", "umask \"$0\" && exec \"$@\"", umask, program].map(OsString::from).to_vec()
             }
-        };
+        }
+    }
+
+    fn within(&self, mut command: Command) -> Command {
         command
             .env_clear()
             .env("HOME", &self.root)
@@ -120,6 +143,26 @@ impl Sandbox {
         let output = child.wait_with_output().unwrap();
         Ran { line: args.join(" "), output }
     }
+}
+
+/// The words that run a program at another time, as libfaketime writes times.
+///
+/// Not by its wrapper `faketime`: that stays beside the program, which is then not ended with it, and names what it shares
+/// with the program after its own process id, so that it fails when one with that id was killed before it.
+pub(crate) fn at_time(time: &str, program: &Path) -> Vec<OsString> {
+    let library = Tool::Faketime.path().expect("the test needs it");
+    let script = "rm -f /dev/shm/faketime_shm_$$ /dev/shm/sem.faketime_sem_$$; \
+                  FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME=$1 LD_PRELOAD=$0; \
+                  export FAKETIME_DONT_FAKE_MONOTONIC FAKETIME LD_PRELOAD; shift; exec \"$@\"";
+    let words: [&std::ffi::OsStr; 6] =
+        ["/bin/sh".as_ref(), "-c".as_ref(), script.as_ref(), library.as_ref(), time.as_ref(), program.as_ref()];
+    words.map(OsString::from).to_vec()
+}
+
+pub(crate) fn command_of(words: &[OsString]) -> Command {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command
 }
 
 /// A program that has run.

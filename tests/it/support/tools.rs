@@ -18,6 +18,7 @@ pub(crate) enum Tool {
     WireguardGo,
     Ip,
     Strace,
+    /// Not a program: its library.
     Faketime,
     Openssl,
     Go,
@@ -83,6 +84,12 @@ impl Tool {
         }
         if self == Self::GoMod {
             return Some(PathBuf::from("/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog")).filter(|p| p.is_dir());
+        }
+        if self == Self::Faketime {
+            let own = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+            let directories = [own.as_str(), "/usr/lib64", "/usr/lib", "/usr/local/lib"];
+            let files = directories.map(|d| Path::new(d).join("faketime/libfaketime.so.1"));
+            return files.into_iter().find(|p| p.is_file());
         }
         if self == Self::Postgres {
             // Debian keeps the server's programs by version, out of everybody's way.

@@ -7,7 +7,7 @@ mod publication;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -17,7 +17,7 @@ use sha2::Digest as _;
 use signed_note::{Note, Signer, StandardSigner};
 use tlog_tiles::{Checkpoint, Hash, HashReader, prove_tree, stored_hashes, tree_hash};
 
-use crate::support::{Sandbox, Test};
+use crate::support::{Running, Sandbox, Test};
 
 pub(crate) fn tests() -> Vec<Test> {
     [evidence::tests(), killed::tests(), protocol::tests(), publication::tests()].concat()
@@ -45,9 +45,9 @@ impl<'a> Cosigner<'a> {
     }
 
     pub(crate) fn serve(&self) -> Served {
-        let mut command = self.sandbox.command();
+        let mut command = self.sandbox.bound_command();
         command.args(["--home", self.home, "log", "witness", "serve", "--listen", "127.0.0.1:0"]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = Running::start(command.stdout(Stdio::piped()).stderr(Stdio::null()));
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().rsplit("http://").next().unwrap().to_owned();
@@ -65,7 +65,7 @@ fn watching<'a>(sandbox: &'a Sandbox, log: &ForeignLog) -> Cosigner<'a> {
 
 /// A cosigner's process; ended when dropped.
 pub(crate) struct Served {
-    pub child: Child,
+    pub child: Running,
     pub address: String,
 }
 
@@ -77,13 +77,6 @@ impl Served {
 
     pub(crate) fn get(&self, path: &str) -> (u16, String, String) {
         converse(&self.address, format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -1,13 +1,13 @@
 //! What is published, and what waits: readers go by the one, writers go on from the other.
 
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use keys::home::Home;
 use keys::log::note::Note;
 use keys::witness::Witness;
 
 use super::{Cosigner, Served};
-use crate::support::{Sandbox, TestFleet, Tool, tests};
+use crate::support::{Running, Sandbox, TestFleet, Tool, bound, tests};
 
 tests!["witness::publication":
     what_lacks_its_cosigners_is_not_gone_by,
@@ -180,24 +180,22 @@ fn cosigners_by_http_and_by_file_make_a_quorum(sandbox: &Sandbox) {
 }
 
 /// A witness written from the specification alone, in another language, with openssl's signatures.
-struct Foreign(Child, String, String);
-
-impl Drop for Foreign {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+struct Foreign {
+    vkey: String,
+    address: String,
+    _running: Running,
 }
 
 fn foreign(sandbox: &Sandbox, log_key: &str) -> Foreign {
     use std::io::BufRead as _;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/witness/foreign.py");
-    let mut command = Tool::Python3.command();
-    command.args([script, sandbox.root().to_str().unwrap(), log_key]).current_dir(sandbox.root());
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut command = bound(Tool::Python3.path().unwrap());
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C.UTF-8").current_dir(sandbox.root());
+    command.args([script, sandbox.root().to_str().unwrap(), log_key]);
+    let mut running = Running::start(command.stdout(Stdio::piped()));
+    let mut lines = std::io::BufReader::new(running.stdout.take().unwrap()).lines();
     let (vkey, address) = (lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap());
-    Foreign(child, vkey, address)
+    Foreign { vkey, address, _running: running }
 }
 
 fn a_witness_of_other_make_is_asked(sandbox: &Sandbox) {
@@ -205,8 +203,8 @@ fn a_witness_of_other_make_is_asked(sandbox: &Sandbox) {
     fleet.join("fra1", "");
     let log_key = fleet.keys("alice", &["log", "vkey"]).ok().lines().next().unwrap().to_owned();
     let other = foreign(sandbox, &log_key);
-    let cosigner = Cosigner { sandbox, home: "none", vkey: other.1.clone() };
-    want(&fleet, &[(&cosigner, "witness", Some(&other.2))], "witness = 1");
+    let cosigner = Cosigner { sandbox, home: "none", vkey: other.vkey.clone() };
+    want(&fleet, &[(&cosigner, "witness", Some(&other.address))], "witness = 1");
     for value in ["one", "two", "three"] {
         fleet.seal("fra1/one", value);
         assert_eq!(sizes(&fleet).1, 0, "it checked our proof, and we its cosignature");
