@@ -338,14 +338,15 @@ fn a_killed_backup_or_restore_leaves_nothing_or_all_of_it(sandbox: &Sandbox) {
             // It may have finished by itself.
             let _ = child.kill();
             let status = child.wait().unwrap();
-            after += std::time::Duration::from_millis(10);
+            // However slow the machine is today, this comes to the command's end within some dozens of runs.
+            after = after.mul_f64(1.15) + std::time::Duration::from_millis(1);
             if sandbox.path(made).exists() {
                 whole += 1;
                 break;
             }
             assert!(!status.success(), "{made}: it said that it was done");
             killed += 1;
-            assert!(start.elapsed().as_secs() < 120, "{made} never comes to an end");
+            assert!(start.elapsed().as_secs() < 600, "{made} never comes to an end");
         }
     }
     assert!(killed > 4 && whole == 2, "{killed} kills, {whole} whole");

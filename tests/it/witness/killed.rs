@@ -59,8 +59,11 @@ fn a_witness_that_is_killed_never_goes_back(sandbox: &Sandbox) {
         assert_eq!(temporaries(sandbox), 0, "the next one tidies up");
         acknowledged = there;
         let pid = served.child.id().to_string();
+        let (answered, awaited) = std::sync::mpsc::channel();
         let killer = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_micros(4_000 + round * 2_500));
+            // None, one or two answers later, and then at any moment of the next request.
+            (0..round % 3).for_each(|_| awaited.recv_timeout(Duration::from_secs(60)).unwrap());
+            std::thread::sleep(Duration::from_micros(round * 400));
             Command::new("/bin/kill").args(["-KILL", &pid]).status().unwrap();
         });
         loop {
@@ -69,6 +72,7 @@ fn a_witness_that_is_killed_never_goes_back(sandbox: &Sandbox) {
                     acknowledged = log.size();
                     log.grow(&["more"]);
                     during += 1;
+                    let _ = answered.send(());
                 }
                 Some(other) => panic!("{other}"),
                 None => break,
@@ -77,7 +81,7 @@ fn a_witness_that_is_killed_never_goes_back(sandbox: &Sandbox) {
         killer.join().unwrap();
         assert_eq!(served.child.wait().unwrap().signal(), Some(9));
     }
-    assert!(during > 15 && acknowledged > 15, "{during} were cosigned meanwhile");
+    assert!(during >= 24 && acknowledged >= 24, "{during} were cosigned meanwhile");
     let served = witness.serve();
     assert!(stored(&served, &log) >= acknowledged && temporaries(sandbox) == 0);
 }
@@ -94,7 +98,7 @@ fn a_witness_ends_when_it_is_told_to(sandbox: &Sandbox) {
     let start = Instant::now();
     assert!(Command::new("/bin/kill").args(["-TERM", &served.child.id().to_string()]).status().unwrap().success());
     served.child.wait().unwrap();
-    assert!(start.elapsed() < Duration::from_secs(20), "it waits for the slow one: {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "it waits for the slow one: {:?}", start.elapsed());
     assert_eq!((stored(&witness.serve(), &log), temporaries(sandbox)), (2, 0));
 }
 
@@ -119,14 +123,15 @@ fn a_publication_that_is_killed_is_finished_by_the_next(sandbox: &Sandbox) {
         let is_killed = child.wait().unwrap().signal() == Some(9);
         killed += usize::from(is_killed);
         waited += usize::from(!is_killed);
-        after += Duration::from_millis(5);
+        // However slow the machine is today, this comes to the command's end within some dozens of runs.
+        after = after.mul_f64(1.15) + Duration::from_millis(1);
         // Whatever it was doing: the log is sound for anybody, and the next one finishes.
         fleet.keys("nobody", &["log", "verify"]).ok();
         fleet.keys("alice", &["log", "publish"]).ok();
         let verified = fleet.keys("nobody", &["log", "verify"]).ok();
         assert!(!verified.contains("note:"), "{verified}");
         assert!(!fleet.keyring("log/head").exists());
-        assert!(killed < 60, "it never comes to an end");
+        assert!(after < Duration::from_secs(120), "it never comes to an end");
     }
     assert!(killed >= 3, "{killed} were killed");
 }
