@@ -1,13 +1,13 @@
 //! Several writers at once on one keyring: each waits for its turn or says that it could not get it (exit 6); what was
 //! acknowledged is there, once, and the log is one line.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use keys::disk::{Access, Disk, RealFiles};
 use serde_json::Value;
 
-use crate::support::{Ran, Sandbox, TestFleet, tests};
+use crate::support::{Ran, Running, Sandbox, TestFleet, tests};
 
 tests!["faults::writers":
     two_writers_lose_nothing,
@@ -176,20 +176,17 @@ fn held(fleet: &TestFleet<'_>) -> Box<dyn Send> {
 fn a_writer_waits_for_another_one(sandbox: &Sandbox) {
     let fleet = TestFleet::of_one(sandbox);
     let lock = held(&fleet);
-    let start = Instant::now();
-    let child = sandbox
-        .command()
-        .args(["--fleet", "fleet", "--home", "alice", "rotate", "alice", "--yes"])
-        .stderr(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::thread::sleep(Duration::from_millis(1_500));
+    let before = log_size(&fleet);
+    let mut command = sandbox.command();
+    command.args(["--fleet", "fleet", "--home", "alice", "rotate", "alice", "--yes"]);
+    let mut child = Running::start(command.stderr(Stdio::piped()).stdout(Stdio::null()));
+    let mut said = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.contains("waiting for another keys command"), "{said}");
+    assert!(child.try_wait().unwrap().is_none() && log_size(&fleet) == before, "it waits");
     drop(lock);
-    let ran = Ran { line: "rotate".to_owned(), output: child.wait_with_output().unwrap() };
-    ran.ok();
-    assert!(start.elapsed() >= Duration::from_millis(1_500));
-    assert!(ran.stderr().contains("waiting for another keys command"), "{}", ran.stderr());
+    assert!(child.wait().unwrap().success());
+    assert!(log_size(&fleet) > before);
     sound(&fleet);
 }
 
