@@ -186,9 +186,12 @@ fn what_a_killed_drill_leaves_the_next_one_removes(sandbox: &Sandbox) {
     let clear = clear.expect("none was killed in time");
     // Whoever lives holds a lock; and what has another name is none of our business.
     let alive = left(std::process::id());
-    std::fs::create_dir(&alive).unwrap();
-    let lock = std::fs::File::open(&alive).unwrap();
+    // Locked before it has the name by which other drills, which run beside this one, take it for a dead one's.
+    let unnamed = memory.join(format!("keys-drill-{}-unnamed", std::process::id()));
+    std::fs::create_dir(&unnamed).unwrap();
+    let lock = std::fs::File::open(&unnamed).unwrap();
     lock.lock().unwrap();
+    std::fs::rename(&unnamed, &alive).unwrap();
     let other = memory.join(format!("keys-drill-{}-other", std::process::id()));
     std::fs::create_dir(&other).unwrap();
     fleet.keys("alice", &["drill", "restore", "--from-keyring", "--without-canary"]).ok();
