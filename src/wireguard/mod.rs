@@ -15,6 +15,7 @@
 pub mod address;
 pub mod agent;
 pub mod check;
+pub mod device;
 mod key;
 mod lane;
 mod mesh;
