@@ -13,6 +13,7 @@
 //!   members/fra1/openpgp.tsk             the certificate with its secrets (OpenPGP transferable secret key)
 //!   members/fra1/ssh-host/3f2b….key      OpenSSH private key, named by the digest of its public half
 //!   members/fra1/wireguard/9a01….key     as `wg set … private-key FILE` reads
+//!   members/fra1/wireguard/drained       the lane key that carries nothing any more, as the agent found
 //!   members/casc1/log/77c2….key          a note signer key, as Go's sumdb/note reads
 //!   members/alice/agent                  instead of openpgp.tsk: the socket of the gpg-agent that has the secrets
 //! ```
@@ -406,6 +407,30 @@ impl Home {
         String::from_utf8(bytes).map(Zeroizing::new).map_err(|_| Self::damaged(&path, "it is not text"))
     }
 
+    /// Which of `member`'s lane keys carries nothing any more, as the agent that watches its lanes has found: `None` if no
+    /// agent has ever watched them here, an empty text while none is drained.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn drained(&self, member: &MemberName) -> Result<Option<String>, HomeError> {
+        let path = drained_path(member);
+        let Some(bytes) = self.disk.read(&path, KEY_FILE_BYTES_MAX)? else { return Ok(None) };
+        let text = String::from_utf8(bytes).map_err(|e| Self::damaged(&path, e))?;
+        Ok(Some(text.trim_end().to_owned()))
+    }
+
+    /// Keeps that, or that none is drained.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn set_drained(&self, member: &MemberName, public: Option<&str>) -> Result<(), HomeError> {
+        let text = format!("{}\n", public.unwrap_or_default());
+        if self.drained(member)?.as_deref() == Some(text.trim_end()) {
+            return Ok(());
+        }
+        Ok(self.disk.replace(&drained_path(member), text.as_bytes())?)
+    }
+
     /// The private key files of a slot that are here.
     ///
     /// # Errors
@@ -443,6 +468,10 @@ impl Home {
         }
         Ok(())
     }
+}
+
+fn drained_path(member: &MemberName) -> String {
+    format!("members/{member}/wireguard/drained")
 }
 
 fn key_path(member: &MemberName, slot: Slot, public: &str) -> String {

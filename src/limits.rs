@@ -105,6 +105,8 @@ pub const SSH_PRINCIPALS_MAX: usize = 256;
 pub const KRL_BITMAP_BITS_MAX: u64 = 16_384;
 /// Peers of one WireGuard configuration: one for each PoP of the largest fleet.
 pub const MESH_NODES_MAX: usize = 10_000;
+/// A rendered file of a mesh, bytes: 10 000 peers of about 400 bytes, with room.
+pub const MESH_FILE_BYTES_MAX: usize = 16 << 20;
 /// One line of an SSH key or certificate file, bytes: 256 host principals of the longest kind in base64, and a log proof.
 pub const SSH_LINE_BYTES_MAX: usize = 131_072;
 /// A key id, a comment or a FIDO application, bytes: what a log line can bear.

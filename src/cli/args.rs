@@ -9,9 +9,10 @@ use super::emergency_cmd::EmergencyArgs;
 use super::git_cmd::Git;
 use super::import_args::{Export, Import};
 use super::lint_cmd::Lint;
-use super::node_args::{Ssh, Wg};
+use super::node_args::Ssh;
 use super::record_args::{Audit, Log};
 use super::value_args::{Copy, Diff, Edit, Exec, Template};
+use super::wg_args::Wg;
 use crate::name::{Address, FleetName, Glob, Label, MemberName, Slot};
 use crate::statement::RetireReason;
 use crate::wireguard::Host;
@@ -149,7 +150,7 @@ pub(super) enum Command {
     Git(Git),
     /// Stop members at once, also where the log is out of reach: by a file that a quorum signs
     Emergency(EmergencyArgs),
-    /// WireGuard configurations
+    /// The WireGuard mesh: configurations, and this machine's own interfaces
     Wg(Wg),
     /// SSH certificates and configurations
     Ssh(Ssh),

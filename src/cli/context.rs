@@ -69,6 +69,13 @@ impl Context {
         })
     }
 
+    /// The same at the present: for what runs on and on.
+    pub(super) fn again(&self) -> Self {
+        let (fleet, home) = (self.fleet.clone(), self.home.clone());
+        let (pin, snapshot) = (self.pin.clone(), self.snapshot.clone());
+        Self { fleet, home, pin, snapshot, now: Time::from_system(SystemTime::now()), ..*self }
+    }
+
     /// The same, for another fleet and home: what the demo runs on.
     pub(super) fn elsewhere(&self, fleet: &Path, home: &Path) -> Self {
         Self {

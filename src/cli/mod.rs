@@ -55,6 +55,11 @@ mod sops_cmd;
 mod status;
 mod value_args;
 mod value_cmd;
+mod wg_agent;
+mod wg_args;
+mod wg_check;
+mod wg_cmd;
+mod wg_device;
 mod witness_cmd;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -152,7 +157,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Lint(a) => lint_cmd::lint(context, a),
         Command::Git(a) => git_cmd::git(context, a),
         Command::Emergency(a) => emergency_cmd::emergency(context, a),
-        Command::Wg(a) => render_cmd::wg(context, a),
+        Command::Wg(a) => wg_cmd::wg(context, a),
         Command::Ssh(a) => render_cmd::ssh(context, a),
         Command::Log(a) => log_cmd::log(context, a),
         Command::Audit(a) => audit_cmd::audit(context, a),

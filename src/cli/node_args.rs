@@ -1,4 +1,4 @@
-//! The arguments of what a node's files are made by: `keys wg` and `keys ssh`.
+//! The arguments of `keys ssh`.
 
 use std::path::PathBuf;
 
@@ -7,30 +7,6 @@ use clap::{Args as ClapArgs, Subcommand};
 use super::args::{Change, Reason};
 use crate::name::{Glob, MemberName};
 use crate::time::Span;
-
-#[derive(Debug, ClapArgs)]
-pub(super) struct Wg {
-    #[command(subcommand)]
-    pub verb: WgVerb,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum WgVerb {
-    /// Write every PoP's configurations; no private key is in them
-    Render {
-        /// The directory to write to
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-        /// One PoP only
-        #[arg(long, value_name = "POP")]
-        node: Option<MemberName>,
-        /// Where the private key will lie on the node; %i is the interface
-        #[arg(long, value_name = "PATH")]
-        key_file: Option<String>,
-    },
-    /// Check the mesh as the log has it
-    Check,
-}
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Ssh {

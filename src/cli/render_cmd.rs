@@ -1,4 +1,4 @@
-//! WireGuard and SSH: configurations and certificates.
+//! SSH certificates and the files of a node.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,49 +9,17 @@ use super::args::Change;
 use super::context::{Context, placed_exit, placed_json, placed_text, reason, shown};
 use super::exit::{CliError, Exit};
 use super::founding::read_file;
-use super::node_args::{Ssh, SshSign, SshVerb, Wg, WgVerb};
+use super::node_args::{Ssh, SshSign, SshVerb};
 use crate::disk::{Access, Disk, DiskError, RealFiles};
 use crate::ops::{self, IssuePlan};
 use crate::ssh::{Principal, SshCertificate, SshPublicKey};
-use crate::wireguard::render::RenderOptions;
-
-/// `keys wg`.
-pub(super) fn wg(context: &Context, args: &Wg) -> Result<Exit, CliError> {
-    // What a machine goes by has its cosigners.
-    let fleet = match &args.verb {
-        WgVerb::Render { .. } => context.open_published()?,
-        WgVerb::Check => context.open()?,
-    };
-    match &args.verb {
-        WgVerb::Render { out, node, key_file } => {
-            let mut options = RenderOptions::default();
-            if let Some(path) = key_file {
-                options = options.with_key_file(path).map_err(CliError::usage)?;
-            }
-            let files = ops::wireguard_files(node.as_ref(), options, fleet.state())?;
-            write_tree(context, out, files.into_iter())
-        }
-        WgVerb::Check => {
-            let mesh = ops::mesh(fleet.state())?;
-            if context.json {
-                let findings = serde_json::to_value(mesh.warnings()).map_err(CliError::failed)?;
-                return context.answer(json!({ "nodes": mesh.nodes().len(), "warnings": findings }), Exit::Ok);
-            }
-            for finding in mesh.warnings() {
-                context.out.line(&finding.to_string())?;
-            }
-            context.out.line(&format!(
-                "{} nodes, no errors, {} warnings",
-                mesh.nodes().len(),
-                mesh.warnings().len()
-            ))?;
-            Ok(Exit::Ok)
-        }
-    }
-}
 
 /// Writes files below a directory, each at once, in the order given.
-fn write_tree(context: &Context, out: &Path, files: impl Iterator<Item = (String, Vec<u8>)>) -> Result<Exit, CliError> {
+pub(super) fn write_tree(
+    context: &Context,
+    out: &Path,
+    files: impl Iterator<Item = (String, Vec<u8>)>,
+) -> Result<Exit, CliError> {
     let disk = Disk::new(RealFiles::create(out, Access::Public).map_err(|source| DiskError {
         doing: "create",
         path: shown(out),

@@ -29,7 +29,7 @@ pub fn admit(request: &[u8], reason: &str, home: &Home, fleet: &mut Fleet) -> Re
     for requested in &parsed.members {
         let certificate = certified(requested, home, fleet)?;
         if requested.kind == Kind::Pop {
-            super::render::check_newcomer(&requested.member, &requested.facts, fleet.state(), fleet.now())?;
+            super::mesh::check_newcomer(&requested.member, &requested.facts, fleet.state(), fleet.now())?;
         }
         changes.push(Enroll {
             cert: certificate.digest(),

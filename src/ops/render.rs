@@ -1,129 +1,15 @@
-//! What nodes install: WireGuard and SSH files, from the log alone. No private key is in any of them.
+//! What nodes install for SSH, from the log alone. No private key is in any of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::OpsError;
 use crate::fleet::Fleet;
 use crate::name::{Kind, MemberName, Slot};
-use crate::policy::Policy;
 use crate::policy::ssh::Places;
 use crate::ssh::{
     CaLine, CertificateKind, ConfigPath, HostPattern, Krl, KrlScope, NodeFile, NodeInput, Serial, SshPublicKey, render,
 };
-use crate::state::{KeyState, Member, State};
-use crate::statement::Facts;
-use crate::time::Time;
-use crate::wireguard::address::addresses;
-use crate::wireguard::render::{RenderOptions, Renderer};
-use crate::wireguard::{CheckedMesh, Lane, Mesh, Node, PastKeys, WgPublicKey};
-
-/// The mesh as the log has it, checked.
-///
-/// # Errors
-/// [`OpsError::Mesh`], with everything that is wrong.
-pub fn mesh(state: &State) -> Result<CheckedMesh, OpsError> {
-    mesh_with(state, None)
-}
-
-/// Checks that a PoP that asks to join can have its place in the mesh: an address of the mesh, or one that another PoP is
-/// reached at already, would spoil the configurations of all. Its name and keys are the log's business.
-///
-/// # Errors
-/// [`OpsError::Mesh`].
-pub(super) fn check_newcomer(name: &MemberName, facts: &Facts, state: &State, now: Time) -> Result<(), OpsError> {
-    if state.active_member(name).is_ok() {
-        return Ok(());
-    }
-    // Without a free address the log will not have it, and where the mesh has faults already they are not its own.
-    let (Ok((region, index)), Ok(_)) = (state.free_index(name, facts, now), mesh(state)) else { return Ok(()) };
-    let policy = &state.policy.policy.wireguard;
-    let newcomer = Node {
-        name: name.clone(),
-        addresses: addresses(policy, &region, index).map_err(|e| OpsError::Mesh(e.to_string()))?,
-        region,
-        index,
-        endpoint: facts.endpoint.clone(),
-        keys: [None, None],
-        preferred: Lane::A,
-        nat: facts.endpoint.is_none(),
-    };
-    mesh_with(state, Some(newcomer)).map(|_| ())
-}
-
-fn mesh_with(state: &State, newcomer: Option<Node>) -> Result<CheckedMesh, OpsError> {
-    let policy = &state.policy.policy.wireguard;
-    let fault = |e: String| OpsError::Mesh(e);
-    let mut nodes = Vec::from_iter(newcomer);
-    for (name, member) in state.members.iter().filter(|(_, m)| m.is_active() && m.kind == Kind::Pop) {
-        let Some((region, index)) = state.mesh.used.get(name) else { continue };
-        let keys = member.slot(Slot::Wireguard).map(|s| s.keys.as_slice()).unwrap_or_default();
-        // The newest key of a lane that still exists: after a promotion the old lane drains with the key it has.
-        let on = |lane: Lane| {
-            keys.iter()
-                .rev()
-                .find(|k| k.lane == Some(lane) && !matches!(k.state, KeyState::Destroyed | KeyState::Compromised))
-        };
-        let parsed = |lane| on(lane).and_then(|k| k.key.parse::<WgPublicKey>().ok());
-        nodes.push(Node {
-            name: name.clone(),
-            region: region.clone(),
-            index: *index,
-            addresses: addresses(policy, region, *index).map_err(|e| fault(e.to_string()))?,
-            endpoint: member.facts.endpoint.clone(),
-            keys: Lane::ALL.map(parsed),
-            preferred: member.active(Slot::Wireguard).and_then(|k| k.lane).unwrap_or(Lane::A),
-            nat: member.facts.endpoint.is_none(),
-        });
-    }
-    let past = past_keys(state);
-    CheckedMesh::new(Mesh { policy: policy.clone(), nodes }, &past).map_err(|e| fault(e.to_string()))
-}
-
-/// Checks that a new policy leaves the mesh whole: addresses that were given out do not move or vanish.
-///
-/// # Errors
-/// [`OpsError::Mesh`], with what it would break.
-pub fn check_policy(policy: &Policy, state: &State) -> Result<(), OpsError> {
-    let mut after = state.clone();
-    after.policy.policy = std::sync::Arc::new(policy.clone());
-    // A mesh that is broken already must be mendable, step by step.
-    if mesh(state).is_ok() { mesh(&after).map(|_| ()) } else { Ok(()) }
-}
-
-fn past_keys(state: &State) -> PastKeys {
-    let gone = |member: &Member, key: &crate::state::SlotKey| {
-        !member.is_active() || matches!(key.state, KeyState::Destroyed | KeyState::Compromised)
-    };
-    let keys = state
-        .members
-        .iter()
-        .flat_map(|(n, m)| m.slot(Slot::Wireguard).into_iter().flat_map(|s| &s.keys).map(move |k| (n, m, k)));
-    keys.filter(|(_, m, k)| gone(m, k)).filter_map(|(n, _, k)| Some((k.key.parse().ok()?, n.clone()))).collect()
-}
-
-/// The WireGuard files of one PoP, or of every PoP below a directory of its name.
-///
-/// # Errors
-/// [`OpsError`].
-pub fn wireguard_files(
-    only: Option<&MemberName>,
-    options: RenderOptions,
-    state: &State,
-) -> Result<Vec<(String, Vec<u8>)>, OpsError> {
-    let mesh = mesh(state)?;
-    let renderer = Renderer::new(&mesh, options);
-    let mut files = Vec::new();
-    match only {
-        Some(name) => files = renderer.node(name).map_err(|e| OpsError::Mesh(e.to_string()))?,
-        None => {
-            for node in mesh.nodes() {
-                let own = renderer.node(&node.name).map_err(|e| OpsError::Mesh(e.to_string()))?;
-                files.extend(own.into_iter().map(|(path, bytes)| (format!("{}/{path}", node.name), bytes)));
-            }
-        }
-    }
-    Ok(files)
-}
+use crate::state::{KeyState, State};
 
 /// The SSH files of one PoP, in the order in which they have to be written. The host's private key is taken to lie beside
 /// them, unless `host_key_path` says otherwise.

@@ -140,8 +140,13 @@ pub fn sync_todo(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Re
         if home.secret_certificate(member)?.is_none() {
             continue;
         }
-        let lacking = found.slots.iter().filter(|(_, keys)| keys.standbys().next().is_none());
-        todo.extend(lacking.map(|(slot, _)| format!("{member}: a new {slot} standby")));
+        let mut lacking = Vec::new();
+        for (slot, keys) in found.slots.iter().filter(|(_, keys)| keys.standbys().next().is_none()) {
+            if may_replace(member, *slot, keys, home)? {
+                lacking.push(slot);
+            }
+        }
+        todo.extend(lacking.into_iter().map(|slot| format!("{member}: a new {slot} standby")));
         let public = fleet.certificate(member)?;
         let states = openpgp::subkey_states(public.cert(), &fleet.state().fleet);
         if bindings(&found).any(|(f, usage)| !states.iter().any(|(s, word)| *s == f && word == usage.word())) {
@@ -258,6 +263,17 @@ pub fn destroy_private(home: &Home, fleet: &Fleet) -> Result<usize, OpsError> {
     Ok(count)
 }
 
+/// Whether a new standby may be published now. A lane's key goes when the next one is published: not before the agent that
+/// watches the lane has seen it drained. Where none has ever watched, no lane is in use.
+fn may_replace(member: &MemberName, slot: Slot, keys: &SlotKeys, home: &Home) -> Result<bool, OpsError> {
+    if slot != Slot::Wireguard {
+        return Ok(true);
+    }
+    let Some(drained) = home.drained(member)? else { return Ok(true) };
+    // Of the past keys on a lane the last is the one that is there; those before it are destroyed.
+    Ok(keys.keys.iter().all(|k| k.state != KeyState::Deactivated || k.key == drained))
+}
+
 /// The public half of a new standby key, if the slot lacks one; its private half is in the home then.
 fn missing_standby(
     member: &MemberName,
@@ -268,6 +284,9 @@ fn missing_standby(
 ) -> Result<Option<PublishedKey>, OpsError> {
     let keys = fleet.state().members.get(member).and_then(|m| m.slot(slot));
     let Some(keys) = keys.filter(|k| k.standbys().next().is_none()) else { return Ok(None) };
+    if !may_replace(member, slot, keys, home)? {
+        return Ok(None);
+    }
     let lane = match slot {
         Slot::Wireguard => Some(keys.active().and_then(|k| k.lane).map_or(Lane::A, Lane::other)),
         Slot::Openpgp | Slot::Sign | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa | Slot::Log => None,

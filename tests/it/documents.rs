@@ -19,6 +19,7 @@ tests!["documents":
     drill_lint needs [SshKeygen],
     drill_log_key,
     drill_lost_operator_key,
+    drill_mesh,
     drill_operator_leaves,
     drill_pop_cut_off,
     drill_rotate_due_keys,
@@ -194,6 +195,10 @@ fn drill_log_key(sandbox: &Sandbox) {
 
 fn drill_lost_operator_key(sandbox: &Sandbox) {
     drill(sandbox, "lost-operator-key");
+}
+
+fn drill_mesh(sandbox: &Sandbox) {
+    drill(sandbox, "mesh");
 }
 
 fn drill_operator_leaves(sandbox: &Sandbox) {

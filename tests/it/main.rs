@@ -30,6 +30,7 @@ mod kept;
 mod lifecycle;
 mod lint;
 mod locks;
+mod mesh;
 mod objections;
 mod peers;
 mod proofs;
@@ -83,6 +84,7 @@ fn main() -> std::process::ExitCode {
         lifecycle::tests(),
         lint::tests(),
         locks::tests(),
+        mesh::tests(),
         objections::tests(),
         peers::tests(),
         proofs::tests(),

@@ -42,7 +42,7 @@ pub struct Finding {
 
 impl Finding {
     /// An error about `nodes`.
-    pub(super) fn error<'a>(
+    pub(crate) fn error<'a>(
         code: &'static str,
         nodes: impl IntoIterator<Item = &'a MemberName>,
         message: impl Into<String>,
@@ -52,7 +52,7 @@ impl Finding {
     }
 
     /// A warning about `nodes`.
-    pub(super) fn warning<'a>(
+    pub(crate) fn warning<'a>(
         code: &'static str,
         nodes: impl IntoIterator<Item = &'a MemberName>,
         message: impl Into<String>,

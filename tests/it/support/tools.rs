@@ -35,6 +35,7 @@ pub(crate) enum Tool {
     Setpriv,
     Age,
     Sops,
+    Sh,
     /// Not a program: the right to make network namespaces and the like.
     Root,
     /// Not a program: the right to mount a small disk where nobody else sees it.
@@ -71,6 +72,7 @@ impl Tool {
             Self::Setpriv => "setpriv",
             Self::Age => "age",
             Self::Sops => "sops",
+            Self::Sh => "sh",
             Self::Root => "root",
             Self::MountNamespace => "a mount namespace",
         }
