@@ -103,6 +103,10 @@ pub const REASON_BYTES_MAX: usize = 500;
 pub const SSH_PRINCIPALS_MAX: usize = 256;
 /// Bits of one KRL bitmap section: OpenSSH's `SSHBUF_MAX_BIGNUM` (16 384 bits); a wider one locks everybody out.
 pub const KRL_BITMAP_BITS_MAX: u64 = 16_384;
+/// Rules of a mesh's topology: a node's are the bits of one word.
+pub const TOPOLOGY_RULES_MAX: usize = 64;
+/// Roles of one machine: more than anybody can keep in mind.
+pub const ROLES_MAX: usize = 16;
 /// Peers of one WireGuard configuration: one for each PoP of the largest fleet.
 pub const MESH_NODES_MAX: usize = 10_000;
 /// A rendered file of a mesh, bytes: 10 000 peers of about 400 bytes, with room.

@@ -145,6 +145,7 @@ impl<O: Objects> Collector<O> {
             ssh: inventory::ssh(&state),
             vouches: certificates.vouches(&state),
             mesh: inventory::mesh(&state),
+            topology: state.policy.policy.wireguard.topology().clone(),
             approvals: self.approvals,
             departures: self.departures.finish(period.from),
             void: self.void,

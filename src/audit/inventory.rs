@@ -112,6 +112,7 @@ pub(super) fn ssh(state: &State) -> Vec<SshRow> {
 }
 
 pub(super) fn mesh(state: &State) -> Vec<MeshRow> {
+    let peers = state.peer_counts();
     let policy = &state.policy.policy.wireguard;
     let row = |(name, (region, index)): (&MemberName, &(String, u64))| {
         let member = state.members.get(name).filter(|m| m.is_active())?;
@@ -119,6 +120,8 @@ pub(super) fn mesh(state: &State) -> Vec<MeshRow> {
         Some(MeshRow {
             member: name.clone(),
             region: region.clone(),
+            roles: member.facts.roles.clone(),
+            peers: peers.get(name).copied().unwrap_or_default(),
             index: *index,
             addresses: inner.map(|a| vec![a.ipv4.to_string(), a.ipv6.to_string()]).unwrap_or_default(),
             endpoint: member.facts.endpoint.as_ref().map(|e| e.host.to_string()),

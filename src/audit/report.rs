@@ -13,6 +13,7 @@ pub use super::rows::{
 };
 use crate::digest::Digest;
 use crate::name::{Address, FleetName, Kind, MemberName};
+use crate::policy::wireguard::Topology;
 use crate::statement::RetireReason;
 use crate::time::Time;
 use crate::words::words;
@@ -53,6 +54,8 @@ pub struct Report {
     pub vouches: Vec<Vouch>,
     /// The mesh at the end of the period.
     pub mesh: Vec<MeshRow>,
+    /// Who is whose peer in it.
+    pub topology: Topology,
     /// Every entry of the period: who proposed and signed it, and what the policy needed.
     pub approvals: Vec<Approval>,
     /// Members that left in the period, and what followed.

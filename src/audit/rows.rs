@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::name::{Address, Kind, MemberName, Slot};
+use crate::name::{Address, Kind, Label, MemberName, Slot};
 use crate::state::KeyState;
 use crate::statement::RetireReason;
 use crate::time::Time;
@@ -177,13 +177,18 @@ pub struct Vouch {
     pub since: Time,
 }
 
-/// A PoP's place in the mesh. Every PoP is every other's peer.
+/// A PoP's place in the mesh.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MeshRow {
     /// The PoP.
     pub member: MemberName,
     /// Its region.
     pub region: String,
+    /// What it is for the topology.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub roles: BTreeSet<Label>,
+    /// How many other PoPs are its peers.
+    pub peers: usize,
     /// Its index there.
     pub index: u64,
     /// Its inner addresses.

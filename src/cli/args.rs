@@ -221,11 +221,14 @@ pub(super) struct Enroll {
     /// Its region, which decides its address pool
     #[arg(long, value_name = "NAME")]
     pub region: Option<Label>,
+    /// What it is in the mesh, as the topology's rules name it: hub, transit
+    #[arg(long = "role", value_name = "NAME", value_delimiter = ',')]
+    pub roles: Vec<Label>,
     /// It is an operator, with this user id
-    #[arg(long, value_name = "USERID", conflicts_with_all = ["services", "endpoint", "region", "authority"])]
+    #[arg(long, value_name = "USERID", conflicts_with_all = ["services", "endpoint", "region", "roles", "authority"])]
     pub operator: Option<String>,
     /// It is an authority
-    #[arg(long, conflicts_with_all = ["services", "endpoint", "region"])]
+    #[arg(long, conflicts_with_all = ["services", "endpoint", "region", "roles"])]
     pub authority: bool,
     /// The fleet is not founded yet: make an operator's request for its founding
     #[arg(long, value_name = "DOMAIN", requires = "operator")]

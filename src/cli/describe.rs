@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::name::{Address, MemberName};
+use crate::name::{Address, Label, MemberName};
 use crate::policy::Case;
 use crate::state::State;
-use crate::statement::{Act, RecipientSet, Request, RestoreDrill, Signed, Statement};
+use crate::statement::{Act, Facts, RecipientSet, Request, RestoreDrill, Signed, Statement};
 use crate::time::rough;
 
 /// A statement's head line: `member.enroll by alice, 2026-11-21T07:00:00Z: a new site`.
@@ -125,8 +125,16 @@ fn drill(report: &RestoreDrill) -> String {
 fn facts(member: &MemberName, request: Option<Vec<u8>>) -> String {
     let request = request.and_then(|bytes| Request::parse(&bytes).ok());
     let Some(found) = request.as_ref().and_then(|(r, ..)| r.member(member)) else { return String::new() };
-    let endpoint = found.facts.endpoint.as_ref().map(|e| format!(" at {}", e.host)).unwrap_or_default();
-    format!("{endpoint}, with {} keys", found.keys.len())
+    format!("{}, with {} keys", place(&found.facts), found.keys.len())
+}
+
+/// Where a machine says it is, and what it wants to be: roles decide whose peer it becomes.
+pub(super) fn place(facts: &Facts) -> String {
+    let endpoint = facts.endpoint.as_ref().map(|e| format!(" at {}", e.host)).unwrap_or_default();
+    let region = facts.region.as_ref().map(|region| format!(" in region {region}")).unwrap_or_default();
+    let roles: Vec<&str> = facts.roles.iter().map(Label::as_str).collect();
+    let roles = if roles.is_empty() { String::new() } else { format!(" with the roles {}", roles.join(", ")) };
+    format!("{endpoint}{region}{roles}")
 }
 
 fn retire(member: &MemberName, why: &str, burns: bool, state: Option<&State>) -> Vec<String> {

@@ -43,6 +43,11 @@ pub(super) fn lines(effects: &Effects) -> Vec<String> {
             ),
         });
     }
+    for (sign, count, what) in [('+', effects.pairs_joined, "become"), ('-', effects.pairs_parted, "cease to be")] {
+        if count > 0 {
+            lines.push(format!("{sign} {count} pairs of PoPs {what} peers in the mesh"));
+        }
+    }
     ssh(&effects.ssh, &mut lines);
     lines.extend(effects.stopped.iter().map(|id| format!("- statement {id} can never take effect")));
     if lines.is_empty() {

@@ -205,9 +205,9 @@ fn describe_waiting(waiting: &Waiting, fleet: &mut Fleet, detail: Detail) -> Res
             };
             let mut lines = vec![format!("request {} of {}", id.short(), request.at)];
             for member in &request.members {
-                let endpoint = member.facts.endpoint.as_ref().map(|e| format!(" at {}", e.host)).unwrap_or_default();
+                let place = describe::place(&member.facts);
                 lines.push(format!(
-                    "  {} {} wants to join{endpoint}, with {} keys",
+                    "  {} {} wants to join{place}, with {} keys",
                     member.kind,
                     member.member,
                     member.keys.len()

@@ -10,6 +10,7 @@ use crate::digest::Digest;
 use crate::disk::Disk;
 use crate::fleet::{Fleet, Placed};
 use crate::home::Home;
+use crate::limits::ROLES_MAX;
 use crate::name::{Kind, MemberName};
 use crate::openpgp::{Certificate, Profile};
 use crate::ops::{self, Founder, Founding, Joining};
@@ -137,6 +138,9 @@ pub(super) fn enroll(context: &Context, args: &Enroll) -> Result<Exit, CliError>
         )));
     }
     // What makes no sense is refused before anything is made.
+    if args.roles.len() > ROLES_MAX {
+        return Err(CliError::usage(format!("{} roles; a machine has at most {ROLES_MAX}", args.roles.len())));
+    }
     let user_id = args.operator.as_deref().map(user_id).transpose()?;
     if let (Some(domain), Some(user_id)) = (&args.founding, &user_id) {
         let (home, _lock) = context.create_home()?;
@@ -153,7 +157,11 @@ pub(super) fn enroll(context: &Context, args: &Enroll) -> Result<Exit, CliError>
         member: args.member.clone(),
         kind,
         services: args.services.clone(),
-        facts: Facts { endpoint: args.endpoint.clone().map(Endpoint::from), region: args.region.clone() },
+        facts: Facts {
+            endpoint: args.endpoint.clone().map(Endpoint::from),
+            region: args.region.clone(),
+            roles: args.roles.iter().cloned().collect(),
+        },
         user_id,
     };
     let store = context.keyring(false)?;

@@ -11,7 +11,7 @@ use crate::wireguard::address::addresses;
 use crate::wireguard::agent::{Ends, Wanted, WantedPeer, pair_drains, pair_lane};
 use crate::wireguard::device::{WantedLane, WantedLink};
 use crate::wireguard::render::{RenderOptions, Renderer};
-use crate::wireguard::{CheckedMesh, Lane, Mesh, Node, PastKeys, WgPublicKey};
+use crate::wireguard::{CheckedMesh, Finding, Lane, Mesh, Node, PastKeys, WgPublicKey};
 
 /// The mesh as the log has it, checked.
 ///
@@ -37,6 +37,7 @@ pub(super) fn check_newcomer(name: &MemberName, facts: &Facts, state: &State, no
         name: name.clone(),
         addresses: addresses(policy, &region, index).map_err(|e| OpsError::Mesh(e.to_string()))?,
         region,
+        roles: facts.roles.clone(),
         index,
         endpoint: facts.endpoint.clone(),
         keys: [None, None],
@@ -63,6 +64,7 @@ fn mesh_with(state: &State, newcomer: Option<Node>) -> Result<CheckedMesh, OpsEr
         nodes.push(Node {
             name: name.clone(),
             region: region.clone(),
+            roles: member.facts.roles.clone(),
             index: *index,
             addresses: addresses(policy, region, *index).map_err(|e| fault(e.to_string()))?,
             endpoint: member.facts.endpoint.clone(),
@@ -75,7 +77,8 @@ fn mesh_with(state: &State, newcomer: Option<Node>) -> Result<CheckedMesh, OpsEr
     CheckedMesh::new(Mesh { policy: policy.clone(), nodes }, &past).map_err(|e| fault(e.to_string()))
 }
 
-/// Checks that a new policy leaves the mesh whole: addresses that were given out do not move or vanish.
+/// Checks that a new policy leaves the mesh whole: addresses that were given out do not move or vanish, and nodes that had a
+/// way to each other keep it.
 ///
 /// # Errors
 /// [`OpsError::Mesh`], with what it would break.
@@ -83,7 +86,14 @@ pub fn check_policy(policy: &Policy, state: &State) -> Result<(), OpsError> {
     let mut after = state.clone();
     after.policy.policy = std::sync::Arc::new(policy.clone());
     // A mesh that is broken already must be mendable, step by step.
-    if mesh(state).is_ok() { mesh(&after).map(|_| ()) } else { Ok(()) }
+    let Ok(before) = mesh(state) else { return Ok(()) };
+    let after = mesh(&after)?;
+    let has = |mesh: &CheckedMesh, code| mesh.warnings().iter().any(|finding| finding.code == code);
+    let new = |finding: &&Finding| ["graph-split", "hub-none"].contains(&finding.code) && !has(&before, finding.code);
+    match after.warnings().iter().find(new) {
+        Some(finding) => Err(OpsError::Mesh(format!("{}; {}", finding.message, finding.hint))),
+        None => Ok(()),
+    }
 }
 
 fn past_keys(state: &State) -> PastKeys {
@@ -136,7 +146,7 @@ pub fn wanted_lanes(name: &MemberName, mesh: &CheckedMesh) -> Result<[WantedLane
         };
         // Without a key of its own an interface has no use for peers.
         let key = node.key(lane);
-        let peers = mesh.nodes().iter().filter(|peer| peer.name != *name && key.is_some()).filter_map(link).collect();
+        let peers = mesh.peers_of(name).filter(|_| key.is_some()).filter_map(link).collect();
         WantedLane { interface: lane.interface(policy).to_owned(), key, port: node.port(policy, lane), peers }
     }))
 }
@@ -169,6 +179,6 @@ pub fn agent_wants(name: &MemberName, mesh: &CheckedMesh, state: &State) -> Resu
         };
         Some((peer.name.clone(), wanted))
     };
-    let peers = mesh.nodes().iter().filter(|peer| peer.name != *name).filter_map(peer).collect();
+    let peers = mesh.peers_of(name).filter_map(peer).collect();
     Ok(Wanted { keys: node.keys, peers })
 }

@@ -23,6 +23,7 @@ mod policy;
 mod query;
 mod secrets;
 mod signers;
+mod sites;
 mod snapshots;
 mod ssh;
 mod suppose;

@@ -1,6 +1,6 @@
 //! Enrolment requests and recipient sets: the two objects with a form of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::entry::EntryError;
 use crate::digest::Digest;
 use crate::json;
-use crate::limits::{READERS_MAX, REQUEST_BYTES_MAX, SERVICES_MAX};
+use crate::limits::{READERS_MAX, REQUEST_BYTES_MAX, ROLES_MAX, SERVICES_MAX};
 use crate::log::note::{Note, SignatureLine};
 use crate::name::{Kind, Label, MemberName, Slot};
 use crate::time::Time;
@@ -80,6 +80,22 @@ pub struct Facts {
     /// Its region: which address pool it draws from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<Label>,
+    /// What it is for the mesh's topology, as the policy's selectors name it: `hub`, `transit`. Written in order.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", deserialize_with = "roles")]
+    pub roles: BTreeSet<Label>,
+}
+
+/// Reads roles as they are written: in order, each once.
+fn roles<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<Label>, D::Error> {
+    let listed = Vec::<Label>::deserialize(deserializer)?;
+    let bad = |problem: String| Err(serde::de::Error::custom(problem));
+    if listed.len() > ROLES_MAX {
+        return bad(format!("{} roles; a machine has at most {ROLES_MAX}", listed.len()));
+    }
+    if !listed.is_sorted_by(|a, b| a < b) {
+        return bad("roles are written in order, each once".to_owned());
+    }
+    Ok(listed.into_iter().collect())
 }
 
 impl Facts {
@@ -191,5 +207,29 @@ mod bytes {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         BASE64.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_written_in_order_and_left_out_where_there_are_none() {
+        assert_eq!(json::to_canonical(&Facts::default()), "{}");
+        let read = |text: &str| json::parse_as::<Facts>(text.as_bytes()).map_err(|e| e.to_string());
+        let text = r#"{"roles":["hub","transit"]}"#;
+        let facts = read(text).expect("two roles");
+        assert_eq!(facts.roles.iter().map(Label::as_str).collect::<Vec<_>>(), ["hub", "transit"]);
+        assert_eq!(json::to_canonical(&facts), text);
+        let many: Vec<String> = (100..=100 + ROLES_MAX).map(|i| format!("\"r{i}\"")).collect();
+        for (text, part) in [
+            (r#"{"roles":["transit","hub"]}"#, "in order, each once"),
+            (r#"{"roles":["hub","hub"]}"#, "in order, each once"),
+            (r#"{"roles":["Hub"]}"#, "upper-case"),
+            (&format!("{{\"roles\":[{}]}}", many.join(",")), "17 roles; a machine has at most 16"),
+        ] {
+            assert!(read(text).is_err_and(|e| e.contains(part)), "{text}");
+        }
     }
 }

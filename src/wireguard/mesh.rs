@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::check::{self as checks, Finding, Severity};
 use super::{Node, WgPublicKey};
 use crate::name::MemberName;
-use crate::policy::wireguard::WireguardPolicy;
+use crate::policy::wireguard::{Marks, WireguardPolicy};
 
 /// Every key that some node had in an earlier generation and has no more, with that node.
 pub type PastKeys = BTreeMap<WgPublicKey, MemberName>;
@@ -53,6 +53,7 @@ pub fn check(mesh: &Mesh, past_keys: &PastKeys) -> Vec<Finding> {
         checks::endpoints(mesh),
         checks::ports(mesh),
         checks::reach(mesh),
+        checks::topology(mesh),
     ]
     .concat();
     findings.sort();
@@ -95,6 +96,24 @@ impl CheckedMesh {
     /// The node of that name.
     pub fn node(&self, name: &MemberName) -> Option<&Node> {
         self.position(name).and_then(|i| self.nodes.get(i))
+    }
+
+    /// The peers of the node of that name, by name: nobody, if there is no such node.
+    pub fn peers_of(&self, name: &MemberName) -> impl Iterator<Item = &Node> {
+        self.peer_positions(self.position(name)).filter_map(|i| self.nodes.get(i))
+    }
+
+    /// Where in [`CheckedMesh::nodes`] the peers of the node at `position` stand, in order.
+    pub(super) fn peer_positions(&self, position: Option<usize>) -> impl Iterator<Item = usize> + use<'_> {
+        let topology = self.policy.topology();
+        let own: Option<(usize, Marks<'_>)> =
+            position.and_then(|i| Some((i, topology.marks(&self.nodes.get(i)?.site()))));
+        let others = self.nodes.iter().enumerate().filter(move |_| own.is_some());
+        others.filter_map(move |(i, other)| {
+            let joined =
+                own.is_some_and(|(own, marks)| own != i && topology.joined(&marks, &topology.marks(&other.site())));
+            joined.then_some(i)
+        })
     }
 
     /// What the check found and let pass.

@@ -1,5 +1,6 @@
 //! What the mesh knows about one node, and where it is reached.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -7,8 +8,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Addresses, Lane, WgPublicKey};
-use crate::name::MemberName;
-use crate::policy::wireguard::WireguardPolicy;
+use crate::name::{Label, MemberName};
+use crate::policy::wireguard::{Site, WireguardPolicy};
 use crate::text;
 
 /// One node of the mesh, as the log states it.
@@ -18,6 +19,8 @@ pub struct Node {
     pub name: MemberName,
     /// The region whose pool its index is of.
     pub region: String,
+    /// What it is for the topology.
+    pub roles: BTreeSet<Label>,
     /// Its index in the pool.
     pub index: u64,
     /// Its inner addresses: those of region and index.
@@ -33,6 +36,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// What the topology goes by.
+    pub fn site(&self) -> Site<'_> {
+        Site { name: &self.name, region: &self.region, roles: &self.roles }
+    }
+
     /// Its public key on `lane`.
     pub fn key(&self, lane: Lane) -> Option<WgPublicKey> {
         *lane.of(&self.keys)

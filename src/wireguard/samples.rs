@@ -1,5 +1,7 @@
 //! Meshes for tests, made from public strings.
 
+use std::collections::BTreeSet;
+
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
@@ -29,6 +31,7 @@ pub(crate) fn node(policy: &WireguardPolicy, i: usize) -> Node {
     Node {
         name: name(i),
         region: "default".to_owned(),
+        roles: BTreeSet::new(),
         index,
         addresses: address::addresses(policy, "default", index).expect("an index of the pool"),
         endpoint: Some(host.parse::<Host>().expect("a host").into()),

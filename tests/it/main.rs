@@ -53,6 +53,7 @@ mod tidy;
 mod values;
 mod web;
 mod wg_tools;
+mod wg_topology;
 mod wireguard;
 mod witness;
 
@@ -106,6 +107,7 @@ fn main() -> std::process::ExitCode {
         values::tests(),
         web::tests(),
         wg_tools::tests(),
+        wg_topology::tests(),
         wireguard::tests(),
         witness::tests(),
     ]

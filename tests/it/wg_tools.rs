@@ -6,7 +6,7 @@
 // Here files are written and programs run, which the library itself does not do.
 #![allow(clippy::disallowed_methods)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,7 @@ fn mesh(policy: &str) -> CheckedMesh {
     let nodes = endpoints.into_iter().zip(1..).map(|(host, i)| Node {
         name: format!("pop{i}").parse().expect("a name"),
         region: "default".to_owned(),
+        roles: BTreeSet::new(),
         index: i,
         addresses: address::addresses(&policy, "default", i).expect("an index of the pool"),
         endpoint: host.map(|host| Endpoint {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::markup::{El, Html, el, of_class};
 use crate::audit::report::{MemberRow, Report};
 use crate::name::{Kind, MemberName};
+use crate::policy::wireguard::{Marks, Site};
 
 /// Sites drawn one by one.
 const SITES_MAX: usize = 24;
@@ -132,7 +133,7 @@ fn clipped(text: &str, max: usize) -> String {
     crate::text::Shown { text, max }.to_string()
 }
 
-/// The mesh: every PoP is every other's peer, on two lanes.
+/// The mesh: who is whose peer. A large one is drawn by region, with a line where any two of two regions are peers.
 pub(super) fn mesh(report: &Report) -> Html {
     let mut regions: BTreeMap<&str, usize> = BTreeMap::new();
     for row in &report.mesh {
@@ -163,8 +164,21 @@ pub(super) fn mesh(report: &Report) -> Html {
         (395.0 + radius * 300.0 * turn.cos(), height / 2.0 + radius * 140.0 * turn.sin())
     };
     let mut drawn = Html::default();
+    // What is drawn as one, by all that the topology goes by.
+    let mut marks: Vec<BTreeSet<Marks<'_>>> = vec![BTreeSet::new(); count];
+    for (n, row) in report.mesh.iter().enumerate() {
+        let site = Site { name: &row.member, region: &row.region, roles: &row.roles };
+        let place = if by_region { regions.keys().position(|region| *region == row.region) } else { Some(n) };
+        if let Some(drawn) = place.and_then(|place| marks.get_mut(place)) {
+            drawn.insert(report.topology.marks(&site));
+        }
+    }
+    let joined = |a: usize, b: usize| {
+        let (Some(a), Some(b)) = (marks.get(a), marks.get(b)) else { return false };
+        a.iter().any(|a| b.iter().any(|b| report.topology.joined(a, b)))
+    };
     for a in 0..count {
-        for b in a + 1..count {
+        for b in (a + 1..count).filter(|b| joined(a, *b)) {
             let ((x1, y1), (x2, y2)) = (place(a), place(b));
             let line = of_class("line", "peer").attr("x1", round(x1)).attr("y1", round(y1));
             drawn.add(line.attr("x2", round(x2)).attr("y2", round(y2)));
@@ -183,7 +197,7 @@ pub(super) fn mesh(report: &Report) -> Html {
         drawn.add(text(-3.0).attr("class", "strong").text(clipped(name, 16)));
         drawn.add(text(12.0).attr("class", "small").text(clipped(note, 20)));
     }
-    let label = format!("{} PoPs, each the peer of every other", report.mesh.len());
+    let label = format!("{} PoPs, with lines between those that are peers", report.mesh.len());
     let svg = el("svg")
         .attr("viewBox", format!("0 0 790 {height:.0}"))
         .attr("role", "img")
@@ -192,7 +206,7 @@ pub(super) fn mesh(report: &Report) -> Html {
     let mut html = Html::from(scroller("The mesh").add(of_class("div", "graph").add(svg)));
     if by_region {
         let text = format!(
-            "{} PoPs are drawn by region; the table names each. Inside a region, too, every PoP is every other's peer.",
+            "{} PoPs are drawn by region, with a line where any two of two regions are peers; the table names each.",
             report.mesh.len()
         );
         html.add(of_class("p", "cut").text(text));

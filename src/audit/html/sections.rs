@@ -7,6 +7,7 @@ use super::tables::{Cell, Table};
 use super::{circle, graphs, records, short, square, tag, tick, timeline};
 use crate::audit::report::{Cryptoperiod, Finding, KeyRow, Report, Section, Timeliness};
 use crate::name::{Kind, MemberName};
+use crate::policy::wireguard::Shape;
 use crate::state::KeyState;
 use crate::time::{Span, Time, rough};
 
@@ -331,7 +332,7 @@ fn mesh(report: &Report) -> Html {
     let mut table = Table::new(
         "t-mesh",
         "Places in the mesh at the end of the period",
-        &["PoP", "Region", "Index", "Inner addresses", "Reached at", "Lane", "Services"],
+        &["PoP", "Region", "Index", "Inner addresses", "Reached at", "Lane", "Peers", "Services"],
     );
     table.leave_out(report.mesh.len().saturating_sub(ROWS_MAX));
     for row in report.mesh.iter().take(ROWS_MAX) {
@@ -343,14 +344,24 @@ fn mesh(report: &Report) -> Html {
             Cell::Text(row.addresses.join(", ")),
             Cell::Text(row.endpoint.clone().unwrap_or_else(|| "calls others only".to_owned())),
             Cell::Text(row.lane.clone().unwrap_or_default()),
+            Cell::Number(row.peers.to_string()),
             Cell::Text(services.join(", ")),
         ];
         table.row(None, Html::text(&row.member), cells);
     }
-    let mut html = lead(
-        "Every PoP is every other's peer. Two lanes, so that one can change its keys while the other carries.",
-        graphs::mesh(report),
-    );
+    let peers = match (report.topology.shape(), report.topology.rules().len()) {
+        (Shape::Full, _) => "Every PoP is every other's peer.".to_owned(),
+        (Shape::Hub, 0) => "PoPs with the role hub are everybody's peers, others only theirs.".to_owned(),
+        (Shape::Groups, 0) => "The PoPs of a region are each other's peers.".to_owned(),
+        (Shape::Hub, rules) => {
+            format!("PoPs with the role hub are everybody's peers; {rules} rules of the policy join more.")
+        }
+        (Shape::Groups, rules) => {
+            format!("The PoPs of a region are each other's peers; {rules} rules of the policy join more.")
+        }
+    };
+    let lanes = "Two lanes, so that one can change its keys while the other carries.";
+    let mut html = lead(&format!("{peers} {lanes}"), graphs::mesh(report));
     html.add(folded("The mesh as a table", table.finish()));
     html
 }

@@ -7,6 +7,8 @@
 mod read;
 mod tables;
 mod template;
+mod topology;
 
-pub use tables::{Ipam, LanesTable, MeshTable, Pool, PskMode, Rotation, Topology, WireguardPolicy};
+pub use tables::{Ipam, LanesTable, MeshTable, Pool, PskMode, Rotation, WireguardPolicy};
 pub use template::{FILE, TEMPLATE, TEMPLATE_ULA};
+pub use topology::{HUB, Marks, Selector, Shape, Site, TRANSIT, Topology};

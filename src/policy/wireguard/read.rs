@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{FILE, Ipam, LanesTable, MeshTable, Pool, PskMode, Rotation, TEMPLATE_ULA, Topology, WireguardPolicy};
+use super::{
+    FILE, Ipam, LanesTable, MeshTable, Pool, PskMode, Rotation, Selector, Shape, TEMPLATE_ULA, Topology,
+    WireguardPolicy,
+};
 use crate::cidr::{self, AnyCidr};
+use crate::limits::TOPOLOGY_RULES_MAX;
 use crate::name::Label;
 use crate::policy::{self, PolicyError};
 use crate::text;
@@ -33,8 +37,15 @@ struct WrittenPsk {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenTopology {
-    default: String,
-    rule: Option<IgnoredAny>,
+    default: Shape,
+    #[serde(default)]
+    rule: Vec<WrittenRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRule {
+    between: Vec<Selector>,
 }
 
 impl WireguardPolicy {
@@ -67,7 +78,7 @@ fn check(written: &Written) -> Result<WireguardPolicy, Wrong> {
     check_rotation(&written.rotation)?;
     check_pools(&written.mesh, &written.ipam)?;
     let psk = psk_mode(&written.psk.mode)?;
-    let topology = topology(&written.topology)?;
+    let topology = topology(&written.topology, &written.ipam)?;
     if written.external.is_some() {
         return wrong("[[external]]", "peers without an agent are not available in this version");
     }
@@ -203,16 +214,43 @@ fn psk_mode(mode: &str) -> Result<PskMode, Wrong> {
     }
 }
 
-fn topology(written: &WrittenTopology) -> Result<Topology, Wrong> {
-    if written.rule.is_some() {
-        return wrong("[[topology.rule]]", "rules are not available in this version; every node is every other's peer");
+fn topology(written: &WrittenTopology, ipam: &Ipam) -> Result<Topology, Wrong> {
+    if written.rule.len() > TOPOLOGY_RULES_MAX {
+        return wrong(
+            "topology.rule",
+            format!("there are {}; at most {TOPOLOGY_RULES_MAX} can be", written.rule.len()),
+        );
     }
-    match written.default.as_str() {
-        "full" => Ok(Topology::Full),
-        word @ ("hub" | "groups") => {
-            wrong("topology.default", format!("'{word}' is not available in this version; use \"full\""))
+    let mut rules = Vec::new();
+    for (i, rule) in written.rule.iter().enumerate() {
+        let place = || format!("topology.rule {}", i + 1);
+        if written.default == Shape::Full {
+            let problem = "a rule joins nodes, and with default = \"full\" all are joined already; rules go with \
+                           \"hub\" and \"groups\"";
+            return wrong(place(), problem);
         }
-        other => wrong("topology.default", unknown(other, &["full", "hub", "groups"])),
+        let [one, other] = rule.between.as_slice() else {
+            let problem = format!("between has {} selectors; a rule is between two", rule.between.len());
+            return wrong(place(), problem);
+        };
+        for selector in [one, other] {
+            check_selector(selector, ipam).or_else(|problem| wrong(place(), problem))?;
+        }
+        rules.push([one.clone(), other.clone()]);
+    }
+    Ok(Topology { shape: written.default, rules })
+}
+
+/// A region that no pool has is a slip of the pen: nobody could be in it.
+fn check_selector(selector: &Selector, ipam: &Ipam) -> Result<(), String> {
+    match selector {
+        Selector::Region(region) if ipam.pools.iter().all(|pool| pool.region != *region) => {
+            let known: Vec<_> = ipam.pools.iter().map(|pool| pool.region.as_str()).collect();
+            let problem = format!("'{selector}' means nobody: no [[ipam.pool]] has that region");
+            let nearest = text::nearest(region.as_str(), known).map(|near| format!("; did you mean 'region:{near}'?"));
+            Err(problem + &nearest.unwrap_or_default())
+        }
+        Selector::Everybody | Selector::Region(_) | Selector::Role(_) | Selector::Member(_) => Ok(()),
     }
 }
 
@@ -243,7 +281,7 @@ mod tests {
         assert_eq!(policy.mesh().ula.to_string(), TEMPLATE_ULA);
         assert_eq!(policy.lanes().ports, [51_820, 51_821]);
         assert_eq!(policy.rotation().max_offline, Span::days(25));
-        assert_eq!((policy.psk(), policy.topology()), (PskMode::None, Topology::Full));
+        assert_eq!((policy.psk(), policy.topology().shape()), (PskMode::None, Shape::Full));
         assert_eq!(policy.pool("default").map(|p| p.subnet6), Some(16));
         assert_eq!(policy.pool("eu"), None);
     }
@@ -279,8 +317,6 @@ mod tests {
             ("mode = \"none\"", "mode = \"sealed-pair\"", "not available in this version"),
             ("mode = \"none\"", "mode = \"group\"", "a single stolen node opens the preshared layer of the whole mesh"),
             ("mode = \"none\"", "mode = \"kem-pari\"", "did you mean 'kem-pair'?"),
-            ("= \"full\"", "= \"hub\"", "topology.default: 'hub' is not available in this version"),
-            ("= \"full\"", "= \"groups\"", "topology.default: 'groups' is not available in this version"),
             ("= \"full\"", "= \"fill\"", "did you mean 'full'?"),
             ("10.88.16.0/20", "10.88.16.0/31", "has no address between its first and its last"),
             ("subnet6 = 16 ", "subnet6 = 65536 ", "65536"),
@@ -312,16 +348,47 @@ mod tests {
     }
 
     #[test]
-    fn documented_tables_of_later_versions_say_so() {
-        for (table, part) in [
-            (
-                "[[topology.rule]]\nbetween = [\"region:*\"]\n",
-                "[[topology.rule]]: rules are not available in this version",
-            ),
-            ("[[external]]\nname = \"laptop\"\n", "[[external]]: peers without an agent are not available"),
-        ] {
-            let read = WireguardPolicy::parse(&format!("{TEMPLATE}\n{table}")).map_err(|e| e.to_string());
-            assert!(read.as_ref().is_err_and(|e| e.contains(part)), "{read:?}");
+    fn rules_join_what_is_there() {
+        let with = |default: &str, rules: &str| {
+            let text = TEMPLATE.replace("default = \"full\"", &format!("default = \"{default}\""));
+            WireguardPolicy::parse(&format!("{text}\n{rules}")).map_err(|e| e.to_string())
+        };
+        let rule = |between: &str| format!("[[topology.rule]]\nbetween = {between}\n");
+        let sound = rule("[\"region:*\", \"role:transit\"]") + &rule("[\"region:default\", \"member:fra1\"]");
+        for default in ["hub", "groups"] {
+            let policy = with(default, &sound).expect("two rules");
+            assert_eq!(policy.topology().shape().word(), default);
+            let rules: Vec<_> =
+                policy.topology().rules().iter().map(|ends| ends.clone().map(|s| s.to_string())).collect();
+            assert_eq!(rules, [["region:*", "role:transit"], ["region:default", "member:fra1"]]);
+            assert!(with(default, "").is_ok_and(|policy| policy.topology().rules().is_empty()));
         }
+        let many = rule("[\"region:*\", \"role:transit\"]").repeat(TOPOLOGY_RULES_MAX + 1);
+        for (default, rules, part) in [
+            (
+                "full",
+                rule("[\"region:*\", \"role:x\"]"),
+                "topology.rule 1: a rule joins nodes, and with default = \"full\"",
+            ),
+            ("hub", rule("[\"region:*\"]"), "topology.rule 1: between has 1 selectors; a rule is between two"),
+            ("hub", rule("[\"role:a\", \"role:b\", \"role:c\"]"), "between has 3 selectors"),
+            (
+                "groups",
+                rule("[\"role:a\", \"region:defualt\"]"),
+                "topology.rule 1: 'region:defualt' means nobody: no [[ipam.pool]] has that region; did you mean 'region:default'?",
+            ),
+            ("groups", rule("[\"zone:a\", \"role:b\"]"), "expected region:NAME, region:*, role:NAME or member:NAME"),
+            ("groups", many, "topology.rule: there are 65; at most 64"),
+        ] {
+            let message = with(default, &rules).expect_err(part);
+            assert!(message.contains(part), "{part}: {message}");
+        }
+    }
+
+    #[test]
+    fn documented_tables_of_later_versions_say_so() {
+        let read = WireguardPolicy::parse(&format!("{TEMPLATE}\n[[external]]\nname = \"laptop\"\n"));
+        let message = read.map_err(|e| e.to_string()).expect_err("an external peer");
+        assert!(message.contains("[[external]]: peers without an agent are not available"), "{message}");
     }
 }

@@ -3,6 +3,7 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::Topology;
 use crate::cidr::{AnyCidr, Cidr4, Cidr6};
 use crate::name::Label;
 use crate::time::Span;
@@ -101,14 +102,6 @@ pub struct Pool {
     pub subnet6: u16,
 }
 
-/// `[topology] default`: who is whose peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Topology {
-    /// Every node is every other's peer.
-    Full,
-}
-
 impl WireguardPolicy {
     /// What holds for every node.
     pub fn mesh(&self) -> &MeshTable {
@@ -136,8 +129,8 @@ impl WireguardPolicy {
     }
 
     /// Who is whose peer.
-    pub fn topology(&self) -> Topology {
-        self.topology
+    pub fn topology(&self) -> &Topology {
+        &self.topology
     }
 
     /// How long a retired index is not given out again.

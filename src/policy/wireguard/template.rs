@@ -43,5 +43,12 @@ ipv4 = "10.88.16.0/20"
 subnet6 = 16                    # 0 to 65535, another in each pool
 
 [topology]
-default = "full"                # every node with every other
+default = "full"                # every node with every other; "hub": with the nodes that have the role hub;
+                                # "groups": with those of its region
+
+# With "hub" and "groups", rules join more: what one selector means with what the other means. Selectors are
+# region:NAME, region:* (every node), role:NAME and member:NAME. No node passes on what others send to each other.
+#
+# [[topology.rule]]
+# between = ["region:*", "role:transit"]
 "#;

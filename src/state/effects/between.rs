@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{CertifiedEffect, Effects, KeyEffect, MeshEffect, SecretEffect, Sides, SshEffects};
 use crate::name::{Address, Kind, MemberName, Slot};
 use crate::ssh::CertificateKind;
+use crate::state::sites::pairs;
 use crate::state::{KeyState, Secret, State};
 use crate::time::Time;
 use crate::wireguard::address::addresses;
@@ -33,6 +34,7 @@ impl Effects {
                 effects.certificates.insert(name.clone());
             }
         }
+        (effects.pairs_joined, effects.pairs_parted) = pairs(before, after);
         let stopped = after.objected.keys().filter(|id| !before.objected.contains_key(id));
         effects.stopped = stopped.map(ToString::to_string).collect();
         super::rules::compare(before, after, &mut effects);
@@ -97,10 +99,12 @@ fn mesh(before: &State, after: &State) -> BTreeMap<MemberName, MeshEffect> {
         Some(found.map_or_else(|e| e.to_string(), |a| format!("{} {}", a.ipv4, a.ipv6)))
     };
     let names: BTreeSet<&MemberName> = before.mesh.used.keys().chain(after.mesh.used.keys()).collect();
-    let peers = before.mesh.used.len().max(after.mesh.used.len()).saturating_sub(1);
-    let effects =
-        names.into_iter().map(|n| (n, MeshEffect { before: place(before, n), after: place(after, n), peers }));
-    effects.filter(|(_, e)| e.before != e.after).map(|(n, e)| (n.clone(), e)).collect()
+    let effects = names.into_iter().map(|n| (n, place(before, n), place(after, n)));
+    let changed = effects.filter(|(_, before, after)| before != after).map(|(name, old, new)| {
+        let peers = before.peer_count(name).max(after.peer_count(name));
+        (name.clone(), MeshEffect { before: old, after: new, peers })
+    });
+    changed.collect()
 }
 
 fn ssh(before: &State, after: &State, at: Time) -> SshEffects {

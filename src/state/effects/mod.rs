@@ -26,8 +26,12 @@ pub struct Effects {
     pub certificates: BTreeSet<MemberName>,
     /// Secrets whose readers, value or existence change.
     pub secrets: BTreeMap<Address, SecretEffect>,
-    /// Who gets, loses or moves to another address in the mesh, where every PoP is every other's peer.
+    /// Who gets, loses or moves to another address in the mesh.
     pub mesh: BTreeMap<MemberName, MeshEffect>,
+    /// Pairs of PoPs that are in the mesh and become peers by another topology.
+    pub pairs_joined: u64,
+    /// Those that cease to be.
+    pub pairs_parted: u64,
     /// SSH.
     pub ssh: SshEffects,
     /// Who comes into root, and who drops out of it.

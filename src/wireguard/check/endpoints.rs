@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use super::Finding;
+use super::{Classes, Finding};
 use crate::cidr::{Special, special};
 use crate::name::MemberName;
 use crate::wireguard::{Host, Lane, Mesh};
@@ -119,7 +119,7 @@ pub(crate) fn ports(mesh: &Mesh) -> Vec<Finding> {
     found
 }
 
-/// Of any two nodes, one can call the other.
+/// Of any two peers, one can call the other.
 pub(crate) fn reach(mesh: &Mesh) -> Vec<Finding> {
     let mut found = Vec::new();
     let silent: Vec<_> = mesh.nodes.iter().filter(|node| node.endpoint.is_none()).collect();
@@ -129,11 +129,12 @@ pub(crate) fn reach(mesh: &Mesh) -> Vec<Finding> {
         let hint = "give an endpoint, or say nat = true if there is none to give";
         found.push(Finding::warning("endpoint-none", unsaid, message, hint));
     }
-    if silent.len() > 1 {
-        let message = "have no endpoint: no two of them can reach each other";
-        let hint =
-            "give all but one of them an endpoint (a forwarded port will do); there is no relaying in a full mesh";
-        found.push(Finding::warning("pair-unreachable", silent.iter().map(|node| &node.name), message, hint));
+    let with_peer = Classes::new(mesh.policy.topology(), silent.into_iter()).with_peer();
+    if !with_peer.is_empty() {
+        let message = "have no endpoint: those of them that are peers cannot reach each other";
+        let hint = "give all but one of them an endpoint (a forwarded port will do), or let the topology join them to \
+                    others only; there is no relaying";
+        found.push(Finding::warning("pair-unreachable", with_peer.iter().map(|node| &node.name), message, hint));
     }
     found
 }

@@ -8,9 +8,11 @@ mod endpoints;
 mod finding;
 mod keys;
 mod names;
+mod topology;
 
 pub(super) use addresses::{addresses, pools};
 pub(super) use endpoints::{endpoints, ports, reach};
 pub use finding::{Finding, Severity};
 pub(super) use keys::keys;
 pub(super) use names::names;
+pub(super) use topology::{Classes, topology};

@@ -57,7 +57,8 @@ impl<'m> Renderer<'m> {
         let missing = || RenderError::Node { name: name.to_string() };
         let position = self.mesh.position(name).ok_or_else(missing)?;
         let node = self.mesh.nodes().get(position).ok_or_else(missing)?;
-        let view = View { mesh: self.mesh, options: &self.options, texts: &self.texts, position, node };
+        let peers = self.mesh.peer_positions(Some(position)).collect();
+        let view = View { mesh: self.mesh, options: &self.options, texts: &self.texts, node, peers };
         let mut files = vec![
             ("firewall.nft".to_owned(), tables::firewall(&view)),
             ("hosts".to_owned(), tables::hosts(&view)),
@@ -109,7 +110,8 @@ pub(super) struct View<'r> {
     pub(super) options: &'r RenderOptions,
     pub(super) texts: &'r [NodeText],
     pub(super) node: &'r Node,
-    position: usize,
+    /// Where its peers stand, in order.
+    peers: Vec<usize>,
 }
 
 impl<'r> View<'r> {
@@ -140,14 +142,13 @@ impl<'r> View<'r> {
         if lane == self.node.preferred { 100 } else { 200 }
     }
 
-    /// All nodes but this one, by name.
-    pub(super) fn others(&self) -> impl Iterator<Item = &'r NodeText> + use<'r> {
-        let position = self.position;
-        self.texts.iter().enumerate().filter(move |(i, _)| *i != position).map(|(_, text)| text)
+    /// The node's peers, by name.
+    pub(super) fn others(&self) -> impl Iterator<Item = &'r NodeText> + use<'r, '_> {
+        self.peers.iter().filter_map(|i| self.texts.get(*i))
     }
 
-    /// The nodes that are peers on `lane`: both sides have a key.
-    pub(super) fn peers(&self, lane: Lane) -> impl Iterator<Item = (&'r NodeText, &'r PeerText)> + use<'r> {
+    /// Those of them that are there on `lane`: both sides have a key.
+    pub(super) fn peers(&self, lane: Lane) -> impl Iterator<Item = (&'r NodeText, &'r PeerText)> + use<'r, '_> {
         let any = self.has_key(lane);
         self.others().filter_map(move |other| Some((other, lane.of(&other.lanes).as_ref()?))).filter(move |_| any)
     }

@@ -68,6 +68,8 @@ pub(super) struct LaneText {
 struct NodeJson<'a> {
     name: &'a MemberName,
     region: &'a str,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    roles: &'a BTreeSet<Label>,
     index: u64,
     ipv4: Ipv4Addr,
     ipv6: Ipv6Addr,
@@ -79,9 +81,9 @@ struct NodeJson<'a> {
 
 impl<'a> NodeJson<'a> {
     fn new(node: &'a Node, lanes: &'a [LaneText]) -> Self {
-        let Node { name, region, index, addresses, nat, preferred, endpoint: _, keys: _ } = node;
+        let Node { name, region, roles, index, addresses, nat, preferred, endpoint: _, keys: _ } = node;
         let (ipv4, ipv6) = (addresses.ipv4, addresses.ipv6);
-        Self { name, region, index: *index, ipv4, ipv6, nat: *nat, preferred: *preferred, lanes }
+        Self { name, region, roles, index: *index, ipv4, ipv6, nat: *nat, preferred: *preferred, lanes }
     }
 }
 

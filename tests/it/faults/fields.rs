@@ -257,7 +257,8 @@ fn every_field_of_a_request_is_signed(sandbox: &Sandbox) {
     let mut stage = Stage::found(sandbox, &["alice"]);
     let disk = keys::disk::RealFiles::create(&sandbox.path("home-fra1"), keys::disk::Access::Private).unwrap();
     let home = keys::home::Home::on(keys::disk::Disk::new(disk));
-    let facts = Facts { endpoint: Some("198.51.100.7".parse::<keys::wireguard::Host>().unwrap().into()), region: None };
+    let facts =
+        Facts { endpoint: Some("198.51.100.7".parse::<keys::wireguard::Host>().unwrap().into()), ..Facts::default() };
     let services = ["nginx".parse().unwrap()].into();
     let joining = Joining { member: member("fra1"), kind: Kind::Pop, services, facts, user_id: None };
     let request = ops::ask(&joining, &home, &mut stage.open(), &mut stage.rng).unwrap();

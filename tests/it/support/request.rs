@@ -49,7 +49,7 @@ impl Forged {
     pub(crate) fn signed_by(&self, signing: &Fingerprint) -> Vec<u8> {
         let endpoint = "198.51.100.250".parse::<keys::wireguard::Host>().unwrap();
         let facts = match self.fresh.kind {
-            Kind::Pop => Facts { endpoint: Some(endpoint.into()), region: None },
+            Kind::Pop => Facts { endpoint: Some(endpoint.into()), ..Facts::default() },
             Kind::Operator | Kind::Authority | Kind::Service => Facts::default(),
         };
         let requested = self.fresh.requested(&self.certificate, facts, Vec::new());
