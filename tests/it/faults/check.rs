@@ -181,3 +181,17 @@ pub(crate) fn leftovers(estate: &Estate, places: &[&str]) -> Vec<String> {
     }
     found
 }
+
+/// What waits, as `keys approve --json` lists it, and is not only overtaken. What a machine handed in may have been signed by a
+/// key that a commit, which it could not see yet, has replaced. Such a proposal lacks its author until it expires; the machine
+/// has handed in the same again since.
+pub(crate) fn stuck<'a>(listed: &'a serde_json::Value, machines: &[&str]) -> Vec<&'a serde_json::Value> {
+    let overtaken = |w: &&serde_json::Value| {
+        let missing = w["standing"]["missing"].as_str().unwrap_or_default();
+        machines.iter().any(|name| {
+            w["statement"]["by"] == *name
+                && [&format!("its author {name}"), "its author's signature"].contains(&missing)
+        })
+    };
+    listed["waiting"].as_array().expect("a list").iter().filter(|w| !overtaken(w)).collect()
+}

@@ -75,16 +75,17 @@ fn three_hundred_kills_lose_nothing(sandbox: &Sandbox) {
     eprintln!("faults::kill: KEYS_TEST_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     prepare(sandbox);
-    let times = measure(sandbox);
+    let mut times = measure(sandbox);
     let (mut tally, start) = (Tally::default(), Instant::now());
     for round in 1.. {
         let mut fleet = Round::new(sandbox, round);
         let until = tally.killed + ROUND;
         while tally.killed < until {
             assert!(tally.finished < 5 * KILLS, "the kills come too late: {tally:?}");
-            let kind = KINDS[rng.random_range(0..KINDS.len())];
-            let alone = times[KINDS.iter().position(|k| *k == kind).unwrap()];
-            fleet.kill(kind, alone.mul_f64(rng.random_range(0.0..1.2)), &mut tally);
+            let which = rng.random_range(0..KINDS.len());
+            let killed = fleet.kill(KINDS[which], times[which].mul_f64(rng.random_range(0.0..1.2)), &mut tally);
+            // What else the machine does changes: whoever finished first was given too long, and about every fifth is to.
+            times[which] = times[which].mul_f64(if killed { 1.02 } else { 0.93 });
         }
         fleet.verify();
         eprintln!("faults::kill: round {round}, {:.0} s: {tally:?}", start.elapsed().as_secs_f64());
@@ -92,7 +93,10 @@ fn three_hundred_kills_lose_nothing(sandbox: &Sandbox) {
             break;
         }
     }
-    eprintln!("faults::kill: {tally:?} in {:.0} s; a command takes {times:?}", start.elapsed().as_secs_f64());
+    eprintln!(
+        "faults::kill: {tally:?} in {:.0} s; in the end a command takes {times:?}",
+        start.elapsed().as_secs_f64()
+    );
     assert!(tally.writing >= KILLS / 20, "hardly a kill hit a writer: {tally:?}");
     assert!(tally.new > 0 && tally.old > 0, "the kills hit on one side only: {tally:?}");
 }
@@ -130,12 +134,7 @@ fn measure(sandbox: &Sandbox) -> [Duration; 5] {
 impl<'a> Round<'a> {
     fn new(sandbox: &'a Sandbox, number: usize) -> Self {
         let root = format!("round{number}");
-        let copied = std::process::Command::new("/bin/cp")
-            .arg("-a")
-            .args([sandbox.path("base"), sandbox.path(&root)])
-            .status()
-            .unwrap();
-        assert!(copied.success());
+        sandbox.copy("base", &root);
         let mut round = Self { sandbox, root, entries: Vec::new(), values: vec!["value 0".into()], number };
         round.entries = entries(&round.store()).unwrap();
         round
@@ -191,8 +190,8 @@ impl<'a> Round<'a> {
         Fleet::open(self.store(), &known, now, &mut |_, _| {}).unwrap_or_else(|e| panic!("{}: {e}", self.root))
     }
 
-    /// Starts a command, kills it after a while if it has not finished, and looks at what is there.
-    fn kill(&mut self, kind: Kind, after: Duration, tally: &mut Tally) {
+    /// Starts a command, kills it after a while if it has not finished, and looks at what is there. Gives whether it was killed.
+    fn kill(&mut self, kind: Kind, after: Duration, tally: &mut Tally) -> bool {
         let value = format!("value {} of round {}", self.values.len(), self.number);
         let mut child = self.spawn(kind, &value);
         std::thread::sleep(after);
@@ -217,6 +216,7 @@ impl<'a> Round<'a> {
         } else {
             tally.finished += 1;
         }
+        killed
     }
 
     /// What has to hold after every kill.
@@ -246,14 +246,8 @@ impl<'a> Round<'a> {
         let verified = self.run("alice", &["log", "verify", "--json"]);
         verified.ok();
         assert_eq!(verified.json()["problems"], serde_json::json!([]), "{}", self.root);
-        // What fra1 handed in may have been signed by a key that a commit, which it could not see yet, has replaced. Such a
-        // proposal lacks its author until it expires; fra1 has handed in the same again since.
-        let waiting = self.run("alice", &["approve", "--json"]).json()["waiting"].as_array().unwrap().clone();
-        let overtaken = |w: &serde_json::Value| {
-            let missing = w["standing"]["missing"].as_str().unwrap_or_default();
-            w["statement"]["by"] == "fra1" && ["its author fra1", "its author's signature"].contains(&missing)
-        };
-        let stuck: Vec<_> = waiting.iter().filter(|w| !overtaken(w)).collect();
+        let waiting = self.run("alice", &["approve", "--json"]).json();
+        let stuck = check::stuck(&waiting, &["fra1"]);
         assert!(stuck.is_empty(), "{}: {stuck:?}", self.root);
         for place in ["fleet", "alice", "fra1"] {
             let left: Vec<String> = walk(&self.path(place)).into_iter().filter(|p| p.contains("/.tmp-")).collect();
