@@ -264,10 +264,10 @@ fn approving_costs_the_agent_one_signature_each(sandbox: &Sandbox) {
     assert_eq!(costs(&["approve", &own, "--yes"], 4), 0);
     let other = proposed("bob", "ssh-host");
     fleet.keys("bob", &["object", &other, "--reason", "a mistake", "--yes"]).exits(4);
-    let (body, kept) = (fleet.keyring(&format!("proposals/{other}")), sandbox.path("kept"));
-    Ran::of(std::process::Command::new("/bin/cp").arg("-a").arg(&body).arg(&kept)).ok();
+    let proposal = format!("fleet/keyring/proposals/{other}");
+    sandbox.copy(&proposal, "kept");
     fleet.keys("alice", &["sync"]).ok();
-    Ran::of(std::process::Command::new("/bin/cp").arg("-a").arg(&kept).arg(&body)).ok();
+    sandbox.copy("kept", &proposal);
     assert_eq!(costs(&["approve", &other, "--yes"], 1), 0);
     // An emergency in a file costs one, and a second look at it none.
     let file = sandbox.path("fra1.emergency").display().to_string();

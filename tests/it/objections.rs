@@ -1,15 +1,12 @@
 //! Stopping a statement: one objection is enough, for good, whoever signs and whenever it arrives.
 
-use std::path::Path;
-use std::process::Command;
-
 use keys::digest::Digest;
 use keys::fleet::{Draft, Placed};
 use keys::state::Void;
 use keys::statement::{Act, Objection, Retire, RetireReason};
 
 use crate::support::stage::{Stage, member};
-use crate::support::{Ran, Sandbox, TestFleet, tests};
+use crate::support::{Sandbox, TestFleet, tests};
 
 tests!["objections":
     an_objection_stops_a_proposal_for_good,
@@ -33,22 +30,17 @@ fn proposed(sandbox: &Sandbox) -> (TestFleet<'_>, String) {
 
 fn an_objection_stops_a_proposal_for_good(sandbox: &Sandbox) {
     let (fleet, id) = proposed(sandbox);
-    let kept = sandbox.path("kept");
-    let directory = fleet.keyring(&format!("proposals/{id}"));
-    let copy = |from: &Path, to: &Path| {
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        Ran::of(Command::new("/bin/cp").arg("-a").arg(from).arg(to)).ok();
-    };
-    copy(&directory, &kept);
+    let directory = format!("fleet/keyring/proposals/{id}");
+    sandbox.copy(&directory, "kept");
     fleet.keys("bob", &["object", &id[..8], "--yes"]).exits(2);
     fleet.keys("bob", &["object", &id[..8], "--reason", "not agreed", "--dry-run"]).exits(9);
     fleet.keys("bob", &["object", &id[..8], "--reason", "not agreed", "--yes"]).exits(4);
     let taken_in = fleet.keys("alice", &["sync"]);
     taken_in.ok();
     assert!(taken_in.stderr().contains("bob objected to it, so it can never take effect"), "{}", taken_in.stderr());
-    assert!(!directory.exists());
+    assert!(!sandbox.path(&directory).exists());
     // Whoever kept a copy hands it in again, with bob's own signature even: it is dead.
-    copy(&kept, &directory);
+    sandbox.copy("kept", &directory);
     fleet.keys("bob", &["approve", &id, "--yes"]).refuses(1, "bob objected to it");
     let shown = fleet.keys("alice", &["log", "show", "-n", "1", "--verbose"]).ok();
     assert!(shown.contains("proposal.object by bob") && shown.contains("not agreed"), "{shown}");

@@ -54,6 +54,7 @@ impl Sandbox {
     /// Makes `to` what `from` is, with all that is below.
     pub(crate) fn copy(&self, from: &str, to: &str) {
         let _ = std::fs::remove_dir_all(self.path(to));
+        std::fs::create_dir_all(self.path(to).parent().unwrap()).unwrap();
         Ran::of(Command::new("/bin/cp").args(["-a", from, to]).current_dir(self.root())).ok();
     }
 

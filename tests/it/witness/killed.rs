@@ -167,16 +167,13 @@ fn a_witness_by_file_keeps_a_rollback_and_a_fork(sandbox: &Sandbox) {
     let fleet = TestFleet::of_one(sandbox);
     fleet.join("fra1", "");
     witness.watch();
-    let shell = |line: &str| {
-        let status = Command::new("/bin/sh").args(["-c", line]).current_dir(sandbox.root()).status();
-        assert!(status.unwrap().success(), "{line}");
-    };
     let sign = || sandbox.keys(&["--home", "w1", "--fleet", "fleet", "log", "witness", "sign"]);
     let vkey = fleet.keys("alice", &["log", "vkey"]).ok().lines().next().unwrap().to_owned();
-    shell("cp -a fleet old && cp -a alice alice-then");
+    sandbox.copy("fleet", "old");
+    sandbox.copy("alice", "alice-then");
     fleet.seal("fra1/one", "first");
     sign().ok();
-    shell("rm -r fleet && cp -a old fleet");
+    sandbox.copy("old", "fleet");
     sign().refuses(3, "ROLLBACK");
     for value in ["other", "more"] {
         fleet.keys_with("alice-then", &["seal", "fra1/one"], value.as_bytes()).ok();
