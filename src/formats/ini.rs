@@ -68,13 +68,11 @@ pub(super) fn scan(text: &str) -> Result<Vec<Leaf>, FormatError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::checks;
 
     #[test]
     fn values_are_found_with_their_places() {
         let text = "\u{feff}top = 1\r\n; a comment\n[db]\nuser: 'w'  \n# more\npass word = a = b # c\nempty =\n[ other ]\nuser=ü";
-        let leaves = scan(text).unwrap();
-        let all: Vec<(String, &str, &str)> =
-            leaves.iter().map(|l| (path_text(&l.path), l.value.as_str(), text.get(l.span.clone()).unwrap())).collect();
         let expected = [
             ("top", "1", "1"),
             ("db.user", "'w'", "'w'"),
@@ -82,22 +80,19 @@ mod tests {
             ("db.empty", "", ""),
             ("other.user", "ü", "ü"),
         ];
-        assert_eq!(all, expected.map(|(p, v, t)| (p.to_owned(), v, t)));
+        checks::finds(scan, text, &expected.map(|(path, v, t)| (path, Kind::Text, v, t)));
     }
 
     #[test]
     fn mistakes_are_named_with_their_line_and_without_the_value() {
-        for (text, line, part) in [
+        let cases = [
             ("[a]\nx=1\n[a]\nx=hidden", 4, "a.x stands in line 2 already"),
             ("x=1\n hidden", 2, "continues another"),
             ("[a\nx=hidden", 1, "a section is"),
             ("\nhidden", 2, "NAME = VALUE"),
             ("= hidden", 1, "without a name"),
             ("x=\0hidden", 1, "NUL"),
-        ] {
-            let error = scan(text).unwrap_err();
-            assert_eq!((error.line, error.problem.contains(part)), (line, true), "{text:?}: {error}");
-            assert!(!error.to_string().contains("hidden"), "{error}");
-        }
+        ];
+        checks::names_mistakes(scan, &cases);
     }
 }

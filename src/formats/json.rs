@@ -195,15 +195,11 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::checks;
 
     #[test]
     fn values_are_found_with_their_places() {
         let text = "{\"a\": {\"b\\u00fc\": [1, -2.5e3, true]},\n \"c\": \"x\\n\\ud83d\\ude00\", \"d\": null, \"e\": {}, \"f\": []}";
-        let leaves = scan(text).unwrap();
-        let all: Vec<(String, Kind, &str, &str)> = leaves
-            .iter()
-            .map(|l| (path_text(&l.path), l.kind, l.value.as_str(), text.get(l.span.clone()).unwrap()))
-            .collect();
         let expected = [
             ("a.\"b\u{fc}\"[0]", Kind::Integer, "1", "1"),
             ("a.\"b\u{fc}\"[1]", Kind::Float, "-2.5e3", "-2.5e3"),
@@ -211,13 +207,13 @@ mod tests {
             ("c", Kind::Text, "x\n\u{1f600}", "\"x\\n\\ud83d\\ude00\""),
             ("d", Kind::Null, "null", "null"),
         ];
-        assert_eq!(all, expected.map(|(p, k, v, t)| (p.to_owned(), k, v, t)));
+        checks::finds(scan, text, &expected);
     }
 
     #[test]
     fn mistakes_are_named_with_their_line_and_without_the_value() {
         let deep = "[".repeat(STRUCTURE_DEPTH_MAX + 1);
-        for (text, line, part) in [
+        let cases = [
             ("{\n\"a\": 1,\n\"a\": \"hidden\"}", 3, "a is there twice"),
             ("{\"a\": hidden}", 1, "this is no value"),
             ("{\"a\": \"hidden}", 1, "a quote is not closed"),
@@ -229,11 +225,8 @@ mod tests {
             ("{a: 1}", 1, "a key in double quotes"),
             ("\n", 2, "ends where a value"),
             (deep.as_str(), 1, "deeper than"),
-        ] {
-            let error = scan(text).unwrap_err();
-            assert_eq!((error.line, error.problem.contains(part)), (line, true), "{text:?}: {error}");
-            assert!(!error.to_string().contains("hidden"), "{error}");
-        }
+        ];
+        checks::names_mistakes(scan, &cases);
     }
 
     proptest::proptest! {

@@ -4,6 +4,8 @@
 //! when they are dropped. Names are taken over by one rule ([`secret_name`]).
 //! Left to others: where files lie and who opens the keys in them (`crate::ops`, `crate::cli`), what becomes of the values.
 
+#[cfg(test)]
+mod checks;
 mod env;
 mod format;
 mod ini;

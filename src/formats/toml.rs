@@ -67,16 +67,11 @@ fn value_at(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::path_text;
+    use crate::formats::checks;
 
     #[test]
     fn values_are_found_with_their_places() {
         let text = "# ü\na = 'x' # said\n[b.\"c d\"]\nn = 0x1F\nlist = [1.5, { k = true }]\n[[e]]\nt = 1979-05-27\n[[e]]\nm = \"\"\"\ntwo\nlines\"\"\"\nz = {}\n";
-        let leaves = scan(text).unwrap();
-        let all: Vec<(String, Kind, &str, &str)> = leaves
-            .iter()
-            .map(|l| (path_text(&l.path), l.kind, l.value.as_str(), text.get(l.span.clone()).unwrap()))
-            .collect();
         let expected = [
             ("a", Kind::Text, "x", "'x'"),
             ("b.\"c d\".n", Kind::Integer, "0x1F", "0x1F"),
@@ -85,22 +80,19 @@ mod tests {
             ("e[0].t", Kind::Time, "1979-05-27", "1979-05-27"),
             ("e[1].m", Kind::Text, "two\nlines", "\"\"\"\ntwo\nlines\"\"\""),
         ];
-        assert_eq!(all, expected.map(|(p, k, v, t)| (p.to_owned(), k, v, t)));
+        checks::finds(scan, text, &expected);
     }
 
     #[test]
     fn mistakes_are_named_with_their_line_and_without_the_value() {
         let deep = format!("a = {}", "[".repeat(1_000));
-        for (text, line, part) in [
+        let cases = [
             ("a = 1\na = 'hidden'", 2, "twice"),
             ("a = 1\n\nb = hidden", 3, "no TOML"),
             ("a = 'hidden", 1, "no TOML"),
             ("a = \"\0hidden\"", 1, "no TOML"),
             (deep.as_str(), 1, "no TOML"),
-        ] {
-            let error = scan(text).unwrap_err();
-            assert_eq!((error.line, error.problem.contains(part)), (line, true), "{error}");
-            assert!(!error.to_string().contains("hidden"), "{error}");
-        }
+        ];
+        checks::names_mistakes(scan, &cases);
     }
 }
