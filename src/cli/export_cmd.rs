@@ -11,13 +11,13 @@ use zeroize::Zeroizing;
 
 use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
-use super::helper::GPG;
+use super::helper::gpg_certificate;
 use super::import_args::{Export, ExportVerb, From};
 use crate::disk::{Access, Disk, DiskError, NewFile, RealFiles};
 use crate::fleet::Fleet;
 use crate::formats::{Format, SopsStanza, write_sops};
 use crate::name::{Address, MemberName};
-use crate::openpgp::{self, Certificate, PublicKey};
+use crate::openpgp::{self, PublicKey};
 use crate::ops::{self, ForeignReader, Opened};
 
 /// `keys export`.
@@ -76,16 +76,7 @@ fn reader(context: &Context, who: &str, fleet: &mut Fleet) -> Result<ForeignRead
         return Ok(ForeignReader::member(&name, fleet)?);
     }
     let fingerprint = digits.to_ascii_uppercase();
-    let exported = GPG.ask(&[
-        "--batch",
-        "--no-tty",
-        "--export",
-        "--export-options",
-        "export-minimal",
-        &format!("0x{fingerprint}"),
-    ])?;
-    let certificate = Certificate::parse(&exported)
-        .map_err(|e| CliError::failed(format!("what gpg exports for {fingerprint} {e}")))?;
+    let certificate = gpg_certificate(&fingerprint)?;
     if certificate.fingerprint().to_hex() != fingerprint {
         return Err(CliError::failed(format!("{fingerprint} is a subkey of {}", certificate.fingerprint().to_hex()))
             .hint("name the certificate by the fingerprint of its first key"));

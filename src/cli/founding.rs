@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use super::args::{Enroll, Init};
 use super::context::{Context, placed_exit, placed_json, placed_text, reason, shown};
 use super::exit::{CliError, Exit};
-use super::helper::{GPG, GPGCONF};
+use super::helper::{GPGCONF, gpg_certificate};
 use crate::digest::Digest;
 use crate::disk::Disk;
 use crate::fleet::{Fleet, Placed};
 use crate::home::Home;
 use crate::limits::ROLES_MAX;
 use crate::name::{Kind, MemberName};
-use crate::openpgp::{Certificate, Profile};
+use crate::openpgp::Profile;
 use crate::ops::{self, Founder, Founding, Joining};
 use crate::statement::Facts;
 use crate::store::{Store, StoreError, request_path};
@@ -105,16 +105,7 @@ fn agent_founder(context: &Context, fingerprint: &str, args: &Init) -> Result<Fo
             crate::text::shown(fingerprint)
         )));
     }
-    let exported = GPG.ask(&[
-        "--batch",
-        "--no-tty",
-        "--export",
-        "--export-options",
-        "export-minimal",
-        &format!("0x{fingerprint}"),
-    ])?;
-    let certificate = Certificate::parse(&exported)
-        .map_err(|e| CliError::failed(format!("what gpg exports for {fingerprint} {e}")))?;
+    let certificate = gpg_certificate(fingerprint)?;
     let socket = match &args.agent_socket {
         Some(path) => path.clone(),
         None => {

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
 
 use super::exit::{CliError, Exit};
+use crate::openpgp::Certificate;
 
 /// Where programs are looked for. Nothing is run that somebody has put in front of them on PATH.
 const DIRECTORIES: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/bin"];
@@ -28,6 +29,13 @@ pub(super) const GPGCONF: Helper = Helper { name: "gpgconf", package: "gnupg" };
 
 /// Opens what age encrypts.
 pub(super) const AGE: Helper = Helper { name: "age", package: "age" };
+
+/// The certificate that gpg has by this fingerprint, without what others have signed.
+pub(super) fn gpg_certificate(fingerprint: &str) -> Result<Certificate, CliError> {
+    let export = ["--batch", "--no-tty", "--export", "--export-options", "export-minimal", &format!("0x{fingerprint}")];
+    let exported = GPG.ask(&export)?;
+    Certificate::parse(&exported).map_err(|e| CliError::failed(format!("what gpg exports for {fingerprint} {e}")))
+}
 
 impl Helper {
     /// Runs it for its answer, which must not be empty.
