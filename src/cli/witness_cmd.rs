@@ -9,7 +9,7 @@ use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
 use super::output::complain;
 use crate::fleet::{Fleet, Known};
-use crate::home::Home;
+use crate::home::{Home, HomeError};
 use crate::log::note::VerifierKey;
 use crate::name::Slot;
 use crate::policy::CosignerKind;
@@ -135,14 +135,23 @@ fn opened(context: &Context) -> Result<Fleet, CliError> {
     Ok(Fleet::open(Store::new(context.keyring(false)?), &known, context.now(), &mut |_, _| {})?)
 }
 
+/// The cosigner's home. It is made by a command of its own.
+fn home(context: &Context) -> Result<Home, CliError> {
+    match Home::open(context.home_path()?) {
+        Err(e @ HomeError::Absent(_)) => Err(CliError::new(Exit::NotFound, &e)
+            .hint("'keys log witness init' makes a cosigner's; --home or KEYS_HOME names another")),
+        opened => Ok(opened?),
+    }
+}
+
 fn locked(context: &Context) -> Result<(Home, Box<dyn Send>), CliError> {
-    let home = context.home()?;
+    let home = home(context)?;
     let lock = context.lock(home.disk())?;
     Ok((home, lock))
 }
 
 fn serve(context: &Context, listen: SocketAddr) -> Result<Exit, CliError> {
-    let home = context.home()?;
+    let home = home(context)?;
     let witness = Witness::open(&home)?;
     // What an earlier process was writing when it was killed.
     if let Some(_lock) = home.disk().try_lock()? {
@@ -162,7 +171,7 @@ fn serve(context: &Context, listen: SocketAddr) -> Result<Exit, CliError> {
 }
 
 fn sign(context: &Context) -> Result<Exit, CliError> {
-    let witness = Witness::open(&context.home()?)?;
+    let witness = Witness::open(&home(context)?)?;
     let store = Store::new(context.keyring(false)?);
     let _lock = context.lock(store.disk())?;
     let signed = witness.sign_keyring(&store, context.now())?;

@@ -293,6 +293,11 @@ fn a_cosigner_has_a_home_of_its_own(sandbox: &Sandbox) {
     let vkey = ForeignLog::new(1).vkey;
     let ran = sandbox.keys(&["--home", "a1", "--fleet", "nowhere", "log", "witness", "add-log", &vkey]);
     assert_ne!(ran.code(), 0);
+    // Where there is no home at all, the command is named that makes a cosigner's.
+    for verb in [&["add-log", &vkey][..], &["sign"], &["serve", "--listen", "127.0.0.1:0"]] {
+        let ran = sandbox.keys(&[&["--home", "w3", "log", "witness"], verb].concat());
+        ran.refuses(5, "hint: 'keys log witness init' makes a cosigner's");
+    }
     // Who asks for a port that is taken is told so.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
