@@ -103,7 +103,7 @@ fn distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-/// The changed lines of a text, by the longest common subsequence: what goes with `-` in front, what comes with `+`. As they
+/// The changed lines of a text, as few as there can be (E. Myers, 1986): what goes with `-` in front, what comes with `+`. As they
 /// are: whoever shows them escapes them.
 ///
 /// Texts of many thousand lines are not compared line by line: all of the old one goes, all of the new one comes.
@@ -116,45 +116,17 @@ pub fn line_diff(old: &str, new: &str) -> Vec<String> {
     let (Some(old), Some(new)) = (old.get(head..old.len() - tail), new.get(head..new.len() - tail)) else {
         return Vec::new();
     };
+    let marked = |sign: char, lines: Option<&[&str]>| {
+        lines.unwrap_or_default().iter().map(|l| format!("{sign}{l}")).collect::<Vec<_>>()
+    };
     if (old.len() + 1).saturating_mul(new.len() + 1) > CELLS_MAX {
-        let signed = |sign: char, lines: &[&str]| lines.iter().map(|l| format!("{sign}{l}")).collect::<Vec<_>>();
-        return [signed('-', old), signed('+', new)].concat();
+        return [marked('-', Some(old)), marked('+', Some(new))].concat();
     }
-    longest_common(old, new)
-}
-
-fn longest_common(old: &[&str], new: &[&str]) -> Vec<String> {
-    let width = new.len() + 1;
-    let mut common = vec![0u32; (old.len() + 1) * width];
-    let at = |i: usize, j: usize| i * width + j;
-    for (i, a) in old.iter().enumerate().rev() {
-        for (j, b) in new.iter().enumerate().rev() {
-            let best = if a == b {
-                common.get(at(i + 1, j + 1)).map_or(0, |n| n + 1)
-            } else {
-                common.get(at(i + 1, j)).max(common.get(at(i, j + 1))).copied().unwrap_or(0)
-            };
-            if let Some(cell) = common.get_mut(at(i, j)) {
-                *cell = best;
-            }
-        }
-    }
-    let (mut i, mut j, mut lines) = (0, 0, Vec::new());
-    loop {
-        match (old.get(i), new.get(j)) {
-            (None, None) => return lines,
-            (Some(a), Some(b)) if a == b => (i, j) = (i + 1, j + 1),
-            (Some(a), b) if b.is_none() || common.get(at(i + 1, j)) >= common.get(at(i, j + 1)) => {
-                lines.push(format!("-{}", a));
-                i += 1;
-            }
-            (_, Some(b)) => {
-                lines.push(format!("+{}", b));
-                j += 1;
-            }
-            (Some(_), None) => i += 1,
-        }
-    }
+    let changes = similar::capture_diff_slices(similar::Algorithm::Myers, old, new);
+    let changed = changes.iter().filter(|op| op.tag() != similar::DiffTag::Equal);
+    changed
+        .flat_map(|op| [marked('-', old.get(op.old_range())), marked('+', new.get(op.new_range()))].concat())
+        .collect()
 }
 
 #[cfg(test)]
