@@ -136,7 +136,7 @@ impl Agent {
             if pair.is_away(now) {
                 continue;
             }
-            if pair.route == Some(lane) || !pair.is_proven(lane.other()) {
+            if pair.route == Some(lane) || peer.preferred == lane || !pair.is_proven(lane.other()) {
                 carrying.push(name.clone());
             }
             let there = heard(peer, lane).unwrap_or(pair.since);

@@ -15,7 +15,8 @@
 //! begins the handshake.
 //!
 //! The exception is a lane that an end is draining: both ends put its keepalive out as soon as their own route is on the
-//! other lane and that one is proven. Then nothing arrives there. A peer that has not heard of it keeps its keepalive
+//! other lane and that one is proven. Then nothing arrives there. It is not taken for proven when it is to be used again
+//! before it was heard: the peer may have restarted in the silence and forgotten the session. A peer that has not heard of it keeps its keepalive
 //! and is thereby seen, and a peer that is cut off is not mistaken for a silent one: what counts is for how long a peer
 //! was silent on the lane *until it was last heard on the other one*. Only a peer that was not heard at all for [`AWAY`]
 //! is left out: every session with it is over by then, and it opens the lane that it knows when it is back.

@@ -24,6 +24,8 @@ const SESSION: Duration = Duration::from_secs(120);
 /// How often a keepalive is sent into such a session that does not answer. Each winds up the other end's own timer of
 /// 25 seconds, so it is rarer than that.
 const RETRY_IN_SESSION: Duration = Duration::from_secs(30);
+/// A lane that was left to itself has to be heard, at most so long before it is used again.
+const RECENT: Duration = Duration::from_secs(30);
 /// After so long without a proven lane the passive end holds its packets back: both may have begun at once, over and over.
 pub const BREAKER_AFTER: Duration = Duration::from_secs(12);
 /// For at most so long: one more handshake of the other end's.
@@ -55,7 +57,7 @@ pub enum Action {
         /// The lane.
         lane: Lane,
     },
-    /// Drop what is for the peer until told otherwise.
+    /// Drop what is for the peer until told otherwise. A driver that stops, or starts, lifts it.
     Hold {
         /// The peer.
         peer: MemberName,
@@ -91,6 +93,11 @@ impl View<'_> {
         lane.of(self.own).zip(*lane.of(&self.peer.keys))
     }
 
+    /// Whether the lane is one that an end drains and the pair should not use.
+    fn drains(&self, lane: Lane) -> bool {
+        self.peer.draining && lane != self.peer.preferred
+    }
+
     fn opens(&self, lane: Lane) -> bool {
         lane.of(self.own).is_some_and(|own| self.peer.opens(own, lane))
     }
@@ -110,13 +117,15 @@ struct Side {
     unproven: Moment,
     /// What was last asked for; none if nothing was.
     keepalive: Option<bool>,
+    /// A lane that was silent is to be used again: what was heard before this proves nothing.
+    recalled: Option<Moment>,
     /// Not before this is it warmed again.
     again: Option<Moment>,
 }
 
 impl Side {
     fn new(now: Moment) -> Self {
-        Self { keys: None, proven: false, unproven: now, keepalive: None, again: None }
+        Self { keys: None, proven: false, unproven: now, keepalive: None, recalled: None, again: None }
     }
 }
 
@@ -205,12 +214,23 @@ impl Pair {
         self.heard = self.heard.max(view.heard());
         for lane in Lane::ALL {
             let keys = view.keys(lane);
-            let proven =
-                keys.is_some() && view.track(lane).is_some_and(|track| track.is_proven(now, view.track(lane.other())));
+            let track = view.track(lane).filter(|_| keys.is_some());
+            let proven = track.is_some_and(|track| track.is_proven(now, view.track(lane.other())));
             let side = self.side(lane);
             if side.keys != keys {
                 *side = Side { keys, ..Side::new(now) };
             }
+            // The peer may have forgotten the session while nobody spoke.
+            if side.keepalive == Some(false) && !view.drains(lane) {
+                (side.keepalive, side.recalled, side.again) = (None, Some(now.minus(RECENT)), None);
+            }
+            if let Some(since) = side.recalled
+                && track.is_some_and(|track| track.heard > Some(since))
+            {
+                // The peer wants to hear something, too.
+                (side.keepalive, side.recalled, side.again) = (None, None, None);
+            }
+            let proven = proven && side.recalled.is_none();
             if side.proven && !proven {
                 side.unproven = now;
                 side.again = None;
@@ -238,28 +258,35 @@ impl Pair {
         if view.keys(lane).is_none() || self.held.is_some() {
             return;
         }
-        let drained = peer.draining && lane != peer.preferred;
-        if drained && self.route == Some(peer.preferred) && self.is_proven(peer.preferred) {
-            let side = self.side(lane);
+        let opens = view.opens(lane);
+        let refresh = if opens { REFRESH } else { REFRESH + REFRESH_LATER };
+        let track = view.track(lane);
+        let age = track.and_then(|track| track.age(now));
+        let stale = age.is_some_and(|age| age >= refresh);
+        let silent = view.drains(lane) && self.route == Some(peer.preferred) && self.is_proven(peer.preferred);
+        let side = self.side(lane);
+        let awakened = !silent && side.keepalive == Some(false);
+        let rested = awakened || side.again.is_none_or(|again| now >= again);
+        if silent {
+            let heard = track.and_then(|track| track.heard).is_some_and(|at| now.since(at) < RECENT);
             if side.keepalive != Some(false) {
                 side.keepalive = Some(false);
-                side.again = None;
                 out.push(Action::Quiet { peer: view.name.clone(), lane });
+            } else if heard && stale && rested {
+                // The peer still uses it, and it may be for this end to renew the handshake: one keepalive.
+                (side.keepalive, side.again) = (Some(true), Some(now.plus(RETRY)));
+                out.push(Action::Warm { peer: view.name.clone(), lane });
             }
             return;
         }
-        let opens = view.opens(lane);
-        let age = view.track(lane).and_then(|track| track.age(now));
-        let side = self.side(lane);
         let due = if side.proven {
-            let refresh = if opens { REFRESH } else { REFRESH + REFRESH_LATER };
-            side.keepalive != Some(true) || age.is_some_and(|age| age >= refresh)
+            side.keepalive != Some(true) || stale
         } else {
             opens || peer.callable && now.since(side.unproven) >= TAKE_OVER
         };
-        if due && side.again.is_none_or(|again| now >= again) {
+        if due && rested {
             let pace = match age {
-                Some(age) if age < SESSION => RETRY_IN_SESSION,
+                Some(age) if age < SESSION => RETRY_IN_SESSION.min(REFRESH - age),
                 Some(_) | None => RETRY + RETRY_JITTER.mul_f64(rng.random()),
             };
             side.again = Some(now.plus(pace));

@@ -15,7 +15,7 @@ const NAMED: usize = 5;
 /// How far a lane is drained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drain {
-    /// Peers whose packets go through it, or would have to: their route is on it, or the other lane is not proven.
+    /// Peers whose packets go through it, or may: their route is on it, or should be, or the other lane is not proven.
     pub carrying: Vec<MemberName>,
     /// For how long nothing arrived on it from anybody who was heard on the other lane meanwhile.
     pub quiet_for: Duration,
@@ -42,6 +42,10 @@ pub enum Step {
 }
 
 /// What the node with the lanes `own` does next, if `drain` is that of the lane it is draining.
+///
+/// Before it carries out [`Step::Replace`] the driver reads the log to its end. If that changes what is wanted it goes
+/// through another round and asks again: two peers that replace the keys of different lanes and do not know of each
+/// other are left with none. A log that moves on before the new key is in it is such a change.
 ///
 /// `drain_quiet` is the policy's. The time that has passed by `now` decides only between waiting and an alarm.
 pub fn next_step(own: &Ends, drain: &Drain, drain_quiet: Span, now: Time) -> Step {

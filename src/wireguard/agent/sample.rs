@@ -20,9 +20,17 @@ const GRAIN: Duration = Duration::from_secs(2);
 const KEEPALIVE: u64 = 32;
 /// Bytes of a handshake's first message.
 const INITIATION: u64 = 148;
-/// What arrives, or is sent, for a lane's own sake within one round: keepalives and handshakes, a few together. A
-/// packet with something in it has at least 64 bytes.
-const SIGNALS: [u64; 7] = [KEEPALIVE, 92, 92 + KEEPALIVE, INITIATION, INITIATION + KEEPALIVE, 240, 240 + KEEPALIVE];
+/// Bytes of its second.
+const RESPONSE: u64 = 92;
+
+/// Whether so many bytes in one round are nothing but keepalives and a handshake, which a lane has for its own sake. A
+/// packet with something in it has at least 64 bytes, so that two keepalives are as large as the smallest of them.
+fn is_upkeep(bytes: u64) -> bool {
+    let keepalives = |rest: u64, most: u64| rest.is_multiple_of(KEEPALIVE) && rest <= most * KEEPALIVE;
+    let handshakes = [INITIATION, RESPONSE, INITIATION + RESPONSE];
+    keepalives(bytes, 2)
+        || handshakes.iter().any(|handshake| bytes.checked_sub(*handshake).is_some_and(|rest| keepalives(rest, 3)))
+}
 
 /// A point on this machine's own monotonic clock; never compared with another machine's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,13 +140,13 @@ impl Track {
         if received > 0 {
             self.heard = Some(now);
             self.unanswered = None;
-            if !SIGNALS.contains(&received) {
+            if !is_upkeep(received) {
                 self.talked = Some(now);
             }
             if !received.is_multiple_of(INITIATION) {
                 self.understood = Some(now);
             }
-        } else if sent > 0 && sent != KEEPALIVE {
+        } else if sent > 0 && sent != KEEPALIVE && sent != 2 * KEEPALIVE {
             self.unanswered = self.unanswered.or(Some(now));
         }
     }

@@ -26,6 +26,17 @@ fn a_lane_with_a_route_carries() {
 }
 
 #[test]
+fn a_lane_that_the_pair_should_use_carries() {
+    let mut bed = draining();
+    bed.after(40.0);
+    assert_eq!(drain(&bed, Lane::A).carrying, []);
+    bed.peer(2).preferred = Lane::A;
+    bed.after(1.0);
+    assert_eq!(bed.lane(2), Some(Lane::B), "not heard yet");
+    assert_eq!(drain(&bed, Lane::A).carrying, [name(2)], "but the peer may be there already");
+}
+
+#[test]
 fn a_lane_that_would_have_to_be_used_again_carries() {
     let mut bed = draining();
     assert_eq!(drain(&bed, Lane::A).carrying, []);

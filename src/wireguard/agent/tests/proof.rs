@@ -47,7 +47,8 @@ fn twelve_seconds_of_unanswered_sending_disprove() {
 fn keepalives_are_not_waited_for() {
     let mut bed = Bed::open();
     for _ in 0..5 {
-        bed.line(2, Lane::A).sent += 32;
+        bed.line(2, Lane::A).sent += 64;
+        bed.line(2, Lane::B).sent += 32;
         bed.after(25.0);
         assert_eq!(bed.proven(2), [true, true]);
     }
@@ -81,7 +82,7 @@ fn a_peer_that_talks_on_the_other_lane_is_followed() {
 
 #[test]
 fn a_peer_is_not_followed_for_keepalives_nor_to_an_older_handshake() {
-    let quiet_b = |bed: &mut Bed, heard: u64, newer: Lane| {
+    let lane_after = |bed: &mut Bed, heard: u64, newer: Lane| {
         bed.after(10.0);
         bed.shake(2, newer);
         bed.after(1.0);
@@ -92,9 +93,14 @@ fn a_peer_is_not_followed_for_keepalives_nor_to_an_older_handshake() {
         }
         bed.lane(2)
     };
-    assert_eq!(quiet_b(&mut Bed::open(), 32, Lane::B), Some(Lane::A), "keepalives are no talk");
-    assert_eq!(quiet_b(&mut Bed::open(), 500, Lane::A), Some(Lane::A), "lane a's handshake is newer");
-    assert_eq!(quiet_b(&mut Bed::open(), 500, Lane::B), Some(Lane::B), "or else it is followed");
+    for upkeep in [32, 64, 148, 92, 148 + 32, 148 + 64, 92 + 96, 148 + 92 + 32] {
+        assert_eq!(lane_after(&mut Bed::open(), upkeep, Lane::B), Some(Lane::A), "{upkeep} is no talk");
+    }
+    for talk in [96, 128, 148 + 128, 1_312] {
+        assert_eq!(lane_after(&mut Bed::open(), talk, Lane::B), Some(Lane::B), "{talk} is");
+    }
+    assert_eq!(lane_after(&mut Bed::open(), 500, Lane::A), Some(Lane::A), "lane a's handshake is newer");
+    assert_eq!(lane_after(&mut Bed::open(), 500, Lane::B), Some(Lane::B), "or else it is followed");
 }
 
 #[test]

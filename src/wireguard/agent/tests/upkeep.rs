@@ -106,6 +106,63 @@ fn a_draining_lane_is_taken_again_if_the_other_fails() {
 }
 
 #[test]
+fn a_lane_that_was_silent_has_to_be_heard_before_it_is_used_again() {
+    let mut bed = Bed::open();
+    (bed.peer(2).preferred, bed.peer(2).draining) = (Lane::B, true);
+    bed.after(1.0);
+    bed.after(40.0);
+    (bed.peer(2).preferred, bed.peer(2).draining) = (Lane::A, true);
+    bed.round();
+    assert_eq!((bed.lane(2), bed.proven(2)), (Some(Lane::B), [false, true]), "the peer may have forgotten it");
+    bed.until(45.0, |_| {});
+    bed.line(2, Lane::A).received += 32;
+    let actions = bed.after(0.25);
+    assert_eq!(actions, [route(2, Lane::A), warm(2, Lane::A), quiet(2, Lane::B)], "and it wants to hear, too");
+    // What was heard a moment ago is good enough.
+    (bed.peer(2).preferred, bed.peer(2).draining) = (Lane::B, true);
+    bed.after(1.0);
+    bed.hear(2, Lane::B);
+    bed.after(1.0);
+    (bed.peer(2).preferred, bed.peer(2).draining) = (Lane::A, true);
+    bed.after(1.0);
+    (bed.peer(2).preferred, bed.peer(2).draining) = (Lane::B, true);
+    assert!(bed.after(1.0).contains(&route(2, Lane::B)));
+}
+
+#[test]
+fn a_silent_lane_is_renewed_as_long_as_the_peer_speaks_there() {
+    let renewed = |speaks: bool| {
+        let i = peer_with(true);
+        let mut bed = bed_with(i);
+        bed.shake(i, Lane::A);
+        bed.shake(i, Lane::B);
+        bed.round();
+        (bed.peer(i).preferred, bed.peer(i).draining) = (Lane::B, true);
+        let all = bed.until(126.0, |bed| {
+            if bed.now == 100.0 {
+                bed.shake(i, Lane::B);
+                bed.line(i, Lane::A).received += if speaks { 32 } else { 0 };
+            }
+        });
+        (times(&all, &warm(i, Lane::A)), times(&all, &quiet(i, Lane::A)))
+    };
+    assert_eq!(renewed(false), (vec![], vec![0.25]));
+    assert_eq!(renewed(true), (vec![125.0], vec![0.25, 125.25]), "one keepalive, and silent again");
+}
+
+#[test]
+fn a_young_session_is_renewed_in_time_whatever_was_sent_into_it() {
+    let i = peer_with(true);
+    let mut bed = bed_with(i);
+    bed.shake(i, Lane::A);
+    bed.shake(i, Lane::B);
+    bed.now = 118.0;
+    assert!(bed.round().contains(&warm(i, Lane::A)), "the keepalive is set");
+    let all = bed.until(126.0, |_| {});
+    assert_eq!(times(&all, &warm(i, Lane::A)), [125.0]);
+}
+
+#[test]
 fn with_nothing_proven_both_lanes_are_opened_the_draining_one_too() {
     let mut bed = Bed::open();
     (bed.peer(2).preferred, bed.peer(2).draining) = (Lane::B, true);
