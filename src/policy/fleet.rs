@@ -101,6 +101,10 @@ impl FleetPolicy {
     /// # Errors
     /// [`PolicyError`].
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        Self::read(text).map_err(|e| e.in_text(text))
+    }
+
+    fn read(text: &str) -> Result<Self, PolicyError> {
         let path = format!("policy/{FILE}");
         let file: File = toml(&path, text)?;
         let meaning = |place: &str, problem: String| {

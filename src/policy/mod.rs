@@ -5,6 +5,7 @@
 
 pub mod fleet;
 mod generate;
+mod line;
 mod lock;
 pub mod publish;
 mod quorum;

@@ -2,6 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
+use super::line::Lines;
 use crate::limits::POLICY_BYTES_MAX;
 
 /// Why a policy is refused.
@@ -19,7 +20,7 @@ pub enum PolicyError {
     /// Readable, but it cannot mean what it says.
     #[error("{file}: {place}: {problem}")]
     Meaning {
-        /// The file.
+        /// The file, with the line if the place has one: `policy/wireguard.toml:12`.
         file: String,
         /// Which table or key.
         place: String,
@@ -40,6 +41,20 @@ pub enum PolicyError {
         /// Its size.
         bytes: usize,
     },
+}
+
+impl PolicyError {
+    /// The same with the line of `text`, the file's content, on which the place stands.
+    pub(super) fn in_text(self, text: &str) -> Self {
+        match self {
+            Self::Meaning { file, place, problem } => {
+                let line = Lines::of(text).and_then(|lines| lines.line(&place));
+                let file = line.map(|line| format!("{file}:{line}")).unwrap_or(file);
+                Self::Meaning { file, place, problem }
+            }
+            other => other,
+        }
+    }
 }
 
 /// Reads `text`, the content of `file`, into `T`, which should refuse unknown fields.

@@ -125,11 +125,8 @@ impl SecretsPolicy {
         let policy: Self = toml(&path, text)?;
         for (i, rule) in policy.rules.iter().enumerate() {
             if let Some(problem) = rule.problem() {
-                return Err(PolicyError::Meaning {
-                    file: path,
-                    place: format!("[[secret]] number {}", i + 1),
-                    problem,
-                });
+                let place = format!("[[secret]] number {}", i + 1);
+                return Err(PolicyError::Meaning { file: path, place, problem }.in_text(text));
             }
         }
         Ok(policy)

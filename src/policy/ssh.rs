@@ -125,7 +125,7 @@ impl SshPolicy {
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let file = format!("policy/{FILE}");
         let raw: RawPolicy = super::toml(&file, text)?;
-        raw.check().map_err(|Wrong { place, problem }| PolicyError::Meaning { file, place, problem })
+        raw.check().map_err(|Wrong { place, problem }| PolicyError::Meaning { file, place, problem }.in_text(text))
     }
 
     /// The first rule for the host `member`.
@@ -295,7 +295,7 @@ impl RawPolicy {
         for user in self.user {
             let role = user.role.clone();
             if users.insert(role.clone(), user.check()?).is_some() {
-                return wrong(format!("[[user]] {role}"), "this role has two rules; write one");
+                return wrong(format!("[[user]] role = \"{role}\""), "this role has two rules; write one");
             }
         }
         Ok(SshPolicy {
@@ -465,7 +465,7 @@ mod tests {
             ("65536", "99999999", "krl_bytes_max"),
         ] {
             let message = refused(old, new);
-            assert!(message.starts_with("policy/ssh.toml: ") && message.contains(expected), "{new}: {message}");
+            assert!(message.starts_with("policy/ssh.toml:") && message.contains(expected), "{new}: {message}");
         }
         let twice = "[[user]]\nrole = \"operator\"\nprincipals = [\"x\"]\nlifetime = \"1h\"\n\n[accounts]";
         assert!(refused("[accounts]", twice).contains("two rules"));

@@ -9,6 +9,7 @@ mod tables;
 mod template;
 mod topology;
 
+pub(crate) use read::{place_of_pool, place_of_rule};
 pub use tables::{Ipam, LanesTable, MeshTable, Pool, PskMode, Rotation, WireguardPolicy};
 pub use template::{FILE, TEMPLATE, TEMPLATE_ULA};
 pub use topology::{HUB, Marks, Selector, Shape, Site, TRANSIT, Topology};

@@ -12,6 +12,7 @@ use super::{
 use crate::cidr::{self, AnyCidr};
 use crate::limits::TOPOLOGY_RULES_MAX;
 use crate::name::Label;
+use crate::policy::line::Lines;
 use crate::policy::{self, PolicyError};
 use crate::text;
 
@@ -57,8 +58,30 @@ impl WireguardPolicy {
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let file = format!("policy/{FILE}");
         let written: Written = policy::toml(&file, text)?;
-        check(&written).map_err(|Wrong { place, problem }| PolicyError::Meaning { file, place, problem })
+        let checked = check(&written)
+            .map_err(|Wrong { place, problem }| PolicyError::Meaning { file, place, problem }.in_text(text));
+        checked.map(|policy| Self { lines: lines(&policy, text), ..policy })
     }
+}
+
+/// Where stands what findings about a mesh come of.
+fn lines(policy: &WireguardPolicy, text: &str) -> BTreeMap<String, usize> {
+    let Some(lines) = Lines::of(text) else { return BTreeMap::new() };
+    let single = ["mesh", "lanes.ports", "topology.default"].map(str::to_owned);
+    let pools = (1..=policy.ipam.pools.len()).map(place_of_pool);
+    let rules = (1..=policy.topology.rules.len()).map(place_of_rule);
+    let places = single.into_iter().chain(pools).chain(rules);
+    places.filter_map(|place| lines.line(&place).map(|line| (place, line))).collect()
+}
+
+/// How a message names the pool, counted from 1.
+pub(crate) fn place_of_pool(number: usize) -> String {
+    format!("[[ipam.pool]] number {number}")
+}
+
+/// How a message names the rule, counted from 1.
+pub(crate) fn place_of_rule(number: usize) -> String {
+    format!("[[topology.rule]] number {number}")
 }
 
 /// What is wrong, and where.
@@ -89,6 +112,7 @@ fn check(written: &Written) -> Result<WireguardPolicy, Wrong> {
         psk,
         ipam: written.ipam.clone(),
         topology,
+        lines: BTreeMap::new(),
     })
 }
 
@@ -170,7 +194,7 @@ fn check_pools(mesh: &MeshTable, ipam: &Ipam) -> Result<(), Wrong> {
     let mut regions: BTreeMap<&Label, &Pool> = BTreeMap::new();
     let mut subnets: BTreeMap<u16, &Pool> = BTreeMap::new();
     for (i, pool) in ipam.pools.iter().enumerate() {
-        let place = format!("ipam.pool of region '{}'", pool.region);
+        let place = format!("{} (region '{}')", place_of_pool(i + 1), pool.region);
         if regions.insert(&pool.region, pool).is_some() {
             return wrong(place, "the region has two pools");
         }
@@ -217,13 +241,13 @@ fn psk_mode(mode: &str) -> Result<PskMode, Wrong> {
 fn topology(written: &WrittenTopology, ipam: &Ipam) -> Result<Topology, Wrong> {
     if written.rule.len() > TOPOLOGY_RULES_MAX {
         return wrong(
-            "topology.rule",
+            "[[topology.rule]]",
             format!("there are {}; at most {TOPOLOGY_RULES_MAX} can be", written.rule.len()),
         );
     }
     let mut rules = Vec::new();
     for (i, rule) in written.rule.iter().enumerate() {
-        let place = || format!("topology.rule {}", i + 1);
+        let place = || place_of_rule(i + 1);
         if written.default == Shape::Full {
             let problem = "a rule joins nodes, and with default = \"full\" all are joined already; rules go with \
                            \"hub\" and \"groups\"";
@@ -368,21 +392,48 @@ mod tests {
             (
                 "full",
                 rule("[\"region:*\", \"role:x\"]"),
-                "topology.rule 1: a rule joins nodes, and with default = \"full\"",
+                "[[topology.rule]] number 1: a rule joins nodes, and with default = \"full\"",
             ),
-            ("hub", rule("[\"region:*\"]"), "topology.rule 1: between has 1 selectors; a rule is between two"),
+            (
+                "hub",
+                rule("[\"region:*\"]"),
+                "[[topology.rule]] number 1: between has 1 selectors; a rule is between two",
+            ),
             ("hub", rule("[\"role:a\", \"role:b\", \"role:c\"]"), "between has 3 selectors"),
             (
                 "groups",
                 rule("[\"role:a\", \"region:defualt\"]"),
-                "topology.rule 1: 'region:defualt' means nobody: no [[ipam.pool]] has that region; did you mean 'region:default'?",
+                "[[topology.rule]] number 1: 'region:defualt' means nobody: no [[ipam.pool]] has that region; did you mean 'region:default'?",
             ),
             ("groups", rule("[\"zone:a\", \"role:b\"]"), "expected region:NAME, region:*, role:NAME or member:NAME"),
-            ("groups", many, "topology.rule: there are 65; at most 64"),
+            ("groups", many, "[[topology.rule]]: there are 65; at most 64"),
         ] {
             let message = with(default, &rules).expect_err(part);
             assert!(message.contains(part), "{part}: {message}");
         }
+    }
+
+    #[test]
+    fn a_refusal_names_the_line() {
+        let line = |part: &str| TEMPLATE.lines().position(|line| line.contains(part)).expect(part) + 1;
+        for (from, to, place) in [
+            ("mtu = 1420", "mtu = 1", "mesh.mtu"),
+            ("51821]", "51820]", "lanes.ports"),
+            ("\"25d\"", "\"27d\"", "rotation.max_offline"),
+            ("mode = \"none\"", "mode = \"group\"", "psk.mode"),
+        ] {
+            let expected = format!("policy/wireguard.toml:{}: {place}: ", line(from));
+            let message = refused(from, to);
+            assert!(message.starts_with(&expected), "{message}");
+        }
+        let expected =
+            format!("policy/wireguard.toml:{}: [[ipam.pool]] number 1 (region 'default'): ", line("[[ipam.pool]]"));
+        assert!(refused("10.88.16.0/20", "10.99.0.0/20").starts_with(&expected));
+        let rule = "[[topology.rule]]\nbetween = [\"region:default\", \"region:eu\"]\n";
+        let text = format!("{}{rule}", TEMPLATE.replace("\"full\"", "\"hub\""));
+        let message = WireguardPolicy::parse(&text).map_err(|e| e.to_string()).expect_err("no such region");
+        let expected = format!("policy/wireguard.toml:{}: [[topology.rule]] number 1: ", TEMPLATE.lines().count() + 1);
+        assert!(message.starts_with(&expected), "{message}");
     }
 
     #[test]

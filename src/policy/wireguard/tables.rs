@@ -1,9 +1,11 @@
 //! The tables of the file as values, and the policy made of them.
 
+use std::collections::BTreeMap;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::Topology;
+use super::{FILE, Topology};
 use crate::cidr::{AnyCidr, Cidr4, Cidr6};
 use crate::name::Label;
 use crate::time::Span;
@@ -17,6 +19,7 @@ pub struct WireguardPolicy {
     pub(super) psk: PskMode,
     pub(super) ipam: Ipam,
     pub(super) topology: Topology,
+    pub(super) lines: BTreeMap<String, usize>,
 }
 
 /// `[mesh]`: what holds for every node.
@@ -131,6 +134,12 @@ impl WireguardPolicy {
     /// Who is whose peer.
     pub fn topology(&self) -> &Topology {
         &self.topology
+    }
+
+    /// The file and line where something stands, to be shown: `policy/wireguard.toml:12`.
+    pub(crate) fn place(&self, place: &str) -> String {
+        let line = self.lines.get(place).map(|line| format!(":{line}")).unwrap_or_default();
+        format!("policy/{FILE}{line}")
     }
 
     /// How long a retired index is not given out again.

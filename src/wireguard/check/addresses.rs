@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::Finding;
 use crate::name::MemberName;
+use crate::policy::wireguard::place_of_pool;
 use crate::wireguard::{AddressError, Mesh, address};
 
 /// Every node has the addresses of its region and index, and nobody else has them. Since a peer's AllowedIPs are its
@@ -53,13 +54,14 @@ pub(crate) fn pools(mesh: &Mesh) -> Vec<Finding> {
         used.entry(&node.region).or_default().insert(node.index);
     }
     let mut found = Vec::new();
-    for pool in &mesh.policy.ipam().pools {
+    for (pool, number) in mesh.policy.ipam().pools.iter().zip(1..) {
         let (used, all) = (used.get(pool.region.as_str()).map_or(0, BTreeSet::len), address::index_max(pool));
         // 90 % in whole numbers.
         if (used as u64).saturating_mul(10) > all.saturating_mul(9) {
             let message = format!("the pool of region '{}' has given out {used} of {all} addresses", pool.region);
             let hint = "add a region with a pool of its own for new nodes; a pool that is in use cannot move";
-            found.push(Finding::warning("pool-nearly-full", [], message, hint));
+            let place = mesh.policy.place(&place_of_pool(number));
+            found.push(Finding::warning("pool-nearly-full", [], message, hint).at(place));
         }
     }
     found

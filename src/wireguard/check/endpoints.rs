@@ -114,7 +114,9 @@ pub(crate) fn ports(mesh: &Mesh) -> Vec<Finding> {
         let (first, last) = EPHEMERAL.into_inner();
         let message = format!("port {port} is one that Linux gives to outgoing sockets ({first} to {last})");
         let hint = format!("add {port} to net.ipv4.ip_local_reserved_ports on the machines, or choose another port");
-        found.push(Finding::warning("port-ephemeral", names, message, hint));
+        let of_policy = names.is_empty();
+        let finding = Finding::warning("port-ephemeral", names, message, hint);
+        found.push(if of_policy { finding.at(mesh.policy.place("lanes.ports")) } else { finding });
     }
     found
 }

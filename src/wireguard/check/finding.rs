@@ -34,6 +34,9 @@ pub struct Finding {
     pub code: &'static str,
     /// The nodes it is about, by name; none if it is about the policy.
     pub nodes: Vec<MemberName>,
+    /// The file and line of the policy that it comes of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// What is wrong.
     pub message: String,
     /// What to do.
@@ -48,7 +51,8 @@ impl Finding {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) -> Self {
-        Self { severity: Severity::Error, code, nodes: sorted(nodes), message: message.into(), hint: hint.into() }
+        let (message, hint) = (message.into(), hint.into());
+        Self { severity: Severity::Error, code, nodes: sorted(nodes), place: None, message, hint }
     }
 
     /// A warning about `nodes`.
@@ -59,6 +63,11 @@ impl Finding {
         hint: impl Into<String>,
     ) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, nodes, message, hint) }
+    }
+
+    /// The same with the place in the policy's file that it comes of.
+    pub(crate) fn at(self, place: String) -> Self {
+        Self { place: Some(place), ..self }
     }
 }
 
@@ -74,6 +83,9 @@ const NAMES_SHOWN: usize = 5;
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.severity)?;
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
         if !self.nodes.is_empty() {
             let names: Vec<_> = self.nodes.iter().take(NAMES_SHOWN).map(ToString::to_string).collect();
             let rest = self.nodes.len().saturating_sub(NAMES_SHOWN);
@@ -93,6 +105,8 @@ mod tests {
         let names: Vec<MemberName> = (1..=7).rev().filter_map(|i| format!("pop{i}").parse().ok()).collect();
         let shown = Finding::warning("x", &names, "has something", "do something").to_string();
         assert_eq!(shown, "warning: pop1, pop2, pop3, pop4, pop5 and 2 more: has something");
-        assert_eq!(Finding::error("x", [], "is wrong", "").to_string(), "error: is wrong");
+        let wrong = Finding::error("x", [], "is wrong", "");
+        assert_eq!(wrong.to_string(), "error: is wrong");
+        assert_eq!(wrong.at("policy/x.toml:3".to_owned()).to_string(), "error: policy/x.toml:3: is wrong");
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Finding;
 use crate::name::MemberName;
-use crate::policy::wireguard::{HUB, Marks, Shape, TRANSIT, Topology};
+use crate::policy::wireguard::{HUB, Marks, Shape, TRANSIT, Topology, place_of_rule};
 use crate::wireguard::{Mesh, Node};
 
 /// Nodes of a region that pass from it to others; with one alone, a machine that fails takes the region with it.
@@ -83,13 +83,13 @@ pub(crate) fn topology(mesh: &Mesh) -> Vec<Finding> {
         let message =
             format!("the mesh falls into {} parts without a way to each other: {}", parts.len(), shown(&parts));
         let hint = "let a [[topology.rule]] of policy/wireguard.toml join them, or enrol the node that does";
-        found.push(Finding::warning("graph-split", [], message, hint));
+        found.push(Finding::warning("graph-split", [], message, hint).at(mesh.policy.place("topology.default")));
     }
     let has = |node: &Node, role: &str| node.roles.iter().any(|own| own.as_str() == role);
     if topology.shape() == Shape::Hub && !mesh.nodes.is_empty() && !mesh.nodes.iter().any(|node| has(node, HUB)) {
         let message = format!("the topology is 'hub', and no node has the role '{HUB}'");
         let hint = "enrol one with `keys enroll NAME --role hub`, or join nodes by a [[topology.rule]]";
-        found.push(Finding::warning("hub-none", [], message, hint));
+        found.push(Finding::warning("hub-none", [], message, hint).at(mesh.policy.place("topology.default")));
     }
     if topology.uses_transit() {
         let mut regions: BTreeMap<&str, Vec<&MemberName>> = BTreeMap::new();
@@ -112,12 +112,12 @@ pub(crate) fn topology(mesh: &Mesh) -> Vec<Finding> {
 /// Rules whose one end means no node: of a role that nobody has, or of somebody who has left.
 fn idle(mesh: &Mesh) -> Vec<Finding> {
     let mut found = Vec::new();
-    let ends: BTreeSet<_> = mesh.policy.topology().rules().iter().flatten().collect();
-    for selector in ends {
+    let rules = mesh.policy.topology().rules().iter().zip(1..);
+    for (selector, number) in rules.flat_map(|(ends, number)| ends.iter().map(move |selector| (selector, number))) {
         if !mesh.nodes.is_empty() && !mesh.nodes.iter().any(|node| selector.matches(&node.site())) {
             let message = format!("'{selector}' in a [[topology.rule]] means no node");
             let hint = "correct the rule, or enrol the node that it is for";
-            found.push(Finding::warning("rule-idle", [], message, hint));
+            found.push(Finding::warning("rule-idle", [], message, hint).at(mesh.policy.place(&place_of_rule(number))));
         }
     }
     found
@@ -168,9 +168,11 @@ mod tests {
     fn a_mesh_in_parts_says_which() {
         let nodes: [(&str, &[&str]); 6] = [(D, &[]), (D, &[]), (D, &[]), (D, &[]), ("us", &[]), ("us", &[])];
         assert_eq!(codes(&mesh("full", &[], &nodes)), [""; 0]);
+        let line = TEMPLATE.lines().position(|line| line.starts_with("default = ")).expect("a default") + 1;
         let found = topology(&mesh("groups", &[], &nodes));
-        let message =
-            "warning: the mesh falls into 2 parts without a way to each other: pop1, pop2, pop3 and 1 more; pop5, pop6";
+        let message = format!(
+            "warning: policy/wireguard.toml:{line}: the mesh falls into 2 parts without a way to each other: pop1, pop2, pop3 and 1 more; pop5, pop6"
+        );
         assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), [message]);
         assert_eq!(codes(&mesh("groups", &[["member:pop1", "member:pop6"]], &nodes)), [""; 0]);
         assert_eq!(codes(&mesh("groups", &[["member:pop1", "member:pop2"]], &nodes)), ["graph-split"]);
