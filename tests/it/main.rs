@@ -31,6 +31,7 @@ mod lifecycle;
 mod lint;
 mod locks;
 mod mesh;
+mod mesh_sim;
 mod objections;
 mod peers;
 mod proofs;
@@ -85,6 +86,7 @@ fn main() -> std::process::ExitCode {
         lifecycle::tests(),
         lint::tests(),
         locks::tests(),
+        mesh_sim::tests(),
         mesh::tests(),
         objections::tests(),
         peers::tests(),
