@@ -11,6 +11,7 @@ mod scenario;
 use std::sync::OnceLock;
 
 use super::disk::Flaw;
+use super::is_long;
 use crate::support::{Sandbox, tests};
 
 use run::everything;
@@ -41,6 +42,7 @@ fn report() -> &'static Report {
 fn holds(promise: Promise) {
     let report = report();
     assert!(report.crashes >= 8_000, "only {} crashes", report.crashes);
+    assert!(report.recovered >= if is_long() { 900 } else { 300 }, "only {} recovered", report.recovered);
     if let Some(violations) = report.violations.get(&promise) {
         panic!("{} of these crashes broke it:\n{violations}", violations.count());
     }

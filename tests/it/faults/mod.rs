@@ -1,4 +1,7 @@
 //! Faults: power cuts, kills, disks that fail, flipped bits, limits. Each harness shows that it can fail.
+//!
+//! With `KEYS_TEST_LONG=1` everything is tried that can be; without it a fixed part of it, which takes less than half of the
+//! time: of disks that hardly differ every third, of kills every third.
 
 mod check;
 mod crash;
@@ -15,6 +18,11 @@ mod lockless;
 mod writers;
 
 use crate::support::Test;
+
+/// Whether everything is to be tried.
+fn is_long() -> bool {
+    std::env::var_os("KEYS_TEST_LONG").is_some_and(|value| value == "1")
+}
 
 pub(crate) fn tests() -> Vec<Test> {
     [
