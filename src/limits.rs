@@ -105,6 +105,8 @@ pub const SSH_PRINCIPALS_MAX: usize = 256;
 pub const KRL_BITMAP_BITS_MAX: u64 = 16_384;
 /// Rules of a mesh's topology: a node's are the bits of one word.
 pub const TOPOLOGY_RULES_MAX: usize = 64;
+/// Peers of a mesh that have no agent. Beyond this it is a network of its own.
+pub const EXTERNALS_MAX: usize = 1_024;
 /// Roles of one machine: more than anybody can keep in mind.
 pub const ROLES_MAX: usize = 16;
 /// Peers of one WireGuard configuration: one for each PoP of the largest fleet.

@@ -4,7 +4,7 @@ use keys::name::{Address, FleetName, Label, MemberName};
 use keys::policy::ssh::Places;
 use keys::policy::{FleetPolicy, SecretsPolicy, SshPolicy, WireguardPolicy};
 use keys::ssh::CertificateKind;
-use keys::wireguard::address::{addresses, index_max, lowest_free};
+use keys::wireguard::address::{addresses, lowest_free};
 use keys::wireguard::{Host, Lane, Mesh, Node, PastKeys, check};
 
 fn text(data: &[u8]) -> Option<&str> {
@@ -59,7 +59,7 @@ pub fn wireguard_toml(data: &[u8]) {
     };
     let mut nodes = Vec::new();
     for pool in &policy.ipam().pools {
-        let last = index_max(pool);
+        let last = pool.index_max();
         assert!(
             addresses(&policy, pool.region.as_str(), last.saturating_add(1)).is_err(),
             "an address beyond the pool"

@@ -43,6 +43,7 @@ pub(super) fn lines(effects: &Effects) -> Vec<String> {
             ),
         });
     }
+    sides(&mut lines, &effects.externals, "the list of peers without an agent");
     for (sign, count, what) in [('+', effects.pairs_joined, "become"), ('-', effects.pairs_parted, "cease to be")] {
         if count > 0 {
             lines.push(format!("{sign} {count} pairs of PoPs {what} peers in the mesh"));

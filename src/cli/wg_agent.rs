@@ -25,7 +25,7 @@ use crate::ops;
 use crate::time::Span;
 use crate::wireguard::agent::{Action, Agent, Ends, Moment, Sample, Samples, Step, Wanted, next_step};
 use crate::wireguard::device::{Running, WantedLane, steps};
-use crate::wireguard::{Addresses, Lane, Node, WgPublicKey};
+use crate::wireguard::{Addresses, External, Lane, Node, WgPublicKey};
 
 /// How long after a failed attempt to publish a key the next one is made.
 const PUBLISH_AGAIN: Duration = Duration::from_secs(10);
@@ -41,6 +41,15 @@ struct Plan {
     wanted: Wanted,
     lanes: [WantedLane; 2],
     addresses: BTreeMap<MemberName, Addresses>,
+    /// Peers without an agent, whose routes stay on one lane.
+    fixed: BTreeMap<MemberName, Fixed>,
+}
+
+/// A peer without an agent.
+struct Fixed {
+    addresses: Addresses,
+    lane: Lane,
+    key: Option<WgPublicKey>,
 }
 
 /// The agent at work.
@@ -143,12 +152,14 @@ impl<'c> Watcher<'c> {
             ends: ops::ends(&self.name, state),
             wanted: ops::agent_wants(&self.name, &mesh, state)?,
             addresses: mesh.nodes().iter().map(|n| (n.name.clone(), n.addresses)).collect(),
+            fixed: ops::fixed_peers(&self.name, &mesh).into_iter().map(Fixed::of).collect(),
             lanes,
         };
         self.bring_into_line(&plan)?;
         if self.plan.is_none() {
             self.adopt(&plan)?;
         }
+        self.route_fixed(&plan)?;
         self.plan = Some(plan);
         self.in_line = true;
         self.read = Some((sign, Instant::now()));
@@ -166,6 +177,24 @@ impl<'c> Watcher<'c> {
         }
         due.iter().flat_map(told).for_each(|line| self.context.say(&line));
         carry_out(&due, &self.home, &plan.node, plan.mtu)
+    }
+
+    /// Sets the routes of peers without an agent, and takes away those of peers that are none any more.
+    fn route_fixed(&self, plan: &Plan) -> Result<(), CliError> {
+        let there = plan.fixed.values().map(|fixed| Reroute { peer: fixed.addresses, way: Way::Lane(fixed.lane) });
+        let before = self.plan.iter().flat_map(|before| &before.fixed);
+        let taken = |peer: &Addresses| {
+            plan.fixed.values().any(|fixed| fixed.addresses == *peer)
+                || plan.addresses.values().any(|other| other == peer)
+        };
+        let gone = before.map(|(_, fixed)| fixed.addresses).filter(|peer| !taken(peer));
+        let gone = gone.map(|peer| Reroute { peer, way: Way::Gone });
+        let changes: Vec<Reroute> = there.chain(gone).collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let interfaces = plan.lanes.each_ref().map(|l| l.interface.as_str());
+        reroute(changes.iter(), interfaces, &plan.node.addresses)
     }
 
     /// Finds the routes that an agent before this one has left.
@@ -194,7 +223,8 @@ impl<'c> Watcher<'c> {
             running.push(Device { interface: &lane.interface }.running(wall_seconds())?);
         }
         let [a, b] = running.as_slice() else { return Ok(()) };
-        let samples = Samples { lanes: [sample(a), sample(b)] };
+        // A peer that cannot move to the other lane is not waited for.
+        let samples = Samples { lanes: [sample(a, &plan.fixed), sample(b, &plan.fixed)] };
         let now = self.now();
         let actions = self.agent.round(now, &plan.wanted, &samples, &mut self.rng);
         self.act(&actions)
@@ -281,9 +311,17 @@ fn of_lane<T>(pair: &mut [T; 2], lane: Lane) -> &mut T {
     }
 }
 
-fn sample(running: &Running) -> BTreeMap<WgPublicKey, Sample> {
+impl Fixed {
+    fn of(external: &External) -> (MemberName, Self) {
+        let External { node, lane, .. } = external;
+        (node.name.clone(), Self { addresses: node.addresses, lane: *lane, key: node.key(*lane) })
+    }
+}
+
+fn sample(running: &Running, fixed: &BTreeMap<MemberName, Fixed>) -> BTreeMap<WgPublicKey, Sample> {
+    let is_fixed = |key: &WgPublicKey| fixed.values().any(|fixed| fixed.key == Some(*key));
     let peer = |(key, p): (&WgPublicKey, &crate::wireguard::device::RunningPeer)| {
         (*key, Sample { sent: p.sent, received: p.received, handshake: p.handshake })
     };
-    running.peers.iter().map(peer).collect()
+    running.peers.iter().filter(|(key, _)| !is_fixed(key)).map(peer).collect()
 }

@@ -4,6 +4,7 @@
 use super::OpsError;
 use crate::name::{Kind, MemberName, Slot};
 use crate::policy::Policy;
+use crate::policy::wireguard::place_of_external;
 use crate::state::{KeyState, Member, State};
 use crate::statement::Facts;
 use crate::time::Time;
@@ -11,7 +12,7 @@ use crate::wireguard::address::addresses;
 use crate::wireguard::agent::{Ends, Wanted, WantedPeer, pair_drains, pair_lane};
 use crate::wireguard::device::{WantedLane, WantedLink};
 use crate::wireguard::render::{RenderOptions, Renderer};
-use crate::wireguard::{CheckedMesh, Finding, Lane, Mesh, Node, PastKeys, WgPublicKey};
+use crate::wireguard::{CheckedMesh, External, Finding, Lane, Mesh, Node, PastKeys, WgPublicKey};
 
 /// The mesh as the log has it, checked.
 ///
@@ -83,6 +84,7 @@ fn mesh_with(state: &State, newcomer: Option<Node>) -> Result<CheckedMesh, OpsEr
 /// # Errors
 /// [`OpsError::Mesh`], with what it would break.
 pub fn check_policy(policy: &Policy, state: &State) -> Result<(), OpsError> {
+    check_externals(policy, state)?;
     let mut after = state.clone();
     after.policy.policy = std::sync::Arc::new(policy.clone());
     // A mesh that is broken already must be mendable, step by step.
@@ -94,6 +96,29 @@ pub fn check_policy(policy: &Policy, state: &State) -> Result<(), OpsError> {
         Some(finding) => Err(OpsError::Mesh(format!("{}; {}", finding.message, finding.hint))),
         None => Ok(()),
     }
+}
+
+/// A peer without an agent has no member's name, and no address that others may still know as somebody else's.
+fn check_externals(policy: &Policy, state: &State) -> Result<(), OpsError> {
+    for (external, number) in policy.wireguard.externals().iter().zip(1..) {
+        let fault = |problem: String| {
+            let place = policy.wireguard.place(&place_of_external(number));
+            Err(OpsError::Mesh(format!("{place}: the external peer '{}' {problem}", external.name)))
+        };
+        let name = external.name.as_str().parse::<MemberName>();
+        if name.is_ok_and(|name| state.active_member(&name).is_ok()) {
+            return fault("has the name of a member; give it another one".to_owned());
+        }
+        let (region, index) = (external.region.as_str(), external.index);
+        if let Some((pop, _)) = state.mesh.used.iter().find(|(_, (r, i))| r == region && *i == index) {
+            return fault(format!("has the index of {pop}; {index} is taken, another one of region '{region}' is not"));
+        }
+        let rests = state.mesh.quarantined.get(region).and_then(|resting| resting.get(&index));
+        if let Some(until) = rests.filter(|until| **until > state.time) {
+            return fault(format!("has an index that rests until {until}, since a PoP that left had it"));
+        }
+    }
+    Ok(())
 }
 
 fn past_keys(state: &State) -> PastKeys {
@@ -146,9 +171,17 @@ pub fn wanted_lanes(name: &MemberName, mesh: &CheckedMesh) -> Result<[WantedLane
         };
         // Without a key of its own an interface has no use for peers.
         let key = node.key(lane);
-        let peers = mesh.peers_of(name).filter(|_| key.is_some()).filter_map(link).collect();
+        let externals = mesh.externals_of(name).map(|external| &external.node);
+        let peers = mesh.peers_of(name).chain(externals).filter(|_| key.is_some()).filter_map(link).collect();
         WantedLane { interface: lane.interface(policy).to_owned(), key, port: node.port(policy, lane), peers }
     }))
+}
+
+/// The peers of a node that have no agent: they are on one lane for good, so no state machine decides on their routes, and the
+/// lane does not wait for them when its key is replaced.
+pub fn fixed_peers<'m>(name: &MemberName, mesh: &'m CheckedMesh) -> Vec<&'m External> {
+    let has_key = |external: &&External| mesh.node(name).is_some_and(|node| node.key(external.lane).is_some());
+    mesh.externals_of(name).filter(has_key).collect()
 }
 
 /// What a node's two lanes are in the log: which is active since when, and whether the other one is draining. `None` while

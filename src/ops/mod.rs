@@ -119,7 +119,7 @@ pub use found::{Founded, Founder, Founding, approve_founding, found};
 pub use import::{Fate as ImportFate, ImportPlan, Incoming, plan_import};
 pub use join::{Joining, ask, ask_to_found};
 pub use lint::{Lint, duplicate_values, lint, sealed_file};
-pub use mesh::{agent_wants, check_policy, ends, mesh, wanted_lanes, wireguard_files};
+pub use mesh::{agent_wants, check_policy, ends, fixed_peers, mesh, wanted_lanes, wireguard_files};
 pub use open::{Opened, open, open_foreign, open_version, select};
 pub use render::node_files;
 pub use renew::{RenewPlan, Renewal, Renewing, Why, generate, plan_renew};

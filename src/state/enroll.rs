@@ -365,7 +365,8 @@ impl State {
         let pool = policy
             .pool(&region)
             .ok_or_else(|| bad(format!("policy/wireguard.toml has no pool for the region '{region}'")))?;
-        let used: BTreeSet<u64> = self.mesh.used.values().filter(|(r, _)| *r == region).map(|(_, i)| *i).collect();
+        let of_pops = self.mesh.used.values().filter(|(r, _)| *r == region).map(|(_, i)| *i);
+        let used: BTreeSet<u64> = of_pops.chain(policy.reserved(&region)).collect();
         let resting = self.mesh.quarantined.get(&region).into_iter().flatten();
         let quarantined: BTreeSet<u64> = resting.filter(|(_, until)| **until > now).map(|(i, _)| *i).collect();
         let index = lowest_free(pool, &used, &quarantined)

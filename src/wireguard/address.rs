@@ -44,16 +44,10 @@ pub struct Addresses {
     pub ipv6: Ipv6Addr,
 }
 
-/// The highest index of `pool`: the last address but one, since the last is the broadcast address.
-pub fn index_max(pool: &Pool) -> u64 {
-    let addresses = 1_u64 << (32 - u32::from(pool.ipv4.length().min(32)));
-    addresses.saturating_sub(2)
-}
-
 /// The index for the next node of `pool`: the lowest from 1 that no node has and that is not in quarantine; `None` if
 /// the pool is used up.
 pub fn lowest_free(pool: &Pool, used: &BTreeSet<u64>, quarantined: &BTreeSet<u64>) -> Option<u64> {
-    (1..=index_max(pool)).find(|index| !used.contains(index) && !quarantined.contains(index))
+    (1..=pool.index_max()).find(|index| !used.contains(index) && !quarantined.contains(index))
 }
 
 /// The inner addresses of the node with `index` in `region`.
@@ -65,7 +59,7 @@ pub fn addresses(policy: &WireguardPolicy, region: &str, index: u64) -> Result<A
         region: text::shown(region).to_string(),
         known: policy.ipam().pools.iter().map(|pool| pool.region.as_str()).collect::<Vec<_>>().join(", "),
     })?;
-    let index_max = index_max(pool);
+    let index_max = pool.index_max();
     let inside = (1..=index_max).contains(&index);
     match (pool.ipv4.nth(index), pool.ipv6(&policy.mesh().ula).nth(index)) {
         (Some(ipv4), Some(ipv6)) if inside => Ok(Addresses { ipv4, ipv6 }),

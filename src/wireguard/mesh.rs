@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::check::{self as checks, Finding, Severity};
-use super::{Node, WgPublicKey};
+use super::external::externals;
+use super::{External, Node, WgPublicKey};
 use crate::name::MemberName;
 use crate::policy::wireguard::{Marks, WireguardPolicy};
 
@@ -43,6 +44,13 @@ fn lines(findings: &[Finding]) -> String {
     errors.map(|finding| format!("\n  {finding}")).collect()
 }
 
+impl Mesh {
+    /// The peers without an agent, those aside that cannot be any.
+    pub(super) fn externals(&self) -> Vec<External> {
+        externals(&self.policy).0
+    }
+}
+
 /// Checks a mesh; what is found comes errors first, and in the same order for the same mesh.
 pub fn check(mesh: &Mesh, past_keys: &PastKeys) -> Vec<Finding> {
     let mut findings = [
@@ -54,6 +62,7 @@ pub fn check(mesh: &Mesh, past_keys: &PastKeys) -> Vec<Finding> {
         checks::ports(mesh),
         checks::reach(mesh),
         checks::topology(mesh),
+        checks::external(mesh),
     ]
     .concat();
     findings.sort();
@@ -65,6 +74,7 @@ pub fn check(mesh: &Mesh, past_keys: &PastKeys) -> Vec<Finding> {
 pub struct CheckedMesh {
     policy: WireguardPolicy,
     nodes: Vec<Node>,
+    externals: Vec<External>,
     warnings: Vec<Finding>,
 }
 
@@ -80,7 +90,8 @@ impl CheckedMesh {
         }
         let Mesh { policy, mut nodes } = mesh;
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Self { policy, nodes, warnings: findings })
+        let externals = externals(&policy).0;
+        Ok(Self { policy, nodes, externals, warnings: findings })
     }
 
     /// What holds for all nodes.
@@ -101,6 +112,17 @@ impl CheckedMesh {
     /// The peers of the node of that name, by name: nobody, if there is no such node.
     pub fn peers_of(&self, name: &MemberName) -> impl Iterator<Item = &Node> {
         self.peer_positions(self.position(name)).filter_map(|i| self.nodes.get(i))
+    }
+
+    /// The peers without an agent, by name.
+    pub fn externals(&self) -> &[External] {
+        &self.externals
+    }
+
+    /// Those of them that talk to the node of that name, by name.
+    pub fn externals_of(&self, name: &MemberName) -> impl Iterator<Item = &External> {
+        let node = self.node(name);
+        self.externals.iter().filter(move |external| node.is_some_and(|node| external.talks_to(node)))
     }
 
     /// Where in [`CheckedMesh::nodes`] the peers of the node at `position` stand, in order.

@@ -16,6 +16,7 @@ pub mod address;
 pub mod agent;
 pub mod check;
 pub mod device;
+mod external;
 mod key;
 mod lane;
 mod mesh;
@@ -24,6 +25,7 @@ pub mod render;
 
 pub use address::{AddressError, Addresses};
 pub use check::{Finding, Severity};
+pub use external::External;
 pub use key::{KeyError, WgPrivateKey, WgPublicKey};
 pub use lane::Lane;
 pub use mesh::{CheckedMesh, Mesh, MeshError, PastKeys, check};

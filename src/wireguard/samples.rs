@@ -52,3 +52,17 @@ pub(crate) fn mesh_in_pool(pool: &str, count: usize) -> Mesh {
     let nodes = (1..=count).map(|i| node(&policy, i)).collect();
     Mesh { policy, nodes }
 }
+
+/// The template with a laptop of index 200, whose key is `pop200`'s on lane a.
+pub(crate) fn external_text(rest: &str) -> String {
+    let key = private(200, Lane::A).public();
+    format!(
+        "{TEMPLATE}\n[[external]]\nname = \"laptop\"\npublic_key = \"{key}\"\nregion = \"default\"\nindex = 200\n{rest}"
+    )
+}
+
+/// `pop1` to `pop{count}`, and that laptop.
+pub(crate) fn with_external(count: usize, rest: &str) -> Mesh {
+    let policy = WireguardPolicy::parse(&external_text(rest)).unwrap_or_else(|e| panic!("{e}"));
+    Mesh { policy, ..mesh(count) }
+}

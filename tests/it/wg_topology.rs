@@ -4,12 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use keys::ops;
+use keys::policy::wireguard::TEMPLATE;
+
+use crate::support::stage::{Stage, member};
 use crate::support::{Sandbox, TestFleet, tests};
 
 tests!["wg_topology":
     a_topology_says_whose_files_name_whom,
     a_policy_may_not_split_a_mesh_that_is_whole,
     a_compromised_hub_goes_although_the_mesh_falls_apart,
+    an_external_peer_keeps_its_place,
+    interfaces_have_the_peers_of_the_topology,
 ];
 
 /// `(PoP, role)`.
@@ -143,4 +149,105 @@ fn a_compromised_hub_goes_although_the_mesh_falls_apart(sandbox: &Sandbox) {
     draft(&fleet, "default = \"hub\"\n[[topology.rule]]\nbetween = [\"member:fra1\", \"member:waw1\"]\n");
     fleet.keys("alice", &["policy", "propose", "--yes"]).ok();
     assert_eq!(graph(&fleet, "joined"), "fra1 waw1 | sin1 | waw1 fra1");
+}
+
+/// A key that nobody has: the public half of a number that is no secret.
+fn a_key(seed: u8) -> String {
+    use rand::SeedableRng as _;
+    let mut rng = rand::rngs::StdRng::from_seed([seed; 32]);
+    keys::wireguard::WgPrivateKey::generate(&mut rng).public().to_string()
+}
+
+fn external(name: &str, key: &str, index: u64, rest: &str) -> String {
+    let head = format!("[[external]]\nname = \"{name}\"\npublic_key = \"{key}\"\n");
+    format!("{head}region = \"default\"\nindex = {index}\n{rest}\n")
+}
+
+fn an_external_peer_keeps_its_place(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_one(sandbox);
+    fleet.join("fra1", "");
+    fleet.join("ams1", "");
+    let full = |external: &str| draft(&fleet, &format!("default = \"full\"\n{external}"));
+    let peers = "peers = [\"member:fra1\"]";
+    for (name, index, part) in [
+        ("laptop", 1, "the external peer 'laptop' has the index of "),
+        ("ams1", 4, "the external peer 'ams1' has the name of a member"),
+        ("alice", 4, "the external peer 'alice' has the name of a member"),
+    ] {
+        full(&external(name, &a_key(1), index, peers));
+        let refused = fleet.keys("alice", &["policy", "propose", "--yes"]);
+        refused.refuses(3, part);
+        assert!(refused.stderr().contains("policy/wireguard.toml:"), "{}", refused.stderr());
+    }
+    // A key of a PoP is that PoP's.
+    fleet.keys("alice", &["wg", "render", "--out", "bare"]).ok();
+    let bare: Value = serde_json::from_slice(&std::fs::read(sandbox.path("bare/fra1/mesh.json")).unwrap()).unwrap();
+    full(&external("laptop", bare["lanes"][1]["public_key"].as_str().unwrap(), 4, peers));
+    fleet
+        .keys("alice", &["policy", "propose", "--yes"])
+        .refuses(3, "is that of fra1 on lane b and of laptop on lane a");
+
+    full(&external("laptop", &a_key(1), 3, peers));
+    fleet.keys("alice", &["policy", "propose", "--yes"]).ok();
+    fleet.keys("alice", &["wg", "render", "--out", "with"]).ok();
+    let conf = |pop: &str, lane: &str| {
+        std::fs::read_to_string(sandbox.path(&format!("with/{pop}/wg-quick/wg-{lane}.conf"))).unwrap()
+    };
+    assert!(conf("fra1", "a").contains(&a_key(1)) && !conf("fra1", "b").contains(&a_key(1)));
+    assert!(!conf("ams1", "a").contains(&a_key(1)));
+    // Its index is nobody else's: 1 and 2 are taken, and 3 is its own.
+    fleet.join("sin1", "");
+    fleet.keys("alice", &["wg", "render", "--out", "after"]).ok();
+    let mesh: Value = serde_json::from_slice(&std::fs::read(sandbox.path("after/sin1/mesh.json")).unwrap()).unwrap();
+    assert_eq!(mesh["node"]["index"], 4);
+    fleet.keys("laptop", &["enroll", "laptop", "--endpoint", "203.0.113.9"]).ok();
+    fleet.keys("alice", &["approve", "--all", "--yes"]).refuses(3, "laptop: 2 nodes have this name");
+    // What rests after a PoP has left is no external peer's either.
+    fleet.keys("alice", &["revoke", "sin1", "--reason", "retired", "--yes"]).ok();
+    full(&external("laptop", &a_key(1), 4, peers));
+    fleet.keys("alice", &["policy", "propose", "--yes"]).refuses(3, "'laptop' has an index that rests until");
+}
+
+fn interfaces_have_the_peers_of_the_topology(sandbox: &Sandbox) {
+    let mut stage = Stage::found(sandbox, &["alice"]);
+    for pop in ["ams1", "fra1", "sin1"] {
+        stage.join(sandbox, pop, &[]);
+    }
+    let peers = |stage: &Stage, pop: &str| {
+        let fleet = stage.open();
+        let mesh = ops::mesh(fleet.state()).unwrap();
+        let name = member(pop);
+        let of_lanes = ops::wanted_lanes(&name, &mesh).unwrap().map(|lane| {
+            let mut names: Vec<String> = lane.peers.values().map(|link| link.name.to_string()).collect();
+            names.sort();
+            names.join(" ")
+        });
+        let wanted = ops::agent_wants(&name, &mesh, fleet.state()).unwrap();
+        let wanted: Vec<String> = wanted.peers.keys().map(ToString::to_string).collect();
+        let fixed: Vec<String> =
+            ops::fixed_peers(&name, &mesh).iter().map(|e| format!("{} {}", e.node.name, e.lane)).collect();
+        (of_lanes, wanted.join(" "), fixed.join(" "))
+    };
+    let said =
+        |lanes: [&str; 2], agent: &str, fixed: &str| (lanes.map(str::to_owned), agent.to_owned(), fixed.to_owned());
+    assert_eq!(peers(&stage, "fra1"), said(["ams1 sin1", "ams1 sin1"], "ams1 sin1", ""));
+    let rule = "default = \"groups\"\n[[topology.rule]]\nbetween = [\"member:fra1\", \"member:ams1\"]\n";
+    let pools = "[[ipam.pool]]\nregion = \"eu\"\nipv4 = \"10.88.32.0/20\"\nsubnet6 = 17\n\n[topology]";
+    assert!(TEMPLATE.contains("default = \"full\""));
+    let laptop = external("laptop", &a_key(2), 200, "lane = \"b\"\npeers = [\"member:fra1\"]");
+    stage.carry(|fleet, _| {
+        Stage::policy(fleet, "wireguard.toml", |t| {
+            let (head, _) = t.split_once("[topology]").unwrap();
+            format!("{head}{pools}\n{rule}{laptop}")
+        })
+    });
+    // One region: its nodes are peers. The laptop is on its lane alone, and no agent decides about it.
+    assert_eq!(peers(&stage, "fra1"), said(["ams1 sin1", "ams1 laptop sin1"], "ams1 sin1", "laptop b"));
+    assert_eq!(peers(&stage, "ams1"), said(["fra1 sin1", "fra1 sin1"], "fra1 sin1", ""));
+    stage.carry(|fleet, _| {
+        Stage::policy(fleet, "wireguard.toml", |t| t.replace("default = \"groups\"", "default = \"hub\""))
+    });
+    assert_eq!(peers(&stage, "fra1"), said(["ams1", "ams1 laptop"], "ams1", "laptop b"));
+    assert_eq!(peers(&stage, "sin1"), said(["", ""], "", ""));
+    stage.is_sound();
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
+use super::external::{place_of_external, problem};
 use super::{
-    FILE, Ipam, LanesTable, MeshTable, Pool, PskMode, Rotation, Selector, Shape, TEMPLATE_ULA, Topology,
+    External, FILE, Ipam, LanesTable, MeshTable, Pool, PskMode, Rotation, Selector, Shape, TEMPLATE_ULA, Topology,
     WireguardPolicy,
 };
 use crate::cidr::{self, AnyCidr};
@@ -26,7 +26,8 @@ struct Written {
     psk: WrittenPsk,
     ipam: Ipam,
     topology: WrittenTopology,
-    external: Option<IgnoredAny>,
+    #[serde(default)]
+    external: Vec<External>,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +71,8 @@ fn lines(policy: &WireguardPolicy, text: &str) -> BTreeMap<String, usize> {
     let single = ["mesh", "lanes.ports", "topology.default"].map(str::to_owned);
     let pools = (1..=policy.ipam.pools.len()).map(place_of_pool);
     let rules = (1..=policy.topology.rules.len()).map(place_of_rule);
-    let places = single.into_iter().chain(pools).chain(rules);
+    let externals = (1..=policy.externals.len()).map(place_of_external);
+    let places = single.into_iter().chain(pools).chain(rules).chain(externals);
     places.filter_map(|place| lines.line(&place).map(|line| (place, line))).collect()
 }
 
@@ -102,8 +104,8 @@ fn check(written: &Written) -> Result<WireguardPolicy, Wrong> {
     check_pools(&written.mesh, &written.ipam)?;
     let psk = psk_mode(&written.psk.mode)?;
     let topology = topology(&written.topology, &written.ipam)?;
-    if written.external.is_some() {
-        return wrong("[[external]]", "peers without an agent are not available in this version");
+    if let Some((number, key, problem)) = problem(&written.external, &written.ipam) {
+        return wrong(format!("{}: {key}", place_of_external(number)), problem);
     }
     Ok(WireguardPolicy {
         mesh: written.mesh.clone(),
@@ -112,6 +114,7 @@ fn check(written: &Written) -> Result<WireguardPolicy, Wrong> {
         psk,
         ipam: written.ipam.clone(),
         topology,
+        externals: written.external.clone(),
         lines: BTreeMap::new(),
     })
 }
@@ -258,24 +261,11 @@ fn topology(written: &WrittenTopology, ipam: &Ipam) -> Result<Topology, Wrong> {
             return wrong(place(), problem);
         };
         for selector in [one, other] {
-            check_selector(selector, ipam).or_else(|problem| wrong(place(), problem))?;
+            selector.check(ipam).or_else(|problem| wrong(place(), problem))?;
         }
         rules.push([one.clone(), other.clone()]);
     }
     Ok(Topology { shape: written.default, rules })
-}
-
-/// A region that no pool has is a slip of the pen: nobody could be in it.
-fn check_selector(selector: &Selector, ipam: &Ipam) -> Result<(), String> {
-    match selector {
-        Selector::Region(region) if ipam.pools.iter().all(|pool| pool.region != *region) => {
-            let known: Vec<_> = ipam.pools.iter().map(|pool| pool.region.as_str()).collect();
-            let problem = format!("'{selector}' means nobody: no [[ipam.pool]] has that region");
-            let nearest = text::nearest(region.as_str(), known).map(|near| format!("; did you mean 'region:{near}'?"));
-            Err(problem + &nearest.unwrap_or_default())
-        }
-        Selector::Everybody | Selector::Region(_) | Selector::Role(_) | Selector::Member(_) => Ok(()),
-    }
 }
 
 fn unknown(word: &str, known: &[&str]) -> String {
@@ -286,7 +276,7 @@ fn unknown(word: &str, known: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::wireguard::TEMPLATE;
+    use crate::policy::wireguard::{OneLane, TEMPLATE};
     use crate::time::Span;
 
     /// What reading the template says after `from` has become `to`.
@@ -437,9 +427,57 @@ mod tests {
     }
 
     #[test]
-    fn documented_tables_of_later_versions_say_so() {
-        let read = WireguardPolicy::parse(&format!("{TEMPLATE}\n[[external]]\nname = \"laptop\"\n"));
-        let message = read.map_err(|e| e.to_string()).expect_err("an external peer");
-        assert!(message.contains("[[external]]: peers without an agent are not available"), "{message}");
+    fn an_external_peer_has_a_key_an_index_and_somebody_to_talk_to() {
+        const KEY: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+        let external = |name: &str, key: &str, rest: &str| {
+            let head = "[[external]]\nregion = \"default\"\n";
+            format!("{head}name = \"{name}\"\npublic_key = \"{key}\"\n{rest}\n")
+        };
+        let read = |text: &str| WireguardPolicy::parse(&format!("{TEMPLATE}\n{text}")).map_err(|e| e.to_string());
+        let laptop = external("laptop", KEY, "index = 4000\npeers = [\"role:hub\", \"member:fra1\"]");
+        let policy = read(&laptop).expect("a laptop");
+        assert_eq!(
+            policy.externals().iter().map(|e| (e.name.as_str(), e.lane, e.endpoint.as_ref())).collect::<Vec<_>>(),
+            [("laptop", OneLane::A, None)]
+        );
+        assert_eq!((policy.reserved("default").collect::<Vec<_>>(), policy.reserved("eu").count()), (vec![4000], 0));
+        let router = external(
+            "router",
+            &KEY.replace("xTIB", "yTIB"),
+            "index = 4001\nlane = \"b\"\nendpoint = \"[2001:db8::1]:700\"\npeers = [\"region:*\"]",
+        );
+        let policy = read(&format!("{laptop}{router}")).expect("two");
+        assert_eq!(
+            policy.externals()[1].endpoint.as_ref().map(ToString::to_string),
+            Some("[2001:db8::1]:700".to_owned())
+        );
+        let changed = |from: &str, to: &str| router.replace(from, to);
+        for (second, part) in [
+            (changed("\"router\"", "\"laptop\""), "number 2: name: 'laptop' is there twice"),
+            (changed("yTIB", "xTIB"), "number 2: public_key: is also that of 'laptop'"),
+            (changed("yTIB", "yTI"), "number 2: public_key: expected 32 bytes in base64"),
+            (changed("Dg=", "Dh="), "number 2: public_key: expected 32 bytes in base64"),
+            (changed("\"default\"", "\"defualt\""), "'defualt' has no [[ipam.pool]]; did you mean 'default'?"),
+            (changed("4001", "4095"), "number 2: index: 4095 is not from 1 to 4094"),
+            (changed("4001", "0"), "number 2: index: 0 is not from 1"),
+            (changed("4001", "4000"), "index: 4000 of region 'default' is also that of 'laptop'"),
+            (changed("[\"region:*\"]", "[]"), "number 2: peers: names nobody"),
+            (changed("region:*", "region:eu"), "number 2: peers: 'region:eu' means nobody"),
+            (changed("lane = \"b\"", "lane = \"c\""), "'c' is not a lane"),
+            (changed("]:700", "]"), "is no HOST:PORT"),
+            (changed("[2001:db8::1]:700", "2001:db8::1"), "is no HOST:PORT"),
+            (changed(":700", ":0"), "is no HOST:PORT"),
+            (changed(":700", ":65536"), "is no HOST:PORT"),
+            (changed("[2001:db8::1]:700", ":700"), "is no HOST:PORT"),
+        ] {
+            let message = read(&format!("{laptop}{second}")).expect_err(part);
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        let line = TEMPLATE.lines().count() + 1 + laptop.lines().count() + 4;
+        let message = read(&format!("{laptop}{}", changed("yTIB", "xTIB"))).expect_err("one key twice");
+        assert!(
+            message.starts_with(&format!("policy/wireguard.toml:{line}: [[external]] number 2: public_key: ")),
+            "{message}"
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::{FILE, Topology};
+use super::{External, FILE, Topology};
 use crate::cidr::{AnyCidr, Cidr4, Cidr6};
 use crate::name::Label;
 use crate::time::Span;
@@ -19,6 +19,7 @@ pub struct WireguardPolicy {
     pub(super) psk: PskMode,
     pub(super) ipam: Ipam,
     pub(super) topology: Topology,
+    pub(super) externals: Vec<External>,
     pub(super) lines: BTreeMap<String, usize>,
 }
 
@@ -136,6 +137,17 @@ impl WireguardPolicy {
         &self.topology
     }
 
+    /// Peers without an agent, in the order of the file.
+    pub fn externals(&self) -> &[External] {
+        &self.externals
+    }
+
+    /// The indexes of `region` that peers without an agent have.
+    pub fn reserved(&self, region: &str) -> impl Iterator<Item = u64> {
+        let region = region.to_owned();
+        self.externals.iter().filter(move |external| external.region.as_str() == region).map(|external| external.index)
+    }
+
     /// The file and line where something stands, to be shown: `policy/wireguard.toml:12`.
     pub(crate) fn place(&self, place: &str) -> String {
         let line = self.lines.get(place).map(|line| format!(":{line}")).unwrap_or_default();
@@ -162,6 +174,12 @@ impl WireguardPolicy {
 }
 
 impl Pool {
+    /// The highest index: the last address but one, since the last is the broadcast address.
+    pub fn index_max(&self) -> u64 {
+        let addresses = 1_u64 << (32 - u32::from(self.ipv4.length().min(32)));
+        addresses.saturating_sub(2)
+    }
+
     /// The region's 64-bit subnet of `ula`.
     pub fn ipv6(&self, ula: &Cidr6) -> Cidr6 {
         let base = ula.base().to_bits() | u128::from(self.subnet6) << 64;

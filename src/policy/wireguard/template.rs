@@ -51,4 +51,15 @@ default = "full"                # every node with every other; "hub": with the n
 #
 # [[topology.rule]]
 # between = ["region:*", "role:transit"]
+
+# A laptop, a partner's router: one lane, no agent. `keys wg qr laptop` prints its configuration.
+#
+# [[external]]
+# name = "laptop"
+# public_key = "…"              # what `wg pubkey` prints
+# region = "default"
+# index = 4000                  # in that region's pool; no node gets it
+# lane = "a"
+# endpoint = "203.0.113.9:51820" # without it, it calls
+# peers = ["role:hub"]          # the nodes it talks to
 "#;

@@ -17,6 +17,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use super::Ipam;
 use crate::name::{Label, MemberName};
 use crate::text;
 use crate::words::{serde_by_text, words};
@@ -69,6 +70,22 @@ impl Selector {
             Self::Region(region) => region.as_str() == site.region,
             Self::Role(role) => site.roles.contains(role),
             Self::Member(name) => name == site.name,
+        }
+    }
+}
+
+impl Selector {
+    /// Refuses a region that no pool has: nobody could be in it, so it is a slip of the pen.
+    pub(super) fn check(&self, ipam: &Ipam) -> Result<(), String> {
+        match self {
+            Self::Region(region) if ipam.pools.iter().all(|pool| pool.region != *region) => {
+                let known: Vec<_> = ipam.pools.iter().map(|pool| pool.region.as_str()).collect();
+                let nearest =
+                    text::nearest(region.as_str(), known).map(|near| format!("; did you mean 'region:{near}'?"));
+                let problem = format!("'{self}' means nobody: no [[ipam.pool]] has that region");
+                Err(problem + &nearest.unwrap_or_default())
+            }
+            Self::Everybody | Self::Region(_) | Self::Role(_) | Self::Member(_) => Ok(()),
         }
     }
 }

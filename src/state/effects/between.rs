@@ -34,6 +34,7 @@ impl Effects {
                 effects.certificates.insert(name.clone());
             }
         }
+        effects.externals = Sides::between(&externals(before), &externals(after));
         (effects.pairs_joined, effects.pairs_parted) = pairs(before, after);
         let stopped = after.objected.keys().filter(|id| !before.objected.contains_key(id));
         effects.stopped = stopped.map(ToString::to_string).collect();
@@ -105,6 +106,14 @@ fn mesh(before: &State, after: &State) -> BTreeMap<MemberName, MeshEffect> {
         (name.clone(), MeshEffect { before: old, after: new, peers })
     });
     changed.collect()
+}
+
+fn externals(state: &State) -> BTreeSet<String> {
+    let said = state.policy.policy.wireguard.externals().iter().map(|external| {
+        let peers: Vec<String> = external.peers.iter().map(ToString::to_string).collect();
+        format!("{} with the key {}, for {}", external.name, external.public_key, peers.join(", "))
+    });
+    said.collect()
 }
 
 fn ssh(before: &State, after: &State, at: Time) -> SshEffects {

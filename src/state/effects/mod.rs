@@ -28,6 +28,8 @@ pub struct Effects {
     pub secrets: BTreeMap<Address, SecretEffect>,
     /// Who gets, loses or moves to another address in the mesh.
     pub mesh: BTreeMap<MemberName, MeshEffect>,
+    /// Peers of the mesh without an agent, with their keys and whom they talk to.
+    pub externals: Sides<String>,
     /// Pairs of PoPs that are in the mesh and become peers by another topology.
     pub pairs_joined: u64,
     /// Those that cease to be.

@@ -14,7 +14,8 @@ use crate::wireguard::{AddressError, Mesh, address};
 pub(crate) fn addresses(mesh: &Mesh) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut holders: BTreeMap<IpAddr, Vec<&MemberName>> = BTreeMap::new();
-    for node in &mesh.nodes {
+    let externals = mesh.externals();
+    for node in mesh.nodes.iter().chain(externals.iter().map(|external| &external.node)) {
         let (v4, v6) = (node.addresses.ipv4, node.addresses.ipv6);
         holders.entry(v4.into()).or_default().push(&node.name);
         holders.entry(v6.into()).or_default().push(&node.name);
@@ -50,12 +51,13 @@ pub(crate) fn addresses(mesh: &Mesh) -> Vec<Finding> {
 /// No pool is nearly used up.
 pub(crate) fn pools(mesh: &Mesh) -> Vec<Finding> {
     let mut used: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
-    for node in &mesh.nodes {
+    let externals = mesh.externals();
+    for node in mesh.nodes.iter().chain(externals.iter().map(|external| &external.node)) {
         used.entry(&node.region).or_default().insert(node.index);
     }
     let mut found = Vec::new();
     for (pool, number) in mesh.policy.ipam().pools.iter().zip(1..) {
-        let (used, all) = (used.get(pool.region.as_str()).map_or(0, BTreeSet::len), address::index_max(pool));
+        let (used, all) = (used.get(pool.region.as_str()).map_or(0, BTreeSet::len), pool.index_max());
         // 90 % in whole numbers.
         if (used as u64).saturating_mul(10) > all.saturating_mul(9) {
             let message = format!("the pool of region '{}' has given out {used} of {all} addresses", pool.region);

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use super::{Classes, Finding};
 use crate::cidr::{Special, special};
 use crate::name::MemberName;
-use crate::wireguard::{Host, Lane, Mesh};
+use crate::wireguard::{External, Host, Lane, Mesh};
 
 /// Linux's default `net.ipv4.ip_local_port_range`: any program's outgoing socket may take one of these.
 const EPHEMERAL: RangeInclusive<u16> = 32_768..=60_999;
@@ -17,7 +17,8 @@ pub(crate) fn endpoints(mesh: &Mesh) -> Vec<Finding> {
     let mut found = shared(mesh);
     let mut aside: BTreeMap<(Special, &str), Vec<&MemberName>> = BTreeMap::new();
     let mut named = Vec::new();
-    for node in &mesh.nodes {
+    let externals = mesh.externals();
+    for node in mesh.nodes.iter().chain(externals.iter().map(|external| &external.node)) {
         let address = match node.endpoint.as_ref().map(|endpoint| &endpoint.host) {
             Some(Host::Address(address)) => *address,
             Some(Host::Name(_)) => {
@@ -72,6 +73,12 @@ fn shared(mesh: &Mesh) -> Vec<Finding> {
             for lane in Lane::ALL {
                 places.entry((&endpoint.host, node.port(&mesh.policy, lane))).or_default().push(&node.name);
             }
+        }
+    }
+    let externals = mesh.externals();
+    for External { node, lane, .. } in &externals {
+        if let Some(endpoint) = &node.endpoint {
+            places.entry((&endpoint.host, node.port(&mesh.policy, *lane))).or_default().push(&node.name);
         }
     }
     let mut found = Vec::new();

@@ -17,7 +17,8 @@ pub(crate) fn keys(mesh: &Mesh, past_keys: &PastKeys) -> Vec<Finding> {
 /// A key at two places is a copied disk image or a copied file: `wg` would keep the last peer and forget the other.
 fn shared(mesh: &Mesh) -> Vec<Finding> {
     let mut places: BTreeMap<WgPublicKey, Vec<(&MemberName, Lane)>> = BTreeMap::new();
-    for node in &mesh.nodes {
+    let externals = mesh.externals();
+    for node in mesh.nodes.iter().chain(externals.iter().map(|external| &external.node)) {
         for lane in Lane::ALL {
             if let Some(key) = node.key(lane) {
                 places.entry(key).or_default().push((&node.name, lane));
@@ -44,7 +45,8 @@ fn shared(mesh: &Mesh) -> Vec<Finding> {
 /// A key of an earlier generation was to be destroyed; that it is back means a restored backup or a copied image.
 fn returned(mesh: &Mesh, past_keys: &PastKeys) -> Vec<Finding> {
     let mut found = Vec::new();
-    for node in &mesh.nodes {
+    let externals = mesh.externals();
+    for node in mesh.nodes.iter().chain(externals.iter().map(|external| &external.node)) {
         for lane in Lane::ALL {
             let Some(key) = node.key(lane) else { continue };
             let Some(owner) = past_keys.get(&key) else { continue };

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod endpoints;
+mod external;
 mod finding;
 mod keys;
 mod names;
@@ -12,6 +13,7 @@ mod topology;
 
 pub(super) use addresses::{addresses, pools};
 pub(super) use endpoints::{endpoints, ports, reach};
+pub(super) use external::external;
 pub use finding::{Finding, Severity};
 pub(super) use keys::keys;
 pub(super) use names::names;

@@ -11,7 +11,8 @@ use crate::wireguard::Mesh;
 pub(crate) fn names(mesh: &Mesh) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut counts: BTreeMap<&MemberName, usize> = BTreeMap::new();
-    for node in &mesh.nodes {
+    let externals = mesh.externals();
+    for node in mesh.nodes.iter().chain(externals.iter().map(|external| &external.node)) {
         *counts.entry(&node.name).or_default() += 1;
     }
     for (name, count) in counts {

@@ -4,7 +4,7 @@ use super::tables::{self, LaneText};
 use super::{RenderError, RenderOptions, networkd, wg};
 use crate::name::MemberName;
 use crate::policy::wireguard::WireguardPolicy;
-use crate::wireguard::{CheckedMesh, Lane, Node};
+use crate::wireguard::{CheckedMesh, External, Lane, Node};
 
 /// A relative path and the bytes that belong there.
 pub type File = (String, Vec<u8>);
@@ -16,6 +16,8 @@ pub struct Renderer<'m> {
     options: RenderOptions,
     /// What each node looks like to the others, in the order of the mesh.
     texts: Vec<NodeText>,
+    /// The same of the peers without an agent.
+    externals: Vec<NodeText>,
 }
 
 /// What one node looks like in the files of others.
@@ -46,7 +48,9 @@ impl<'m> Renderer<'m> {
     /// Writes every node once.
     pub fn new(mesh: &'m CheckedMesh, options: RenderOptions) -> Self {
         let texts = mesh.nodes().iter().map(|node| NodeText::new(mesh.policy(), node)).collect();
-        Self { mesh, options, texts }
+        let external = |external: &External| NodeText::external(mesh.policy(), external);
+        let externals = mesh.externals().iter().map(external).collect();
+        Self { mesh, options, texts, externals }
     }
 
     /// All files of one node, in the order of their paths.
@@ -57,8 +61,10 @@ impl<'m> Renderer<'m> {
         let missing = || RenderError::Node { name: name.to_string() };
         let position = self.mesh.position(name).ok_or_else(missing)?;
         let node = self.mesh.nodes().get(position).ok_or_else(missing)?;
-        let peers = self.mesh.peer_positions(Some(position)).collect();
-        let view = View { mesh: self.mesh, options: &self.options, texts: &self.texts, node, peers };
+        let peers = self.mesh.peer_positions(Some(position)).filter_map(|i| self.texts.get(i)).collect();
+        let known = self.mesh.externals().iter().zip(&self.externals).filter(|(external, _)| external.talks_to(node));
+        let externals = known.map(|(_, text)| text).collect();
+        let view = View { renderer: self, node, peers, externals };
         let mut files = vec![
             ("firewall.nft".to_owned(), tables::firewall(&view)),
             ("hosts".to_owned(), tables::hosts(&view)),
@@ -101,26 +107,44 @@ impl NodeText {
             name: node.name.to_string(),
         }
     }
+
+    fn external(policy: &WireguardPolicy, external: &External) -> Self {
+        let text = Self::new(policy, &external.node);
+        let endpoint = external.node.endpoint.as_ref();
+        let endpoint = endpoint.map(|e| e.host.with_port(external.node.port(policy, external.lane)));
+        let described = [LaneText { lane: external.lane, public_key: external.node.key(external.lane), endpoint }];
+        Self { json: tables::external_json(&external.node, &described), ..text }
+    }
 }
 
 /// One node's view of the mesh.
 #[derive(Debug)]
 pub(super) struct View<'r> {
-    pub(super) mesh: &'r CheckedMesh,
-    pub(super) options: &'r RenderOptions,
-    pub(super) texts: &'r [NodeText],
+    renderer: &'r Renderer<'r>,
     pub(super) node: &'r Node,
-    /// Where its peers stand, in order.
-    peers: Vec<usize>,
+    /// Its peers, by name.
+    peers: Vec<&'r NodeText>,
+    /// Those of them that have no agent, by name.
+    externals: Vec<&'r NodeText>,
 }
 
 impl<'r> View<'r> {
     pub(super) fn policy(&self) -> &'r WireguardPolicy {
-        self.mesh.policy()
+        self.renderer.mesh.policy()
+    }
+
+    /// The `keys` program.
+    pub(super) fn options(&self) -> &'r RenderOptions {
+        &self.renderer.options
+    }
+
+    /// All nodes, this one included, and then all that have no agent.
+    pub(super) fn everybody(&self) -> impl Iterator<Item = &'r NodeText> {
+        self.renderer.texts.iter().chain(&self.renderer.externals)
     }
 
     pub(super) fn interface(&self, lane: Lane) -> &'r str {
-        lane.interface(self.mesh.policy())
+        lane.interface(self.policy())
     }
 
     pub(super) fn port(&self, lane: Lane) -> u16 {
@@ -134,7 +158,7 @@ impl<'r> View<'r> {
 
     /// The private key file of `lane`.
     pub(super) fn key_file(&self, lane: Lane) -> String {
-        self.options.key_file().replace("%i", self.interface(lane))
+        self.options().key_file().replace("%i", self.interface(lane))
     }
 
     /// The metric of routes through `lane`: the lower goes first.
@@ -142,9 +166,9 @@ impl<'r> View<'r> {
         if lane == self.node.preferred { 100 } else { 200 }
     }
 
-    /// The node's peers, by name.
+    /// The node's peers, by name, and then those that have no agent.
     pub(super) fn others(&self) -> impl Iterator<Item = &'r NodeText> + use<'r, '_> {
-        self.peers.iter().filter_map(|i| self.texts.get(*i))
+        self.peers.iter().chain(&self.externals).copied()
     }
 
     /// Those of them that are there on `lane`: both sides have a key.
@@ -165,7 +189,7 @@ impl<'r> View<'r> {
         if !self.has_key(lane) {
             return format!("# This node has no key on lane {lane} yet: its peers are left out.\n");
         }
-        let missing = self.others().filter(|other| lane.of(&other.lanes).is_none());
+        let missing = self.peers.iter().filter(|other| lane.of(&other.lanes).is_none());
         missing.map(|other| format!("# {} has no key on lane {lane} yet: left out.\n", other.name)).collect()
     }
 }

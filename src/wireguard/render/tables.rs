@@ -16,9 +16,9 @@ pub(super) fn hosts_lines(node: &Node) -> String {
     format!("{} {name}\n{} {name}\n", addresses.ipv4, addresses.ipv6)
 }
 
-/// The inner addresses of all nodes, this one included, as hosts(5) has them.
+/// The inner addresses of all nodes, this one included, and of those without an agent, as hosts(5) has them.
 pub(super) fn hosts(view: &View<'_>) -> String {
-    view.texts.iter().fold(view.header(None), |mut out, text| {
+    view.everybody().fold(view.header(None), |mut out, text| {
         out.push_str(&text.hosts);
         out
     })
@@ -75,6 +75,8 @@ struct NodeJson<'a> {
     ipv6: Ipv6Addr,
     nat: bool,
     preferred: Lane,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    external: bool,
     #[serde(skip_serializing_if = "<[LaneText]>::is_empty")]
     lanes: &'a [LaneText],
 }
@@ -83,13 +85,29 @@ impl<'a> NodeJson<'a> {
     fn new(node: &'a Node, lanes: &'a [LaneText]) -> Self {
         let Node { name, region, roles, index, addresses, nat, preferred, endpoint: _, keys: _ } = node;
         let (ipv4, ipv6) = (addresses.ipv4, addresses.ipv6);
-        Self { name, region, roles, index: *index, ipv4, ipv6, nat: *nat, preferred: *preferred, lanes }
+        Self {
+            name,
+            region,
+            roles,
+            index: *index,
+            ipv4,
+            ipv6,
+            nat: *nat,
+            preferred: *preferred,
+            external: false,
+            lanes,
+        }
     }
 }
 
 /// A node as others' descriptions have it, without a line feed.
 pub(super) fn peer_json(node: &Node, lanes: &[LaneText]) -> String {
     to_json(&NodeJson::new(node, lanes))
+}
+
+/// The same of one without an agent.
+pub(super) fn external_json(node: &Node, lanes: &[LaneText]) -> String {
+    to_json(&NodeJson { external: true, ..NodeJson::new(node, lanes) })
 }
 
 #[derive(Serialize)]

@@ -194,6 +194,38 @@ fn a_node_that_only_calls_keeps_the_way_open() {
 }
 
 #[test]
+fn a_peer_without_an_agent_is_on_its_lane_with_those_it_talks_to() {
+    let mesh = samples::with_external(3, "peers = [\"member:pop2\"]\nlane = \"b\"\n");
+    let (bare, talker) = (files(samples::mesh(3), 2), files(mesh.clone(), 2));
+    for (path, with) in &talker {
+        let there = with.contains("10.88.16.200");
+        let due = path.contains("wg-b.") && !path.contains("service.d") && !path.contains("sysctl");
+        assert_eq!(there, due || path == "hosts" || path == "mesh.json", "{path}");
+        assert!(there || *with == bare[path], "{path}");
+    }
+    let peer = format!(
+        "\n[Peer]\n# laptop\nPublicKey = {}\nAllowedIPs = 10.88.16.200/32, fd12:3456:789a:10::c8/128\n",
+        key(200, Lane::A)
+    );
+    assert_eq!(talker["wg-quick/wg-b.conf"], format!("{}{peer}", bare["wg-quick/wg-b.conf"]));
+    assert!(talker["wg/wg-b.routes"].contains("route replace 10.88.16.200/32 dev wg-b metric 200 src 10.88.16.2\n"));
+    let description: serde_json::Value = serde_json::from_str(&talker["mesh.json"]).expect("JSON");
+    let laptop = &description["peers"][2];
+    assert_eq!((&laptop["name"], &laptop["external"]), (&"laptop".into(), &true.into()));
+    assert_eq!(laptop["lanes"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        (&laptop["lanes"][0]["lane"], &laptop["lanes"][0]["public_key"]),
+        (&"b".into(), &key(200, Lane::A).into())
+    );
+    // Others know its name alone, and nothing is missed on the lane that it is not on.
+    let (bare, other) = (files(samples::mesh(3), 1), files(mesh, 1));
+    for (path, text) in &other {
+        assert_eq!(text == &bare[path], path != "hosts", "{path}");
+    }
+    assert!(other["hosts"].ends_with("10.88.16.200 laptop\nfd12:3456:789a:10::c8 laptop\n"));
+}
+
+#[test]
 fn only_nodes_of_the_mesh_have_files() {
     let mesh = checked(samples::mesh(2));
     let missing = Renderer::new(&mesh, RenderOptions::default()).node(&samples::name(3));

@@ -31,7 +31,7 @@ pub(super) fn quick(view: &View<'_>, lane: Lane) -> String {
         view.port(lane),
     ));
     if view.has_key(lane) {
-        out.push_str(&format!("PostUp = wg set %i private-key {}\n", view.options.key_file()));
+        out.push_str(&format!("PostUp = wg set %i private-key {}\n", view.options().key_file()));
     }
     // Answers may come back through the other lane; AllowedIPs already check the source (RFC 3704, section 2.4).
     out.push_str("PostUp = sysctl -qw net.ipv4.conf.%i.rp_filter=2\n");
@@ -58,7 +58,7 @@ pub(super) fn drop_in(view: &View<'_>, lane: Lane) -> String {
     format!(
         "{header}# The unit's own reload would erase the private key: the configuration file has none.\n\
          [Service]\nExecReload=\nExecReload={} wg apply %i\n",
-        view.options.program()
+        view.options().program()
     )
 }
 
