@@ -107,6 +107,8 @@ pub const KRL_BITMAP_BITS_MAX: u64 = 16_384;
 pub const TOPOLOGY_RULES_MAX: usize = 64;
 /// Peers of a mesh that have no agent. Beyond this it is a network of its own.
 pub const EXTERNALS_MAX: usize = 1_024;
+/// Lines of a drawing of the mesh: those of 1 000 nodes that are all each other's peers.
+pub const GRAPH_EDGES_MAX: usize = 499_500;
 /// Roles of one machine: more than anybody can keep in mind.
 pub const ROLES_MAX: usize = 16;
 /// Peers of one WireGuard configuration: one for each PoP of the largest fleet.

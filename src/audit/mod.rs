@@ -31,7 +31,7 @@ pub use bundle::Bundle;
 pub use collect::{Collector, Head};
 pub use finding::{GAP_MAX, GRACE, LEAVE_MAX, RENEW_MAX};
 pub use history::{History, Reading};
-pub use html::page;
+pub use html::{Belongs, Ring, RingNode, page};
 pub use mapping::{MAPPINGS, Mapping};
 pub use report::{
     Access, ActCount, Approval, Cryptoperiod, Departure, FORMAT, Finding, FollowUp, Gap, KeyRow, LogFacts, Measure,

@@ -60,6 +60,8 @@ mod wg_args;
 mod wg_check;
 mod wg_cmd;
 mod wg_device;
+mod wg_graph;
+mod wg_qr;
 mod witness_cmd;
 
 use clap::{CommandFactory as _, Parser as _};

@@ -57,6 +57,26 @@ pub(super) enum WgVerb {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Draw who is whose peer, as SVG or for Graphviz
+    Graph {
+        /// The text for Graphviz instead of SVG
+        #[arg(long)]
+        dot: bool,
+        /// Write it here [default: stdout]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Print the configuration of a peer without an agent; with its private key also as a QR code
+    Qr {
+        /// The peer: the name of an [[external]] of the policy
+        name: MemberName,
+        /// Read its private key from stdin; it is shown and never kept
+        #[arg(long, value_name = "-", value_parser = ["-"])]
+        private_key: Option<String>,
+        /// The text alone, also where stdout is no terminal
+        #[arg(long, requires = "private_key")]
+        text: bool,
+    },
     /// Keep this machine's interfaces and routes as the log has them, and replace keys that nothing uses any more; runs on
     Agent {
         /// The PoP that this machine is [default: the one whose keys are in the home]

@@ -13,6 +13,8 @@ use super::wg_agent::agent;
 use super::wg_args::{Wg, WgVerb};
 use super::wg_check::check;
 use super::wg_device::{Device, node_here};
+use super::wg_graph::graph;
+use super::wg_qr::qr;
 use crate::disk::{Access, Disk, DiskError, RealFiles};
 use crate::home::Home;
 use crate::limits::MESH_FILE_BYTES_MAX;
@@ -35,6 +37,8 @@ pub(super) fn wg(context: &Context, args: &Wg) -> Result<Exit, CliError> {
         WgVerb::Check { live, node } => check(context, *live, node.as_ref()),
         WgVerb::Diff { directory, node, key_file } => diff(context, directory, node.as_ref(), key_file.as_deref()),
         WgVerb::Apply { interface, node, dry_run } => apply(context, interface.as_deref(), node.as_ref(), *dry_run),
+        WgVerb::Graph { dot, out } => graph(context, *dot, out.as_deref()),
+        WgVerb::Qr { name, private_key, text } => qr(context, name, private_key.is_some(), *text),
         WgVerb::Agent { node, rounds } => agent(context, node.as_ref(), *rounds),
     }
 }

@@ -53,6 +53,7 @@ mod support;
 mod tidy;
 mod values;
 mod web;
+mod wg_people;
 mod wg_tools;
 mod wg_topology;
 mod wireguard;
@@ -108,6 +109,7 @@ fn main() -> std::process::ExitCode {
         tidy::tests(),
         values::tests(),
         web::tests(),
+        wg_people::tests(),
         wg_tools::tests(),
         wg_topology::tests(),
         wireguard::tests(),

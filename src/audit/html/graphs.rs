@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::clipped;
 use super::markup::{El, Html, el, of_class};
+use super::ring::{Belongs, Ring, RingNode};
 use crate::audit::report::{MemberRow, Report};
 use crate::name::{Kind, MemberName};
 use crate::policy::wireguard::{Marks, Site};
@@ -129,10 +131,6 @@ fn node(column: usize, y: u32, row: &MemberRow, below: &str, lonely: bool) -> Ht
     lines.into_iter().collect()
 }
 
-fn clipped(text: &str, max: usize) -> String {
-    crate::text::Shown { text, max }.to_string()
-}
-
 /// The mesh: who is whose peer. A large one is drawn by region, with a line where any two of two regions are peers.
 pub(super) fn mesh(report: &Report) -> Html {
     let mut regions: BTreeMap<&str, usize> = BTreeMap::new();
@@ -156,14 +154,6 @@ pub(super) fn mesh(report: &Report) -> Html {
     }
     let count = nodes.len();
     let height = if count <= 2 { 60.0 } else { 380.0 };
-    // Two stand side by side; more in a ring, the first on top.
-    let first = if count == 2 { std::f64::consts::PI } else { -std::f64::consts::FRAC_PI_2 };
-    let place = |n: usize| {
-        let turn = std::f64::consts::TAU * (n as f64) / (count as f64) + first;
-        let radius = if count == 1 { 0.0 } else { 1.0 };
-        (395.0 + radius * 300.0 * turn.cos(), height / 2.0 + radius * 140.0 * turn.sin())
-    };
-    let mut drawn = Html::default();
     // What is drawn as one, by all that the topology goes by.
     let mut marks: Vec<BTreeSet<Marks<'_>>> = vec![BTreeSet::new(); count];
     for (n, row) in report.mesh.iter().enumerate() {
@@ -177,26 +167,12 @@ pub(super) fn mesh(report: &Report) -> Html {
         let (Some(a), Some(b)) = (marks.get(a), marks.get(b)) else { return false };
         a.iter().any(|a| b.iter().any(|b| report.topology.joined(a, b)))
     };
-    for a in 0..count {
-        for b in (a + 1..count).filter(|b| joined(a, *b)) {
-            let ((x1, y1), (x2, y2)) = (place(a), place(b));
-            let line = of_class("line", "peer").attr("x1", round(x1)).attr("y1", round(y1));
-            drawn.add(line.attr("x2", round(x2)).attr("y2", round(y2)));
-        }
-    }
-    for (n, (name, note)) in nodes.iter().enumerate() {
-        let (x, y) = place(n);
-        let frame = of_class("rect", "node")
-            .attr("x", round(x - 62.0))
-            .attr("y", round(y - 20.0))
-            .attr("width", 124)
-            .attr("height", 40)
-            .attr("rx", 6);
-        let text = |dy: f64| el("text").attr("x", round(x)).attr("y", round(y + dy)).attr("text-anchor", "middle");
-        drawn.add(frame.add(el("title").text(format!("{name}: {note}"))));
-        drawn.add(text(-3.0).attr("class", "strong").text(clipped(name, 16)));
-        drawn.add(text(12.0).attr("class", "small").text(clipped(note, 20)));
-    }
+    let pairs = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b)));
+    let ring = Ring {
+        edges: pairs.filter(|(a, b)| joined(*a, *b)).collect(),
+        nodes: nodes.into_iter().map(|(name, note)| RingNode { name, note, belongs: Belongs::Inside }).collect(),
+    };
+    let drawn = ring.drawn((395.0, height / 2.0), (300.0, 140.0));
     let label = format!("{} PoPs, with lines between those that are peers", report.mesh.len());
     let svg = el("svg")
         .attr("viewBox", format!("0 0 790 {height:.0}"))
@@ -212,8 +188,4 @@ pub(super) fn mesh(report: &Report) -> Html {
         html.add(of_class("p", "cut").text(text));
     }
     html
-}
-
-fn round(value: f64) -> String {
-    format!("{value:.1}")
 }

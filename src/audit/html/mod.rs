@@ -5,6 +5,7 @@
 mod graphs;
 mod markup;
 mod records;
+mod ring;
 mod sections;
 mod tables;
 mod timeline;
@@ -14,7 +15,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::report::{Report, Severity};
 use crate::digest::Digest;
+use crate::text;
 use markup::{El, Html, el, of_class};
+
+pub use ring::{Belongs, Ring, RingNode};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -34,6 +38,11 @@ pub fn page(report: &Report) -> String {
         .add(el("script").add(Html::ours(SCRIPT)));
     let html = el("html").attr("lang", "en").add(head(report)).add(body);
     format!("<!doctype html>\n{}\n", Html::from(html).into_string())
+}
+
+/// At most so many characters of it.
+fn clipped(text: &str, max: usize) -> String {
+    text::Shown { text, max }.to_string()
 }
 
 fn head(report: &Report) -> El {

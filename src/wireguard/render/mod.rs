@@ -1,4 +1,4 @@
-//! The files of one node, none of which holds a secret:
+//! The files of one node, none of which holds a secret ([`ExternalConfig`], for a peer without an agent, can be given its key):
 //!
 //! ```text
 //! wg-quick/wg-a.conf                               for /etc/wireguard, one a lane
@@ -17,12 +17,16 @@
 //! files, and a comment says so. All peers' routes prefer the node's own preferred lane (metric 100 before 200): what
 //! depends on a peer's state is the agent's, which puts its routes before these.
 
+mod external;
+mod graph;
 mod networkd;
 mod options;
 mod renderer;
 mod tables;
 mod wg;
 
+pub use external::ExternalConfig;
+pub use graph::{Graph, GraphNode};
 pub use options::{RenderError, RenderOptions};
 pub use renderer::{File, Renderer};
 
