@@ -11,7 +11,7 @@ use crate::time::Time;
 use crate::wireguard::address::addresses;
 use crate::wireguard::agent::{Ends, Wanted, WantedPeer, pair_drains, pair_lane};
 use crate::wireguard::device::{WantedLane, WantedLink};
-use crate::wireguard::render::{RenderOptions, Renderer};
+use crate::wireguard::render::{RenderOptions, Renderer, render_one};
 use crate::wireguard::{CheckedMesh, External, Finding, Lane, Mesh, Node, PastKeys, WgPublicKey};
 
 /// The mesh as the log has it, checked.
@@ -142,11 +142,11 @@ pub fn wireguard_files(
     state: &State,
 ) -> Result<Vec<(String, Vec<u8>)>, OpsError> {
     let mesh = mesh(state)?;
-    let renderer = Renderer::new(&mesh, options);
     let mut files = Vec::new();
     match only {
-        Some(name) => files = renderer.node(name).map_err(|e| OpsError::Mesh(e.to_string()))?,
+        Some(name) => files = render_one(&mesh, options, name).map_err(|e| OpsError::Mesh(e.to_string()))?,
         None => {
+            let renderer = Renderer::new(&mesh, options);
             for node in mesh.nodes() {
                 let own = renderer.node(&node.name).map_err(|e| OpsError::Mesh(e.to_string()))?;
                 files.extend(own.into_iter().map(|(path, bytes)| (format!("{}/{path}", node.name), bytes)));

@@ -28,7 +28,7 @@ mod wg;
 pub use external::ExternalConfig;
 pub use graph::{Graph, GraphNode};
 pub use options::{RenderError, RenderOptions};
-pub use renderer::{File, Renderer};
+pub use renderer::{File, Renderer, render_one};
 
 #[cfg(test)]
 mod tests;

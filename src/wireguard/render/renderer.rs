@@ -14,8 +14,10 @@ pub type File = (String, Vec<u8>);
 pub struct Renderer<'m> {
     mesh: &'m CheckedMesh,
     options: RenderOptions,
-    /// What each node looks like to the others, in the order of the mesh.
-    texts: Vec<NodeText>,
+    /// What each node looks like to the others, in the order of the mesh; none of those that nobody asks for.
+    texts: Vec<Option<NodeText>>,
+    /// The lines of the hosts file, the same for all.
+    hosts: String,
     /// The same of the peers without an agent.
     externals: Vec<NodeText>,
 }
@@ -27,8 +29,6 @@ pub(super) struct NodeText {
     pub(super) lanes: [Option<PeerText>; 2],
     /// Its inner addresses as host routes: `10.88.16.1/32`, `fd12:3456:789a:10::1/128`.
     pub(super) routes: [String; 2],
-    /// Its lines in the hosts file.
-    pub(super) hosts: String,
     /// Its line in the JSON description.
     pub(super) json: String,
     /// Its name.
@@ -47,10 +47,21 @@ pub(super) struct PeerText {
 impl<'m> Renderer<'m> {
     /// Writes every node once.
     pub fn new(mesh: &'m CheckedMesh, options: RenderOptions) -> Self {
-        let texts = mesh.nodes().iter().map(|node| NodeText::new(mesh.policy(), node)).collect();
+        Self::with(mesh, options, (0..mesh.nodes().len()).collect())
+    }
+
+    /// Writes the nodes at these places.
+    fn with(mesh: &'m CheckedMesh, options: RenderOptions, places: Vec<usize>) -> Self {
+        let mut texts: Vec<Option<NodeText>> = mesh.nodes().iter().map(|_| None).collect();
+        for place in places {
+            if let (Some(text), Some(node)) = (texts.get_mut(place), mesh.nodes().get(place)) {
+                *text = Some(NodeText::new(mesh.policy(), node));
+            }
+        }
         let external = |external: &External| NodeText::external(mesh.policy(), external);
-        let externals = mesh.externals().iter().map(external).collect();
-        Self { mesh, options, texts, externals }
+        let everybody = mesh.nodes().iter().chain(mesh.externals().iter().map(|external| &external.node));
+        let hosts = everybody.map(tables::hosts_lines).collect();
+        Self { mesh, options, texts, hosts, externals: mesh.externals().iter().map(external).collect() }
     }
 
     /// All files of one node, in the order of their paths.
@@ -61,7 +72,7 @@ impl<'m> Renderer<'m> {
         let missing = || RenderError::Node { name: name.to_string() };
         let position = self.mesh.position(name).ok_or_else(missing)?;
         let node = self.mesh.nodes().get(position).ok_or_else(missing)?;
-        let peers = self.mesh.peer_positions(Some(position)).filter_map(|i| self.texts.get(i)).collect();
+        let peers = self.mesh.peer_positions(Some(position)).filter_map(|i| self.texts.get(i)?.as_ref()).collect();
         let known = self.mesh.externals().iter().zip(&self.externals).filter(|(external, _)| external.talks_to(node));
         let externals = known.map(|(_, text)| text).collect();
         let view = View { renderer: self, node, peers, externals };
@@ -87,6 +98,16 @@ impl<'m> Renderer<'m> {
     }
 }
 
+/// All files of one node, as [`Renderer::node`] gives them. What is written for it is its peers and nobody else, so time and
+/// memory grow with these alone, the hosts file aside.
+///
+/// # Errors
+/// [`RenderError::Node`] if the mesh has no such node.
+pub fn render_one(mesh: &CheckedMesh, options: RenderOptions, name: &MemberName) -> Result<Vec<File>, RenderError> {
+    let peers = mesh.peer_positions(mesh.position(name)).collect();
+    Renderer::with(mesh, options, peers).node(name)
+}
+
 impl NodeText {
     fn new(policy: &WireguardPolicy, node: &Node) -> Self {
         let routes = [format!("{}/32", node.addresses.ipv4), format!("{}/128", node.addresses.ipv6)];
@@ -99,13 +120,7 @@ impl NodeText {
             })
         });
         let described = Lane::ALL.map(|lane| LaneText { lane, public_key: node.key(lane), endpoint: endpoint(lane) });
-        Self {
-            lanes,
-            routes,
-            hosts: tables::hosts_lines(node),
-            json: tables::peer_json(node, &described),
-            name: node.name.to_string(),
-        }
+        Self { lanes, routes, json: tables::peer_json(node, &described), name: node.name.to_string() }
     }
 
     fn external(policy: &WireguardPolicy, external: &External) -> Self {
@@ -138,9 +153,9 @@ impl<'r> View<'r> {
         &self.renderer.options
     }
 
-    /// All nodes, this one included, and then all that have no agent.
-    pub(super) fn everybody(&self) -> impl Iterator<Item = &'r NodeText> {
-        self.renderer.texts.iter().chain(&self.renderer.externals)
+    /// The lines of all nodes, this one included, and of all that have no agent, in the hosts file.
+    pub(super) fn hosts(&self) -> &'r str {
+        &self.renderer.hosts
     }
 
     pub(super) fn interface(&self, lane: Lane) -> &'r str {

@@ -18,10 +18,7 @@ pub(super) fn hosts_lines(node: &Node) -> String {
 
 /// The inner addresses of all nodes, this one included, and of those without an agent, as hosts(5) has them.
 pub(super) fn hosts(view: &View<'_>) -> String {
-    view.everybody().fold(view.header(None), |mut out, text| {
-        out.push_str(&text.hosts);
-        out
-    })
+    view.header(None) + view.hosts()
 }
 
 /// The routes of one lane for `ip -batch FILE`.

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use proptest::prelude::*;
 
-use super::{RenderError, RenderOptions, Renderer};
+use super::{RenderError, RenderOptions, Renderer, render_one};
 use crate::text;
 use crate::wireguard::{CheckedMesh, Endpoint, Host, Lane, Mesh, PastKeys, samples};
 
@@ -223,6 +223,25 @@ fn a_peer_without_an_agent_is_on_its_lane_with_those_it_talks_to() {
         assert_eq!(text == &bare[path], path != "hosts", "{path}");
     }
     assert!(other["hosts"].ends_with("10.88.16.200 laptop\nfd12:3456:789a:10::c8 laptop\n"));
+}
+
+#[test]
+fn one_node_alone_renders_what_it_is_given_out_of_all() {
+    let topology = "default = \"hub\"\n[[topology.rule]]\nbetween = [\"member:pop3\", \"member:pop4\"]\n";
+    let text = samples::external_text("peers = [\"member:pop3\"]\n").replace("default = \"full\"", topology);
+    let policy = crate::policy::wireguard::WireguardPolicy::parse(&text).unwrap_or_else(|e| panic!("{e}"));
+    let mut mesh = Mesh { policy, ..samples::mesh(5) };
+    mesh.nodes[0].roles = ["hub".parse().expect("a label")].into();
+    let mesh = checked(mesh);
+    let renderer = Renderer::new(&mesh, RenderOptions::default());
+    for (i, peers) in [(1, 4), (2, 1), (3, 3), (4, 2), (5, 1)] {
+        let alone = render_one(&mesh, RenderOptions::default(), &samples::name(i));
+        assert_eq!(alone, renderer.node(&samples::name(i)), "pop{i}");
+        let files = alone.expect("a node");
+        let quick = files.iter().find(|(path, _)| path == "wg-quick/wg-a.conf").expect("lane a");
+        assert_eq!(String::from_utf8_lossy(&quick.1).matches("[Peer]").count(), peers, "pop{i}");
+    }
+    assert!(render_one(&mesh, RenderOptions::default(), &samples::name(9)).is_err());
 }
 
 #[test]
