@@ -24,7 +24,7 @@ use crate::name::MemberName;
 use crate::ops;
 use crate::time::Span;
 use crate::wireguard::agent::{Action, Agent, Ends, Moment, Sample, Samples, Step, Wanted, next_step};
-use crate::wireguard::device::{Running, WantedLane, steps};
+use crate::wireguard::device::{Running, Steps, WantedLane, steps};
 use crate::wireguard::{Addresses, External, Lane, Node, WgPublicKey};
 
 /// How long after a failed attempt to publish a key the next one is made.
@@ -234,6 +234,7 @@ impl<'c> Watcher<'c> {
         let Some(plan) = &self.plan else { return Ok(()) };
         let key_of = |peer: &MemberName, lane: Lane| plan.wanted.peers.get(peer).and_then(|p| *lane.of(&p.keys));
         let (mut warm, mut quiet): ([Vec<WgPublicKey>; 2], [Vec<WgPublicKey>; 2]) = Default::default();
+        let mut anew: [Vec<WgPublicKey>; 2] = Default::default();
         let mut ways = Vec::new();
         for action in actions {
             if self.context.verbose {
@@ -243,7 +244,12 @@ impl<'c> Watcher<'c> {
                 Action::Warm { peer, lane } => of_lane(&mut warm, *lane).extend(key_of(peer, *lane)),
                 Action::Quiet { peer, lane } => of_lane(&mut quiet, *lane).extend(key_of(peer, *lane)),
                 Action::Route { peer, lane } => ways.push((peer, Way::Lane(*lane))),
-                Action::Hold { peer } => ways.push((peer, Way::Held)),
+                Action::Hold { peer } => {
+                    ways.push((peer, Way::Held));
+                    if let Some(lane) = self.agent.lane_of(peer) {
+                        of_lane(&mut anew, lane).extend(key_of(peer, lane));
+                    }
+                }
                 Action::Release { peer } => ways.push((peer, Way::Released)),
                 Action::Drop { peer } => ways.push((peer, Way::Gone)),
             }
@@ -259,6 +265,10 @@ impl<'c> Watcher<'c> {
             ways.into_iter().filter_map(|(peer, way)| Some((peer, Reroute { peer: addresses(peer)?, way }))).collect();
         let interfaces = plan.lanes.each_ref().map(|l| l.interface.as_str());
         reroute(changes.iter().map(|(_, change)| change), interfaces, &plan.node.addresses)?;
+        for (wanted, again) in plan.lanes.iter().zip(anew).filter(|(_, again)| !again.is_empty()) {
+            let steps = Steps { again, ..Steps::default() };
+            Device { interface: &wanted.interface }.carry_out(wanted, &steps, None)?;
+        }
         for (name, Reroute { peer, way }) in changes {
             match way {
                 Way::Gone => drop(self.routed.remove(name)),
@@ -296,9 +306,16 @@ impl<'c> Watcher<'c> {
         }
         let Some(old) = plan.node.key(lane) else { return Ok(()) };
         self.published = Some(Instant::now());
-        self.home.set_drained(&self.name, Some(&old.to_string()))?;
         let change = Change { yes: true, ..Change::default() };
-        context.change(|fleet, home| catch_up(&context, fleet, home, &change))?;
+        context.change(|fleet, home| {
+            let state = fleet.state();
+            // Of two nodes that replaced the keys of different lanes without knowing of each other, no lane would be left.
+            if ops::agent_wants(&self.name, &ops::mesh(state)?, state)? == plan.wanted {
+                home.set_drained(&self.name, Some(&old.to_string()))?;
+                catch_up(&context, fleet, home, &change)?;
+            }
+            Ok(())
+        })?;
         Ok(())
     }
 }

@@ -57,7 +57,8 @@ pub enum Action {
         /// The lane.
         lane: Lane,
     },
-    /// Drop what is for the peer until told otherwise. A driver that stops, or starts, lifts it.
+    /// Drop what is for the peer until told otherwise, and make its entry on the lane of its route anew, so that no
+    /// handshake of this end's is tried again there by itself. A driver that stops, or starts, lifts it.
     Hold {
         /// The peer.
         peer: MemberName,
@@ -301,6 +302,8 @@ impl Pair {
         if let Some(since) = self.held {
             if self.any_proven() || now.since(since) >= BREAKER_FOR {
                 self.held = None;
+                // The other end has the first word once more.
+                self.sides.iter_mut().for_each(|side| side.unproven = now);
                 out.push(Action::Release { peer: view.name.clone() });
             }
             return;
@@ -312,6 +315,9 @@ impl Pair {
         if dark && rested && passive && view.track(lane).is_some_and(|track| track.collides(now)) {
             self.held = Some(now);
             self.held_last = Some(now);
+            // The new entry has no keepalive.
+            let side = self.side(lane);
+            (side.keepalive, side.again) = (None, None);
             out.push(Action::Hold { peer: view.name.clone() });
         }
     }

@@ -98,8 +98,8 @@ pub(super) struct Track {
     pub(super) heard: Option<Moment>,
     /// When it last said something: more than keepalives and handshakes.
     pub(super) talked: Option<Moment>,
-    /// When something other than the beginning of a handshake was last heard.
-    understood: Option<Moment>,
+    /// Since when the beginnings of handshakes are heard and nothing else.
+    begun: Option<Moment>,
     /// Since when something is sent and nothing heard.
     unanswered: Option<Moment>,
     /// Handshakes before this are of a key that this node has no more.
@@ -114,7 +114,7 @@ impl Track {
             handshake: sample.handshake.map(|age| now.minus(age)),
             heard: None,
             talked: None,
-            understood: None,
+            begun: None,
             unanswered: None,
             void_before: None,
         }
@@ -143,9 +143,8 @@ impl Track {
             if !is_upkeep(received) {
                 self.talked = Some(now);
             }
-            if !received.is_multiple_of(INITIATION) {
-                self.understood = Some(now);
-            }
+            let begins = received.is_multiple_of(INITIATION);
+            self.begun = if begins { self.begun.or(Some(now)) } else { None };
         } else if sent > 0 && sent != KEEPALIVE && sent != 2 * KEEPALIVE {
             self.unanswered = self.unanswered.or(Some(now));
         }
@@ -179,9 +178,9 @@ impl Track {
         young && !mute && !left
     }
 
-    /// Whether the peer is there and begins handshakes, and nothing comes of them.
+    /// Whether the peer is there and has been beginning handshakes of which nothing comes.
     pub(super) fn collides(&self, now: Moment) -> bool {
-        let lately = |at: Option<Moment>| at.is_some_and(|at| now.since(at) < MUTE);
-        lately(self.heard) && !lately(self.understood)
+        let lately = self.heard.is_some_and(|at| now.since(at) < MUTE);
+        lately && self.begun.is_some_and(|since| now.since(since) >= MUTE)
     }
 }

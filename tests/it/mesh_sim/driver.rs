@@ -141,6 +141,7 @@ impl World {
         let other = self.number(node, peer);
         self.note(node, other, || format!("{action:?}"));
         match action {
+            Action::Hold { .. } if self.shape.broken == Broken::NoBreaker => {}
             Action::Route { lane, .. } => {
                 self.tally.routes += 1;
                 self.nodes[node].routes.insert(other, lane);
@@ -154,7 +155,13 @@ impl World {
             Action::Quiet { lane, .. } => self.with_peer(node, lane, other, |peer, c| peer.set_persistent(false, c)),
             Action::Hold { .. } => {
                 self.tally.holds += 1;
-                self.nodes[node].held.insert(other, true);
+                let endpoint = (!self.nodes[other].nat).then_some(0);
+                let n = &mut self.nodes[node];
+                n.held.insert(other, true);
+                let lane = n.routes.get(&other).map(|lane| &mut n.lanes[*lane as usize]);
+                if let Some(peer) = lane.and_then(|lane| lane.peers.get_mut(&other)) {
+                    *peer = Peer::new(peer.key, endpoint);
+                }
             }
             Action::Release { .. } => {
                 self.nodes[node].held.remove(&other);

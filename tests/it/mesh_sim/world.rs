@@ -328,7 +328,7 @@ impl World {
             self.flows[flow as usize].open.push_back((seq, now));
         }
         let node = &self.nodes[from];
-        if node.held.get(&to).copied().unwrap_or(false) && self.shape.broken != Broken::NoBreaker {
+        if node.held.get(&to).copied().unwrap_or(false) {
             return self.note(from, to, || format!("drops {seq} for n{to}: held"));
         }
         let Some(lane) = node.routes.get(&to).copied() else { return };

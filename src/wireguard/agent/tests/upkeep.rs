@@ -189,11 +189,12 @@ fn the_passive_end_holds_back_after_twelve_seconds_for_six_every_thirty() {
     let mut bed = bed_with(i);
     bed.agent.adopt(&name(i), Lane::A);
     bed.round();
-    let all = bed.until(80.0, |bed| collide(bed, i));
+    let all = bed.until(85.0, |bed| collide(bed, i));
     let holds = times(&all, &Action::Hold { peer: name(i) });
     let releases = times(&all, &Action::Release { peer: name(i) });
-    assert_eq!(holds, [12.0, 42.0, 72.0]);
-    assert_eq!(releases, [18.0, 48.0, 78.0]);
+    // The first beginning is heard after 5 seconds.
+    assert_eq!(holds, [17.0, 47.0, 77.0]);
+    assert_eq!(releases, [23.0, 53.0, 83.0]);
     assert_eq!(holds[1] - holds[0], BREAKER_EVERY.as_secs_f64());
     assert_eq!(releases[0] - holds[0], BREAKER_FOR.as_secs_f64());
     let warms = all.iter().filter(|(_, action)| matches!(action, Action::Warm { .. }));
@@ -207,10 +208,13 @@ fn a_handshake_ends_the_holding() {
     let mut bed = bed_with(i);
     bed.agent.adopt(&name(i), Lane::A);
     bed.round();
-    bed.until(13.0, |bed| collide(bed, i));
+    bed.until(18.0, |bed| collide(bed, i));
     bed.now += 1.0;
     bed.shake(i, Lane::A);
-    assert_eq!(bed.round().first(), Some(&Action::Release { peer: name(i) }));
+    let actions = bed.round();
+    assert_eq!(actions, [Action::Release { peer: name(i) }, warm(i, Lane::A)], "the new entry has no keepalive");
+    let all = bed.until(21.5, |_| {});
+    assert_eq!(all, [(21.0, warm(i, Lane::B))], "the other end has the first word");
 }
 
 #[test]
@@ -230,6 +234,12 @@ fn nothing_is_held_back_from_a_peer_that_opens_or_talks_or_is_not_there() {
         bed.hear(waits, Lane::A);
     };
     assert!(!holds(waits, Box::new(talks)), "what it says arrives");
+    let once = move |bed: &mut Bed| {
+        if bed.now == 50.0 {
+            bed.line(waits, Lane::A).received += 148;
+        }
+    };
+    assert!(!holds(waits, Box::new(once)), "it has only just come back, and its handshake may still be finished");
 }
 
 #[test]
