@@ -17,6 +17,7 @@
     reason = "a benchmark reads its clock and arguments, and runs what it is compared with"
 )]
 
+mod mesh;
 mod record;
 mod reseal;
 mod secrets;
@@ -63,6 +64,12 @@ fn main() {
     let first = arguments.next();
     if first.as_deref() == Some("verify-once") {
         return verify_once(Path::new(&arguments.next().expect("a keyring")));
+    }
+    if first.as_deref() == Some("mesh") {
+        return mesh::measure(arguments.next().as_deref());
+    }
+    if first.as_deref() == Some("mesh-one") {
+        return mesh::one(arguments.next().and_then(|n| n.parse().ok()).expect("a number of nodes"));
     }
     if first.as_deref() == Some("reseal") {
         return reseal::measure(arguments.next().map_or(10_000, |n| n.parse().expect("a number of secrets")));

@@ -1,6 +1,6 @@
 //! Fleets to measure, driven through the library: homes and a keyring in a temporary directory, public seeds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -229,18 +229,31 @@ pub fn sign(home: &Home, fleet: &Fleet, draft: &Draft) -> Vec<u8> {
 
 /// A mesh of `count` PoPs, each with a key on both lanes.
 pub fn mesh(count: usize) -> CheckedMesh {
-    let policy = WireguardPolicy::parse(TEMPLATE).expect("the template");
-    let mut rng = StdRng::from_seed(*b"a public seed, for benches alone");
+    let policy = WireguardPolicy::parse(&TEMPLATE.replace("10.88.16.0/20", "10.88.0.0/17")).expect("a policy");
+    let host = |i: usize| if i < 255 { format!("198.51.100.{i}") } else { format!("2001:db8::{i:x}") };
     let mut node = |i: usize| Node {
         name: member(&format!("pop{i}")),
         region: "default".to_owned(),
+        roles: BTreeSet::new(),
         index: i as u64,
         addresses: addresses(&policy, "default", i as u64).expect("an index of the pool"),
-        endpoint: Some(format!("198.51.100.{i}").parse::<Host>().expect("a host").into()),
-        keys: Lane::ALL.map(|_| Some(WgPrivateKey::generate(&mut rng).public())),
+        endpoint: Some(host(i).parse::<Host>().expect("a host").into()),
+        keys: [2 * i, 2 * i + 1].map(|seed| Some(private_key(seed).public())),
         preferred: Lane::A,
         nat: false,
     };
     let nodes = (1..=count).map(&mut node).collect();
     CheckedMesh::new(Mesh { policy, nodes }, &PastKeys::new()).expect("a sound mesh")
+}
+
+/// A private key that is none: its number is its seed.
+fn private_key(number: usize) -> WgPrivateKey {
+    let mut seed = *b"a public seed, for benches alone";
+    seed[..8].copy_from_slice(&(number as u64).to_le_bytes());
+    WgPrivateKey::generate(&mut StdRng::from_seed(seed))
+}
+
+/// The same as `wg genkey` would print it.
+pub fn private_key_text(number: usize) -> String {
+    private_key(number).to_file_text().to_string()
 }
