@@ -45,6 +45,29 @@ fn a_lane_that_would_have_to_be_used_again_carries() {
 }
 
 #[test]
+fn a_peer_that_is_neither_there_nor_away_carries() {
+    let mut bed = draining();
+    bed.after(130.0);
+    bed.hear(2, Lane::B);
+    bed.after(30.0);
+    assert_eq!((bed.lane(2), bed.proven(2)), (Some(Lane::B), [false, false]));
+    assert_eq!(drain(&bed, Lane::A).carrying, [name(2)], "it may come back on either lane");
+}
+
+#[test]
+fn under_a_new_key_a_peer_is_watched_from_then_on() {
+    let mut bed = draining();
+    bed.after(99.0);
+    bed.lines.insert((Lane::A, key(9, Lane::A)), super::Line::default());
+    bed.peer(2).keys[0] = Some(key(9, Lane::A));
+    bed.after(0.0);
+    bed.after(10.0);
+    bed.hear(2, Lane::B);
+    bed.after(0.0);
+    assert_eq!(drain(&bed, Lane::A).quiet_for, seconds(10.0));
+}
+
+#[test]
 fn quiet_is_counted_until_the_peer_was_last_heard_elsewhere() {
     let mut bed = draining();
     bed.after(30.0);
@@ -72,6 +95,9 @@ fn who_is_not_wanted_but_still_arrives_counts() {
     bed.hear(2, Lane::B);
     bed.after(1.0);
     assert_eq!(drain(&bed, Lane::A).quiet_for, seconds(1.0));
+    bed.lines.remove(&(Lane::A, key(9, Lane::A)));
+    bed.after(0.0);
+    assert_eq!(drain(&bed, Lane::A).quiet_for, seconds(72.0), "until it is off the interface");
 }
 
 #[test]

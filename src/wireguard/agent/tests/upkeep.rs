@@ -72,6 +72,17 @@ fn a_handshake_is_renewed_before_it_is_too_old_to_prove() {
 }
 
 #[test]
+fn a_new_key_is_opened_without_waiting_for_the_old_ones_turn() {
+    let mut bed = Bed::new(1);
+    bed.shake(2, Lane::B);
+    bed.until(2.5, |_| {});
+    bed.lines.insert((Lane::A, key(9, Lane::A)), Line::default());
+    bed.peer(2).keys[0] = Some(key(9, Lane::A));
+    let all = bed.until(5.0, |_| {});
+    assert_eq!(times(&all, &warm(2, Lane::A)).len(), 1, "{all:?}");
+}
+
+#[test]
 fn a_live_session_that_does_not_answer_is_not_hammered() {
     let mut bed = Bed::open();
     bed.until(60.0, |bed| bed.send(2, Lane::A));
@@ -264,6 +275,6 @@ fn rounds_are_close_in_transition_and_rare_at_rest() {
         }
     });
     assert_eq!((bed.lane(2), bed.agent.pause()), (Some(Lane::A), rare));
-    bed.until(400.0, |_| {});
+    bed.until(700.0, |_| {});
     assert_eq!(bed.agent.pause(), close, "a node that hears nobody may be the one that is away");
 }
