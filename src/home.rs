@@ -13,6 +13,7 @@
 //!   members/fra1/openpgp.tsk             the certificate with its secrets (OpenPGP transferable secret key)
 //!   members/fra1/ssh-host/3f2b….key      OpenSSH private key, named by the digest of its public half
 //!   members/fra1/wireguard/9a01….key     as `wg set … private-key FILE` reads
+//!   members/fra1/wireguard/9a01….kem     the private half of its preshared-key exchange
 //!   members/fra1/wireguard/drained       the lane key that carries nothing any more, as the agent found
 //!   members/casc1/log/77c2….key          a note signer key, as Go's sumdb/note reads
 //!   members/alice/agent                  instead of openpgp.tsk: the socket of the gpg-agent that has the secrets
@@ -39,6 +40,7 @@ use crate::limits::{CHECKPOINT_BYTES_MAX, KEY_FILE_BYTES_MAX, REPLAYED_BYTES_MAX
 use crate::log::evidence::Evidence;
 use crate::name::{FleetName, MemberName, Slot};
 use crate::openpgp::Fingerprint;
+use crate::wireguard::exchange::KemPrivate;
 
 pub use held::HeldEmergency;
 
@@ -407,6 +409,25 @@ impl Home {
         String::from_utf8(bytes).map(Zeroizing::new).map_err(|_| Self::damaged(&path, "it is not text"))
     }
 
+    /// The private half of the preshared-key exchange of a lane key, if it is here.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn kem_key(&self, member: &MemberName, public: &str) -> Result<Option<KemPrivate>, HomeError> {
+        let path = kem_path(member, public);
+        let Some(bytes) = self.disk.read(&path, KEY_FILE_BYTES_MAX)?.map(Zeroizing::new) else { return Ok(None) };
+        let text = std::str::from_utf8(&bytes).map_err(|e| Self::damaged(&path, e))?;
+        KemPrivate::from_file_text(text).map(Some).map_err(|e| Self::damaged(&path, format!("it {e}")))
+    }
+
+    /// Keeps the private half of an exchange.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn set_kem_key(&self, member: &MemberName, public: &str, kem: &KemPrivate) -> Result<(), HomeError> {
+        Ok(self.disk.replace(&kem_path(member, public), kem.to_file_text().as_bytes())?)
+    }
+
     /// Which of `member`'s lane keys carries nothing any more, as the agent that watches its lanes has found: `None` if no
     /// agent has ever watched them here, an empty text while none is drained.
     ///
@@ -454,6 +475,9 @@ impl Home {
     /// # Errors
     /// [`HomeError`].
     pub fn destroy_key(&self, member: &MemberName, slot: Slot, public: &str) -> Result<bool, HomeError> {
+        if slot == Slot::Wireguard {
+            self.disk.remove(&kem_path(member, public))?;
+        }
         Ok(self.disk.remove(&key_path(member, slot, public))?)
     }
 
@@ -468,6 +492,10 @@ impl Home {
         }
         Ok(())
     }
+}
+
+fn kem_path(member: &MemberName, public: &str) -> String {
+    format!("members/{member}/wireguard/{}.kem", Digest::of(public.as_bytes()).short())
 }
 
 fn drained_path(member: &MemberName) -> String {

@@ -18,6 +18,7 @@ pub mod openpgp;
 pub mod policy;
 pub mod ssh;
 pub mod statement;
+pub mod wireguard;
 pub mod witness;
 
 /// One target.
@@ -187,6 +188,8 @@ targets! {
     formats::shape, &["keys/shape/1 ", "yaml\n", "<text>"];
     formats::sops_file, &["ENC[AES256_GCM,data:", ",iv:", ",tag:", ",type:str]", "\"sops\": ", "sops_mac=", "mac", "lastmodified", "pgp", "enc", "key_groups"];
     formats::vault, &["$ANSIBLE_VAULT;1.1;AES256\n", "0a", "30"];
+    wireguard::exchange, &["keys-ex1", "\0\0\0\u{1}", "\0\0\0\0"];
+    wireguard::wg_dump, &["(none)", "off", "\t", "\n", "0.0.0.0/0", ","];
     agent::sexp, &["(", ")", "7:sig-val", "5:eddsa", "1:r", "0:", "99999999999999999999:"];
     agent::assuan, &["OK", "ERR ", "D ", "S ", "INQUIRE ", "#", "%", "%25", " ", "67108881"];
 }

@@ -400,6 +400,9 @@ pub(super) struct Rotate {
     /// Everything
     #[arg(long, conflicts_with = "members")]
     pub all: bool,
+    /// Also WireGuard keys that were rotated less than the policy's rotation.min_gap ago
+    #[arg(long)]
+    pub soon: bool,
     #[command(flatten)]
     pub change: Change,
     #[command(flatten)]

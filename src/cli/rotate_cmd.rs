@@ -22,7 +22,7 @@ pub(super) fn rotate(context: &Context, args: &Rotate) -> Result<Exit, CliError>
         return Err(CliError::usage("nothing is selected")
             .hint("name members ('fra*'), a slot (--slot openpgp), --due, or --all"));
     }
-    let selection = Selection { members: args.members.clone(), slot: args.slot, due: args.due };
+    let selection = Selection { members: args.members.clone(), slot: args.slot, due: args.due, soon: args.soon };
     let usual = if args.due { "scheduled" } else { "rotated" };
     let why = reason(&args.reason, usual);
     let exit = context.planned(

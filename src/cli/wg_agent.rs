@@ -32,6 +32,11 @@ const PUBLISH_AGAIN: Duration = Duration::from_secs(10);
 /// How often the log is read without a sign that it has changed: time locks and expiries take effect without one.
 const READ_AGAIN: Duration = Duration::from_secs(60);
 
+const PRESHARED: &str = "preshared keys";
+
+/// How soon a step that had to wait is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 /// What the log says, as far as the agent goes by it.
 struct Plan {
     node: Node,
@@ -41,6 +46,8 @@ struct Plan {
     wanted: Wanted,
     lanes: [WantedLane; 2],
     addresses: BTreeMap<MemberName, Addresses>,
+    /// Whether a wider exchange has to be published.
+    owes: bool,
     /// Peers without an agent, whose routes stay on one lane.
     fixed: BTreeMap<MemberName, Fixed>,
 }
@@ -63,8 +70,6 @@ struct Watcher<'c> {
     plan: Option<Plan>,
     /// What the log looked like when it was last read, and when.
     read: Option<(Digest, Instant)>,
-    /// Whether the interfaces are known to be as the plan has them.
-    in_line: bool,
     /// Peers that have routes of ours.
     routed: BTreeMap<MemberName, Addresses>,
     /// What was last complained of, so that it is said once.
@@ -92,7 +97,6 @@ pub(super) fn agent(context: &Context, node: Option<&MemberName>, rounds: Option
         start,
         plan: None,
         read: None,
-        in_line: false,
         routed: BTreeMap::new(),
         said: BTreeMap::new(),
         published: None,
@@ -144,7 +148,12 @@ impl<'c> Watcher<'c> {
         let fleet = context.open_published()?;
         let state = fleet.state();
         let mesh = ops::mesh(state)?;
-        let lanes = ops::wanted_lanes(&self.name, &mesh)?;
+        let preshared = ops::preshared_keys(&self.name, &self.home, &fleet)?;
+        match preshared.troubles.as_slice() {
+            [] => drop(self.said.remove(PRESHARED)),
+            troubles => self.complain(PRESHARED, &troubles.join("; ")),
+        }
+        let lanes = ops::wanted_lanes(&self.name, &mesh, &preshared)?;
         let plan = Plan {
             node: node_of(&mesh, &self.name)?.clone(),
             mtu: mesh.policy().mesh().mtu,
@@ -154,29 +163,41 @@ impl<'c> Watcher<'c> {
             addresses: mesh.nodes().iter().map(|n| (n.name.clone(), n.addresses)).collect(),
             fixed: ops::fixed_peers(&self.name, &mesh).into_iter().map(Fixed::of).collect(),
             lanes,
+            owes: preshared.owes,
         };
-        self.bring_into_line(&plan)?;
         if self.plan.is_none() {
             self.adopt(&plan)?;
         }
+        let is_done = self.bring_into_line(&plan)?;
         self.route_fixed(&plan)?;
         self.plan = Some(plan);
-        self.in_line = true;
-        self.read = Some((sign, Instant::now()));
+        // What has to wait is looked at again soon.
+        let now = Instant::now();
+        let at = if is_done { Some(now) } else { now.checked_sub(READ_AGAIN.saturating_sub(LOOK_AGAIN)) };
+        self.read = at.map(|at| (sign, at));
         Ok(())
     }
 
-    /// Makes the interfaces what the log says.
-    fn bring_into_line(&self, plan: &Plan) -> Result<(), CliError> {
+    /// Makes the interfaces what the log says; `false` if some of that has to wait.
+    fn bring_into_line(&self, plan: &Plan) -> Result<bool, CliError> {
         let before = self.plan.as_ref().map(|p| &p.lanes);
-        let mut due = Vec::new();
+        let (mut due, mut waiting) = (Vec::new(), false);
         for (i, wanted) in plan.lanes.iter().enumerate() {
             let running = Device { interface: &wanted.interface }.running(wall_seconds())?;
-            let steps = steps(wanted, &running, before.and_then(|b| b.get(i)));
+            let mut steps = steps(wanted, &running, before.and_then(|b| b.get(i)));
+            // Another preshared key waits until nothing goes through this lane. With a new key of our own nothing does.
+            let lane = if i == 0 { Lane::A } else { Lane::B };
+            let in_use = |key: &WgPublicKey| {
+                wanted.peers.get(key).is_some_and(|link| self.agent.lane_of(&link.name) == Some(lane))
+            };
+            let (later, now) = std::mem::take(&mut steps.again).into_iter().partition(|k| !steps.key && in_use(k));
+            steps.again = now;
+            waiting |= !Vec::<WgPublicKey>::is_empty(&later);
             due.push(Due { wanted: wanted.clone(), steps });
         }
         due.iter().flat_map(told).for_each(|line| self.context.say(&line));
-        carry_out(&due, &self.home, &plan.node, plan.mtu)
+        carry_out(&due, &self.home, &plan.node, plan.mtu)?;
+        Ok(!waiting)
     }
 
     /// Sets the routes of peers without an agent, and takes away those of peers that are none any more.
@@ -238,7 +259,7 @@ impl<'c> Watcher<'c> {
         let mut ways = Vec::new();
         for action in actions {
             if self.context.verbose {
-                self.context.say(&format!("{action:?}"));
+                self.context.say(&format!("{:.3} s: {action:?}", self.start.elapsed().as_secs_f64()));
             }
             match action {
                 Action::Warm { peer, lane } => of_lane(&mut warm, *lane).extend(key_of(peer, *lane)),
@@ -283,6 +304,9 @@ impl<'c> Watcher<'c> {
         let Some(plan) = &self.plan else { return Ok(()) };
         let Some(own) = plan.ends else { return Ok(()) };
         let context = self.context.again();
+        if plan.owes {
+            return self.publish(&context, None);
+        }
         let step = match own.drained_lane() {
             None => Step::Nothing,
             Some(lane) => next_step(&own, &self.agent.drain(lane, self.now()), plan.drain_quiet, context.now()),
@@ -301,20 +325,28 @@ impl<'c> Watcher<'c> {
             }
             Step::Replace(lane) => lane,
         };
+        let Some(old) = plan.node.key(lane) else { return Ok(()) };
+        self.publish(&context, Some(&old.to_string()))
+    }
+
+    /// Publishes what this machine owes: a wider exchange, or a new key for the lane whose key is `drained`.
+    fn publish(&mut self, context: &Context, drained: Option<&str>) -> Result<(), CliError> {
+        let Some(plan) = &self.plan else { return Ok(()) };
         if self.published.is_some_and(|at| at.elapsed() < PUBLISH_AGAIN) {
             return Ok(());
         }
-        let Some(old) = plan.node.key(lane) else { return Ok(()) };
         self.published = Some(Instant::now());
         let change = Change { yes: true, ..Change::default() };
         context.change(|fleet, home| {
-            let state = fleet.state();
-            // Of two nodes that replaced the keys of different lanes without knowing of each other, no lane would be left.
-            if ops::agent_wants(&self.name, &ops::mesh(state)?, state)? == plan.wanted {
-                home.set_drained(&self.name, Some(&old.to_string()))?;
-                catch_up(&context, fleet, home, &change)?;
+            if let Some(old) = drained {
+                let state = fleet.state();
+                // Of two nodes that replaced the keys of different lanes without knowing of each other, no lane would be left.
+                if ops::agent_wants(&self.name, &ops::mesh(state)?, state)? != plan.wanted {
+                    return Ok(());
+                }
+                home.set_drained(&self.name, Some(old))?;
             }
-            Ok(())
+            catch_up(context, fleet, home, &change).map(drop)
         })?;
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::exit::{CliError, Exit};
 use super::wg_cmd::{Due, due, node_of, this_node, told, wall_seconds};
 use super::wg_device::{Device, rp_filter};
 use crate::name::MemberName;
-use crate::ops;
+use crate::ops::{self, Preshared};
 use crate::wireguard::device::Running;
 use crate::wireguard::{CheckedMesh, Finding, Node};
 
@@ -19,9 +19,21 @@ pub(super) fn check(context: &Context, live: bool, node: Option<&MemberName>) ->
     let fleet = if live { context.open_published()? } else { context.open()? };
     let mesh = ops::mesh(fleet.state())?;
     let mut findings: Vec<Finding> = mesh.warnings().to_vec();
+    let bare = ops::without_exchange(fleet.state());
+    if !bare.is_empty() {
+        let message = "a lane's key is from before preshared keys were wanted: none with anybody on that lane";
+        let hint = "rotate them twice, once for each lane: 'keys rotate NAME --slot wireguard'";
+        findings.push(Finding::warning("psk-none", &bare, message, hint));
+    }
     if live {
-        let name = this_node(node, &context.home()?, fleet.state())?;
-        findings.extend(check_live(&mesh, node_of(&mesh, &name)?)?);
+        let home = context.home()?;
+        let name = this_node(node, &home, fleet.state())?;
+        let preshared = ops::preshared_keys(&name, &home, &fleet)?;
+        let node = node_of(&mesh, &name)?;
+        for trouble in &preshared.troubles {
+            findings.push(error("live-preshared", node, trouble.clone(), "see 'keys log verify' and the node's home"));
+        }
+        findings.extend(check_live(&mesh, node, &preshared)?);
     }
     findings.sort();
     let wrong = findings.iter().filter(|f| f.severity == crate::wireguard::Severity::Error).count();
@@ -31,7 +43,10 @@ pub(super) fn check(context: &Context, live: bool, node: Option<&MemberName>) ->
             findings.iter().partition(|f| f.severity == crate::wireguard::Severity::Error);
         return context.answer(json!({ "nodes": mesh.nodes().len(), "errors": errors, "warnings": warnings }), exit);
     }
-    findings.iter().try_for_each(|finding| context.out.line(&finding.to_string()))?;
+    for finding in &findings {
+        context.out.line(&finding.to_string())?;
+        context.out.line(&format!("  {}", finding.hint))?;
+    }
     let errors = match wrong {
         0 => "no errors".to_owned(),
         1 => "1 error".to_owned(),
@@ -42,9 +57,9 @@ pub(super) fn check(context: &Context, live: bool, node: Option<&MemberName>) ->
 }
 
 /// What is wrong with this machine's interfaces.
-fn check_live(mesh: &CheckedMesh, node: &Node) -> Result<Vec<Finding>, CliError> {
+fn check_live(mesh: &CheckedMesh, node: &Node, preshared: &Preshared) -> Result<Vec<Finding>, CliError> {
     let mut found = Vec::new();
-    let lanes = ops::wanted_lanes(&node.name, mesh)?;
+    let lanes = ops::wanted_lanes(&node.name, mesh, preshared)?;
     for lane in due(lanes, None, None)? {
         let name = lane.wanted.interface.clone();
         let device = Device { interface: &name };

@@ -8,6 +8,7 @@ use similar::TextDiff;
 
 use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
+use super::output::complain;
 use super::render_cmd::write_tree;
 use super::wg_agent::agent;
 use super::wg_args::{Wg, WgVerb};
@@ -183,7 +184,9 @@ fn apply(context: &Context, interface: Option<&str>, node: Option<&MemberName>, 
     let fleet = context.open_published()?;
     let name = this_node(node, &home, fleet.state())?;
     let mesh = ops::mesh(fleet.state())?;
-    let lanes = ops::wanted_lanes(&name, &mesh)?;
+    let preshared = ops::preshared_keys(&name, &home, &fleet)?;
+    preshared.troubles.iter().for_each(|trouble| complain(trouble));
+    let lanes = ops::wanted_lanes(&name, &mesh, &preshared)?;
     if let Some(unknown) = interface.filter(|i| lanes.iter().all(|l| l.interface != *i)) {
         let names = lanes.map(|l| l.interface).join(" and ");
         return Err(CliError::usage(format!("'{}' is not a lane; there are {names}", crate::text::shown(unknown))));

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::files::part;
 use super::{Backend, Created, DiskError, EntryKind, context};
 
 /// What names one version of an object: its entity tag.
@@ -30,6 +31,14 @@ pub trait Bucket: Send + Sync {
     /// # Errors
     /// Those of the store; [`io::ErrorKind::FileTooLarge`] beyond the limit.
     fn get(&self, key: &str, limit: usize) -> io::Result<Option<(Vec<u8>, Tag)>>;
+
+    /// Reads `length` bytes of an object from `offset` on, or as many as there are; `None` if there is none.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn get_part(&self, key: &str, offset: u64, length: usize) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.get(key, usize::MAX)?.map(|(bytes, _)| part(&bytes, offset, length)))
+    }
 
     /// Every key that begins with `prefix`, in any order.
     ///
@@ -69,6 +78,10 @@ impl<B: Bucket> Objects<B> {
 }
 
 impl<B: Bucket> Backend for Objects<B> {
+    fn read_part(&self, path: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>, DiskError> {
+        self.context("read", path, self.bucket.get_part(path, offset, length))
+    }
+
     fn read(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, DiskError> {
         Ok(self.context("read", path, self.bucket.get(path, limit))?.map(|(bytes, _)| bytes))
     }

@@ -24,6 +24,14 @@ pub trait Files: Send + Sync {
     /// Those of the file system; [`io::ErrorKind::FileTooLarge`] beyond the limit.
     fn read(&self, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>>;
 
+    /// Reads `length` bytes of a file from `offset` on, or as many as there are; `None` if there is none.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    fn read_part(&self, path: &str, offset: u64, length: usize) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.read(path, usize::MAX)?.map(|bytes| part(&bytes, offset, length)))
+    }
+
     /// Names and kinds in a directory, sorted; empty if there is none. `""` is the root.
     ///
     /// # Errors
@@ -146,7 +154,17 @@ impl Directory {
     }
 }
 
+/// The part of `bytes`, as far as it is there.
+pub(super) fn part(bytes: &[u8], offset: u64, length: usize) -> Vec<u8> {
+    let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
+    rest.get(..length).unwrap_or(rest).to_vec()
+}
+
 impl Backend for Directory {
+    fn read_part(&self, path: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>, DiskError> {
+        self.context("read", path, self.files.read_part(path, offset, length))
+    }
+
     fn read(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, DiskError> {
         self.context("read", path, self.files.read(path, limit))
     }

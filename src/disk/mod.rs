@@ -73,6 +73,7 @@ pub enum Created {
 /// What a disk stands on.
 trait Backend: Send + Sync {
     fn read(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, DiskError>;
+    fn read_part(&self, path: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>, DiskError>;
     fn list(&self, directory: &str) -> Result<Vec<(String, EntryKind)>, DiskError>;
     fn create(&self, path: &str, bytes: &[u8]) -> Result<Created, DiskError>;
     fn replace(&self, path: &str, bytes: &[u8]) -> Result<(), DiskError>;
@@ -126,6 +127,14 @@ impl Disk {
     /// [`DiskError`].
     pub fn read(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, DiskError> {
         self.backend.read(path, limit)
+    }
+
+    /// Reads `length` bytes of a file from `offset` on, or as many as there are; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn read_part(&self, path: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>, DiskError> {
+        self.backend.read_part(path, offset, length)
     }
 
     /// Every file below `directory`, with its path from the root, sorted; directories are walked, other things listed

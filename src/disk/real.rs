@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is the module that the fence points to")]
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -101,8 +101,9 @@ fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-impl Files for RealFiles {
-    fn read(&self, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
+impl RealFiles {
+    /// Opens a regular file for reading; `None` if there is none.
+    fn open_file(&self, path: &str) -> io::Result<Option<File>> {
         let Some((directory, name)) = absent(self.split(path))? else { return Ok(None) };
         // NONBLOCK: a FIFO planted under the name must not hang us; it is no regular file and refused below.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -111,8 +112,23 @@ impl Files for RealFiles {
         if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) != FileType::RegularFile {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
+        Ok(Some(File::from(fd)))
+    }
+}
+
+impl Files for RealFiles {
+    fn read_part(&self, path: &str, offset: u64, length: usize) -> io::Result<Option<Vec<u8>>> {
+        let Some(mut file) = self.open_file(path)? else { return Ok(None) };
+        file.seek(io::SeekFrom::Start(offset))?;
+        let mut bytes = Vec::with_capacity(length.min(1 << 20));
+        file.take(length as u64).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    fn read(&self, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        let Some(file) = self.open_file(path)? else { return Ok(None) };
         let mut bytes = Vec::new();
-        File::from(fd).take((limit as u64).saturating_add(1)).read_to_end(&mut bytes)?;
+        file.take((limit as u64).saturating_add(1)).read_to_end(&mut bytes)?;
         if bytes.len() > limit {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {limit} bytes")));
         }

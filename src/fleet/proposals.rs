@@ -228,8 +228,8 @@ impl Fleet {
                 Standing::Complete if !self.sealed_files_there(&proposal.signed.statement.act)? => {
                     Ok(Standing::Lacks("its sealed file, which is not here or is another".to_owned()))
                 }
-                Standing::Complete if !self.state_there(&proposal.signed.statement.act) => {
-                    Ok(Standing::Lacks("its state, which is not among the objects".to_owned()))
+                Standing::Complete if !self.objects_there(&proposal.signed.statement.act) => {
+                    Ok(Standing::Lacks("its state or exchange, which is not among the objects".to_owned()))
                 }
                 other => Ok(other),
             },

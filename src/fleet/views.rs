@@ -5,12 +5,13 @@ use std::collections::{BTreeSet, VecDeque};
 use super::{Fleet, FleetError};
 use crate::digest::Digest;
 use crate::disk::EntryKind;
-use crate::limits::{CERT_BYTES_MAX, COMMIT_ENTRIES_MAX, STATE_BYTES_MAX};
+use crate::limits::{CERT_BYTES_MAX, COMMIT_ENTRIES_MAX, OBJECT_BYTES_MAX, STATE_BYTES_MAX};
 use crate::name::{Address, MemberName};
 use crate::openpgp::Sealed;
 use crate::state::{Objects as _, Unlocked};
-use crate::statement::{Act, Entry, ObjectKind, Statement};
+use crate::statement::{Act, Entry, ObjectKind, PublishedKey, Statement};
 use crate::store::{StoreError, certificate_path, object_digest, pending, staged_digest, staged_path, sweep};
+use crate::wireguard::exchange::Exchange;
 
 /// Left by a writer for as long as it writes.
 pub(super) const MARK: &str = ".writing";
@@ -214,10 +215,22 @@ impl Fleet {
         Ok(true)
     }
 
-    /// Whether the state that an act brings is there, and whole.
-    pub(super) fn state_there(&self, act: &Act) -> bool {
-        let Act::Snapshot(snapshot) = act else { return true };
-        self.store.object_within(&snapshot.state, STATE_BYTES_MAX).is_ok()
+    /// Whether what an act brings and the fold does not look at is there, and whole: a state, preshared-key exchanges.
+    pub(super) fn objects_there(&self, act: &Act) -> bool {
+        match act {
+            Act::Snapshot(snapshot) => self.store.object_within(&snapshot.state, STATE_BYTES_MAX).is_ok(),
+            Act::Publish(list) => list.iter().flat_map(|c| &c.keys).all(|key| self.exchange_there(key)),
+            _ => true,
+        }
+    }
+
+    fn exchange_there(&self, key: &PublishedKey) -> bool {
+        let Some(digests) = key.exchange else { return true };
+        let Ok(bytes) = self.store.object_within(&digests.object, OBJECT_BYTES_MAX) else { return false };
+        Exchange::parse(&bytes).is_ok_and(|exchange| {
+            let head = exchange.head();
+            Digest::of(&head.to_bytes()) == digests.head && head.key().to_string() == key.key
+        })
     }
 
     /// Removes what a writer that died has left: temporary files, halves of proposals, and attachments that neither the

@@ -1,7 +1,7 @@
 //! The WireGuard mesh as the log has it: the files, and what each interface of a node is to have. The files hold no
 //! private key; an interface's preshared keys are in memory alone.
 
-use super::OpsError;
+use super::{OpsError, Preshared};
 use crate::name::{Kind, MemberName, Slot};
 use crate::policy::Policy;
 use crate::policy::wireguard::place_of_external;
@@ -156,18 +156,20 @@ pub fn wireguard_files(
     Ok(files)
 }
 
-/// What the two interfaces of a node are to have.
+/// What the two interfaces of a node are to have. A peer whose preshared key is not known is left out.
 ///
 /// # Errors
 /// [`OpsError::NoMember`], if the node is not in the mesh.
-pub fn wanted_lanes(name: &MemberName, mesh: &CheckedMesh) -> Result<[WantedLane; 2], OpsError> {
+pub fn wanted_lanes(name: &MemberName, mesh: &CheckedMesh, preshared: &Preshared) -> Result<[WantedLane; 2], OpsError> {
     let node = mesh.node(name).ok_or_else(|| OpsError::NoMember(name.clone()))?;
     let policy = mesh.policy();
     Ok(Lane::ALL.map(|lane| {
         let link = |peer: &Node| {
             let endpoint = peer.endpoint.as_ref().map(|e| e.host.with_port(peer.port(policy, lane)));
             let allowed = [format!("{}/32", peer.addresses.ipv4), format!("{}/128", peer.addresses.ipv6)];
-            Some((peer.key(lane)?, WantedLink { name: peer.name.clone(), endpoint, allowed, preshared: None }))
+            let key = peer.key(lane).filter(|key| !lane.of(&preshared.unknown).contains(key))?;
+            let preshared = lane.of(&preshared.keys).get(&key).cloned();
+            Some((key, WantedLink { name: peer.name.clone(), endpoint, allowed, preshared }))
         };
         // Without a key of its own an interface has no use for peers.
         let key = node.key(lane);

@@ -62,7 +62,7 @@
 //! assert_eq!(opened.value.as_slice(), b"the value");
 //!
 //! // Plan a rotation: a value that can be shown, and is what is carried out.
-//! let selection = Selection { members: Some("nginx@*".parse()?), slot: None, due: false };
+//! let selection = Selection { members: Some("nginx@*".parse()?), slot: None, due: false, soon: false };
 //! let plan = ops::plan_rotate(&selection, fleet.state(), fleet.now())?;
 //! assert_eq!(plan.rotations.len(), 1);
 //! assert!(!plan.rotations[0].scheduled, "its cryptoperiod is not over");
@@ -81,6 +81,7 @@ mod join;
 mod lint;
 mod mesh;
 mod open;
+mod psk;
 mod render;
 mod renew;
 mod reseal;
@@ -121,6 +122,7 @@ pub use join::{Joining, ask, ask_to_found};
 pub use lint::{Lint, duplicate_values, lint, sealed_file};
 pub use mesh::{agent_wants, check_policy, ends, fixed_peers, mesh, wanted_lanes, wireguard_files};
 pub use open::{Opened, open, open_foreign, open_version, select};
+pub use psk::{Preshared, preshared_keys, without_exchange};
 pub use render::node_files;
 pub use renew::{RenewPlan, Renewal, Renewing, Why, generate, plan_renew};
 pub use reseal::{ResealPlan, Stuck, plan_reseal};

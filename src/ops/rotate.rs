@@ -7,7 +7,7 @@ use crate::digest::Digest;
 use crate::fleet::Draft;
 use crate::limits::CHANGES_MAX;
 use crate::name::{Glob, MemberName, Slot};
-use crate::state::State;
+use crate::state::{SlotKeys, State};
 use crate::statement::{Act, Activate, Rekey, RetireReason};
 use crate::time::Time;
 
@@ -20,6 +20,8 @@ pub struct Selection {
     pub slot: Option<Slot>,
     /// Only what is due.
     pub due: bool,
+    /// Also WireGuard keys that were rotated less than the policy's `min_gap` ago.
+    pub soon: bool,
 }
 
 /// One promotion.
@@ -78,6 +80,13 @@ pub fn plan_rotate(selection: &Selection, state: &State, now: Time) -> Result<Ro
             if selection.due && !due {
                 continue;
             }
+            if slot == Slot::Wireguard
+                && !selection.soon
+                && let Some(why) = too_soon(keys, state, now)
+            {
+                plan.skipped.push(Skipped { member: name.clone(), slot, why });
+                continue;
+            }
             match keys.standbys().next() {
                 Some(standby) => plan.rotations.push(Rotation {
                     member: name.clone(),
@@ -100,6 +109,19 @@ pub fn plan_rotate(selection: &Selection, state: &State, now: Time) -> Result<Ro
         (Some(glob), false) => Err(OpsError::NoMatch(glob.to_string())),
         _ => Ok(plan),
     }
+}
+
+/// Why a lane should not be changed again: whoever was away for both changes would know neither key. The first key of a
+/// member is nobody's second change.
+fn too_soon(keys: &SlotKeys, state: &State, now: Time) -> Option<String> {
+    let gap = state.policy.policy.wireguard.rotation().min_gap;
+    let since = keys.active().filter(|_| keys.generation > 1)?.activated?;
+    (now < since.plus(gap)).then(|| {
+        format!(
+            "it was rotated less than {gap} ago, the policy's rotation.min_gap: who is away for two rotations does not find \
+             back; --soon does it all the same"
+        )
+    })
 }
 
 impl RotatePlan {

@@ -12,6 +12,7 @@ use super::OpsError;
 use super::act::signing_key;
 use super::admit::certifiers;
 use super::join::OPERATOR_VALIDITY;
+use super::psk::{make_exchange, widen_exchange};
 use super::reseal::{Stuck, plan_reseal};
 use super::ssh::plan_host;
 use crate::enrolment::private_key;
@@ -115,11 +116,28 @@ pub fn plan_sync(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Re
         if plan.busy.members.contains(&member) || home.secret_certificate(&member)?.is_none() {
             continue;
         }
-        let mut keys = Vec::new();
+        let (mut keys, mut objects) = (Vec::new(), Vec::new());
         for &slot in Slot::of(kind).iter().filter(|s| !s.is_openpgp()) {
-            keys.extend(missing_standby(&member, slot, home, fleet, rng)?);
+            let Some(mut key) = missing_standby(&member, slot, home, fleet, rng)? else {
+                let standby = fleet.state().members.get(&member).and_then(|m| m.slot(slot)?.standbys().next().cloned());
+                if let Some(standby) = standby.filter(|_| slot == Slot::Wireguard)
+                    && let Some((digests, bytes)) = widen_exchange(&member, &standby, home, fleet)?
+                {
+                    let (lane, key) = (standby.lane, standby.key);
+                    keys.push(PublishedKey { exchange: Some(digests), key, lane, slot });
+                    objects.push(bytes);
+                }
+                continue;
+            };
+            if let Some(lane) = key.lane
+                && let Some((digests, bytes)) = make_exchange(&member, lane, &key.key, home, fleet, rng)?
+            {
+                key.exchange = Some(digests);
+                objects.push(bytes);
+            }
+            keys.push(key);
         }
-        publish(&member, kind, keys, home, fleet, &mut plan)?;
+        publish(&member, kind, (keys, objects), home, fleet, &mut plan)?;
     }
     renew_certifications(home, fleet, &mut plan)?;
     reseal_own(home, fleet, &mut plan)?;
@@ -299,7 +317,7 @@ fn missing_standby(
             made.public
         }
     };
-    Ok(Some(PublishedKey { key, lane, slot }))
+    Ok(Some(PublishedKey { exchange: None, key, lane, slot }))
 }
 
 /// A key in the home that the log does not know: made by a run that was interrupted.
@@ -320,11 +338,11 @@ fn unpublished(member: &MemberName, slot: Slot, keys: &SlotKeys, home: &Home) ->
     Ok(None)
 }
 
-/// Publishes new keys and a certificate whose bindings are those of the log.
+/// Publishes new keys, with the exchanges that go with them, and a certificate whose bindings are those of the log.
 fn publish(
     member: &MemberName,
     kind: Kind,
-    mut keys: Vec<PublishedKey>,
+    (mut keys, mut objects): (Vec<PublishedKey>, Vec<Vec<u8>>),
     home: &Home,
     fleet: &mut Fleet,
     plan: &mut SyncPlan,
@@ -359,7 +377,7 @@ fn publish(
                     fingerprint
                 }
             };
-            keys.push(PublishedKey { key: fingerprint.to_hex(), lane: None, slot });
+            keys.push(PublishedKey { exchange: None, key: fingerprint.to_hex(), lane: None, slot });
             wanted.push((fingerprint, Use::Standby));
         }
     }
@@ -373,7 +391,6 @@ fn publish(
         return Ok(());
     }
     let mut cert = None;
-    let mut objects = Vec::new();
     let mut not_before = now;
     if !in_line {
         // The public certificate has others' certifications, the home's has the secrets: both are wanted.
@@ -401,7 +418,12 @@ fn publish(
         cert = Some(new.digest());
         objects.push(new.bytes().to_vec());
     }
-    let mut told: Vec<String> = keys.iter().map(|key| format!("{member}: new {} standby", key.slot)).collect();
+    let is_known = |key: &PublishedKey| found.slot(key.slot).is_some_and(|keys| keys.find(&key.key).is_some());
+    let tell = |key: &PublishedKey| match is_known(key) {
+        true => format!("{member}: preshared keys with more peers on its {} standby", key.slot),
+        false => format!("{member}: new {} standby", key.slot),
+    };
+    let mut told: Vec<String> = keys.iter().map(tell).collect();
     if ageing {
         told.push(format!("{member}: certificate renewed for {validity}"));
     } else if cert.is_some() {

@@ -195,6 +195,7 @@ fn slots(
                     key: key.key.clone(),
                     state: if key.active { KeyState::Active } else { KeyState::PreActive },
                     lane: key.lane,
+                    exchange: None,
                     published: context.time,
                     activated: key.active.then_some(context.time),
                     ended: None,

@@ -9,6 +9,7 @@ use crate::log::note::VerifierKey;
 use crate::name::Slot;
 use crate::openpgp::{Certificate, Fingerprint, material};
 use crate::ssh::SshPublicKey;
+use crate::statement::ExchangeDigests;
 use crate::time::Time;
 use crate::wireguard::{Lane, WgPublicKey};
 use crate::words::words;
@@ -95,6 +96,9 @@ pub struct SlotKey {
     /// The lane, for WireGuard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lane: Option<Lane>,
+    /// The preshared-key exchange that was published with it, for WireGuard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<ExchangeDigests>,
     /// When its public half was published.
     pub published: Time,
     /// When it became active.

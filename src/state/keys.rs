@@ -34,6 +34,9 @@ impl<O: Objects> Replay<O> {
                 let problem = format!("two new {} keys at once; one standby is enough", key.slot);
                 return Err(Void::Slots { member: name.clone(), problem }.into());
             }
+            if is_widened(name, self.active_member(name)?, key)? {
+                continue;
+            }
             check_published(name, self.active_member(name)?, key)?;
             check_key(name, key.slot, &key.key, &certificate, context.time)?;
             let digest = PublicKey::parse(key.slot, &key.key).ok().and_then(|k| k.material(&certificate));
@@ -202,11 +205,27 @@ fn check_keys_kept(name: &MemberName, member: &Member, certificate: &Certificate
     Ok(())
 }
 
+/// Whether this is a lane's standby that is there already, with another exchange: one that reaches more peers. It carries
+/// nothing yet, so the preshared keys that follow are changed on a lane that is not in use.
+fn is_widened(name: &MemberName, member: &Member, key: &PublishedKey) -> Result<bool, Void> {
+    let there = member.slot(key.slot).and_then(|keys| keys.find(&key.key));
+    let Some(there) = there.filter(|k| key.slot == Slot::Wireguard && k.state == KeyState::PreActive) else {
+        return Ok(false);
+    };
+    if there.lane == key.lane && there.exchange.is_some() && key.exchange.is_some() && there.exchange != key.exchange {
+        return Ok(true);
+    }
+    Err(Void::Slots { member: name.clone(), problem: "its standby already, with nothing new".to_owned() })
+}
+
 fn check_published(name: &MemberName, member: &Member, key: &PublishedKey) -> Result<(), Void> {
     let slots = |problem: String| Err(Void::Slots { member: name.clone(), problem });
     let Some(keys) = member.slot(key.slot) else { return slots(format!("no slot {}", key.slot)) };
     if keys.standbys().next().is_some() {
         return slots(format!("a standby {} key already", key.slot));
+    }
+    if key.exchange.is_some() && key.slot != Slot::Wireguard {
+        return slots("a preshared-key exchange where there are no lanes".to_owned());
     }
     match (key.slot, key.lane) {
         (Slot::Wireguard, None) => slots("a WireGuard key without a lane".to_owned()),
@@ -224,6 +243,10 @@ fn check_published(name: &MemberName, member: &Member, key: &PublishedKey) -> Re
 /// Adds a standby. On a WireGuard lane it replaces the key that was there, which its owner no longer has.
 fn add_standby(member: &mut Member, key: &PublishedKey, now: Time) {
     let Some(keys) = member.slots.get_mut(&key.slot) else { return };
+    if let Some(there) = keys.find_mut(&key.key) {
+        there.exchange = key.exchange;
+        return;
+    }
     if key.lane.is_some() {
         for old in keys.keys.iter_mut().filter(|k| k.lane == key.lane && k.state == KeyState::Deactivated) {
             (old.state, old.ended) = (KeyState::Destroyed, Some(now));
@@ -233,6 +256,7 @@ fn add_standby(member: &mut Member, key: &PublishedKey, now: Time) {
         key: key.key.clone(),
         state: KeyState::PreActive,
         lane: key.lane,
+        exchange: key.exchange,
         published: now,
         activated: None,
         ended: None,

@@ -94,7 +94,11 @@ impl Act {
             Self::PolicyUpdate(p) => p.policy.values().map(|d| (*d, K::Policy)).collect(),
             Self::Enroll(list) => list.iter().flat_map(enroll).collect(),
             Self::Retire(list) => list.iter().filter_map(|c| c.cert).map(|d| (d, K::Certificate)).collect(),
-            Self::Publish(list) => list.iter().filter_map(|c| c.cert).map(|d| (d, K::Certificate)).collect(),
+            Self::Publish(list) => {
+                let exchanges = list.iter().flat_map(|c| &c.keys).filter_map(|k| k.exchange);
+                let exchanges = exchanges.map(|e| (e.object, K::Exchange));
+                list.iter().filter_map(|c| c.cert).map(|d| (d, K::Certificate)).chain(exchanges).collect()
+            }
             Self::Certify(list) => list.iter().map(|c| (c.cert, K::Certificate)).collect(),
             Self::Seal(list) => {
                 let shapes = list.iter().filter_map(|c| c.shape).map(|d| (d, K::Shape));
@@ -133,6 +137,8 @@ pub enum ObjectKind {
     State,
     /// The shape of a structured file.
     Shape,
+    /// A preshared-key exchange of a WireGuard lane.
+    Exchange,
     /// A sealed file, always the last of these. Kept at its address, not among the objects, once the log has it; earlier versions are not kept.
     Sealed,
 }
@@ -210,10 +216,23 @@ pub struct Retire {
     pub why: RetireReason,
 }
 
+/// A preshared-key exchange, by its digests: a peer reads the head and its own part alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExchangeDigests {
+    /// SHA-256 of its head.
+    pub head: Digest,
+    /// SHA-256 of all of it, which is the object.
+    pub object: Digest,
+}
+
 /// A new standby key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishedKey {
+    /// The preshared-key exchange that goes with it, for WireGuard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<ExchangeDigests>,
     /// The public half, in the form its slot has.
     pub key: String,
     /// The lane, for WireGuard.

@@ -17,9 +17,9 @@ mod entry;
 mod request;
 
 pub use acts::{
-    Act, Activate, BackupMade, Certify, Destroy, Enroll, Genesis, Issue, ObjectKind, Objection, Outcome, PolicyUpdate,
-    Publish, PublishedKey, Rekey, Remove, Reseal, RestoreDrill, Retire, RetireReason, RevokeIssued, Seal, Snapshot,
-    Stop, StopReason,
+    Act, Activate, BackupMade, Certify, Destroy, Enroll, ExchangeDigests, Genesis, Issue, ObjectKind, Objection,
+    Outcome, PolicyUpdate, Publish, PublishedKey, Rekey, Remove, Reseal, RestoreDrill, Retire, RetireReason,
+    RevokeIssued, Seal, Snapshot, Stop, StopReason,
 };
 pub use body::{Statement, StatementError};
 pub use entry::{Entry, EntryError, Signed, key_hash, principal, principal_member};

@@ -16,6 +16,7 @@ pub mod address;
 pub mod agent;
 pub mod check;
 pub mod device;
+pub mod exchange;
 mod external;
 mod key;
 mod lane;

@@ -6,6 +6,7 @@
 //! compare verify-once KEYRING  replays it once and prints the microseconds of processor time
 //! compare reseal [N]           N secrets (10 000), one PoP leaves; see reseal.rs
 //! compare secrets [N [M]]      N secrets (1 000) beside gpg, pass, age and sops with M (100) of them; see secrets.rs
+//! compare psk [N]              preshared keys of one node of N (1 000); see psk.rs
 //! compare record [N]           a log of N entries (1 000 000): append, hashes, audit, proofs, git; see record.rs
 //! ```
 //! Every figure is the median of N runs. Ours and the other take turns within a run, so that a machine that slows down
@@ -18,6 +19,7 @@
 )]
 
 mod mesh;
+mod psk;
 mod record;
 mod reseal;
 mod secrets;
@@ -73,6 +75,9 @@ fn main() {
     }
     if first.as_deref() == Some("reseal") {
         return reseal::measure(arguments.next().map_or(10_000, |n| n.parse().expect("a number of secrets")));
+    }
+    if first.as_deref() == Some("psk") {
+        return psk::measure(arguments.next().map_or(1_000, |n| n.parse().expect("a number of nodes")));
     }
     if first.as_deref() == Some("record") {
         return record::measure(arguments.next().map_or(1_000_000, |n| n.parse().expect("a number of entries")));
@@ -348,8 +353,8 @@ fn with_gpg(options: &Options, author: &SecretKey, readers: &[SecretKey], envelo
 /// Rotating a fleet: the promotion, and the owners' next standbys.
 fn rotation(options: &Options) {
     let mut stage = Stage::with_pops(options.pops);
-    let one = Selection { members: "nginx@pop1".parse().ok(), slot: Some(Slot::Openpgp), due: false };
-    let all = Selection { members: "*pop*".parse().ok(), slot: None, due: false };
+    let one = Selection { members: "nginx@pop1".parse().ok(), slot: Some(Slot::Openpgp), due: false, soon: true };
+    let all = Selection { members: "*pop*".parse().ok(), slot: None, due: false, soon: true };
     let rotate = |stage: &Stage, selection: &Selection| {
         let mut fleet = stage.prepared();
         let began = processor_time();

@@ -36,7 +36,7 @@ fn rotation(c: &mut Criterion) {
     let stage = Stage::with_pops(FLEET);
     let fleet = stage.prepared();
     let plan = |members: &str, slot| {
-        let selection = Selection { members: members.parse().ok(), slot, due: false };
+        let selection = Selection { members: members.parse().ok(), slot, due: false, soon: true };
         ops::plan_rotate(&selection, fleet.state(), fleet.now()).expect("a plan")
     };
     let entries = stage.entries();

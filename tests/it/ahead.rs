@@ -68,7 +68,8 @@ fn threads_change_nothing_of_what_the_fold_says(sandbox: &Sandbox) {
     publish(&stage, entries(&stage, 150));
     // Another signing key for alice in the middle of it, so that what was learnt before is not all there is.
     stage.now = Time(stage.now.0 + 60);
-    let selection = ops::Selection { members: Some("alice".parse().unwrap()), slot: Some(Slot::Sign), due: false };
+    let selection =
+        ops::Selection { members: Some("alice".parse().unwrap()), slot: Some(Slot::Sign), due: false, soon: true };
     stage.carry(|fleet, _| ops::plan_rotate(&selection, fleet.state(), fleet.now()).unwrap().drafts("drill"));
     stage.sync("alice");
     publish(&stage, entries(&stage, 300));

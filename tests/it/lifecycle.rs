@@ -136,7 +136,7 @@ fn a_machine_that_was_away_during_two_rotations_still_works(sandbox: &Sandbox) {
     let open = |pop: &str| fleet.keys(pop, &["open", &format!("nginx@{pop}/tls.key")]).ok();
     // fra1 runs nothing from here on; the others rotate everything, twice, its own keys included.
     for _ in 0..2 {
-        fleet.keys("alice", &["rotate", "--all", "--yes"]).ok();
+        fleet.keys("alice", &["rotate", "--all", "--soon", "--yes"]).ok();
         fleet.settle(&["ams1"]);
         assert_eq!((open("fra1").as_str(), open("ams1").as_str()), ("fra1's", "ams1's"));
     }

@@ -123,7 +123,8 @@ fn a_key_that_is_not_active_does_not_count(sandbox: &Sandbox) {
     assert_eq!(with(&stage, &mut before, old_line.clone()).applied, 1);
     // bob's key is rotated; what the old one signed, however it is dated, is no signature any more.
     stage.carry(|fleet, _| {
-        let selection = Selection { members: Some("bob".parse().unwrap()), slot: Some(Slot::Sign), due: false };
+        let selection =
+            Selection { members: Some("bob".parse().unwrap()), slot: Some(Slot::Sign), due: false, soon: true };
         ops::plan_rotate(&selection, fleet.state(), fleet.now()).unwrap().drafts("drill")
     });
     let mut after = stage.replay();

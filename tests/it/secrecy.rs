@@ -121,7 +121,7 @@ fn live(sandbox: &Sandbox, seen: &mut Seen) {
     assert_eq!(fleet.keys("fra1", &["open", VALUES[1].0]).ok(), VALUES[1].1);
     assert_eq!(fleet.keys("fra1", &["open", VALUES[2].0]).exits(3), "");
     for _ in 0..2 {
-        changes("alice", &["rotate", "--all", "--yes"]);
+        changes("alice", &["rotate", "--all", "--soon", "--yes"]);
         seen.note(sandbox);
         fleet.settle(&["fra1", "ams1", "bob"]);
         seen.note(sandbox);
@@ -162,7 +162,7 @@ fn lives_privately(sandbox: &Sandbox, umask: &'static str) {
     let fleet = TestFleet::of_one(sandbox);
     fleet.join("fra1", "nginx");
     fleet.seal(VALUES[0].0, VALUES[0].1);
-    fleet.keys("alice", &["rotate", "--all", "--yes"]).ok();
+    fleet.keys("alice", &["rotate", "--all", "--soon", "--yes"]).ok();
     fleet.settle(&["fra1"]);
     fleet.keys("bob", &["enroll", "bob", "--operator", "Bob <bob@ops.example>"]).ok();
     assert_eq!(fleet.keys("fra1", &["open", VALUES[0].0]).ok(), VALUES[0].1);

@@ -82,7 +82,7 @@ fn sq_reads_the_certificates(sandbox: &Sandbox) {
     fleet.join("fra1", "nginx");
     for rotated in [false, true] {
         if rotated {
-            fleet.keys("alice", &["rotate", "--all", "--yes"]).ok();
+            fleet.keys("alice", &["rotate", "--all", "--soon", "--yes"]).ok();
             fleet.settle(&["fra1"]);
         }
         for (member, flags) in [

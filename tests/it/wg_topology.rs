@@ -217,7 +217,7 @@ fn interfaces_have_the_peers_of_the_topology(sandbox: &Sandbox) {
         let fleet = stage.open();
         let mesh = ops::mesh(fleet.state()).unwrap();
         let name = member(pop);
-        let of_lanes = ops::wanted_lanes(&name, &mesh).unwrap().map(|lane| {
+        let of_lanes = ops::wanted_lanes(&name, &mesh, &ops::Preshared::default()).unwrap().map(|lane| {
             let mut names: Vec<String> = lane.peers.values().map(|link| link.name.to_string()).collect();
             names.sort();
             names.join(" ")

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use keys::name::{Kind, Slot};
 use keys::time::Span;
 use rand::SeedableRng as _;
@@ -17,6 +19,9 @@ tests!["wireguard":
     a_copied_key_cannot_join,
     a_copied_endpoint_cannot_join,
     a_machine_that_left_cannot_return_with_its_keys,
+    two_rotations_soon_after_each_other_have_to_be_asked_for needs [Faketime],
+    a_pair_has_a_preshared_key_of_its_own_after_both_have_rotated,
+    an_exchange_that_is_missing_or_changed_is_noticed,
 ];
 
 const POPS: [&str; 3] = ["ams1", "fra1", "sin1"];
@@ -87,7 +92,7 @@ fn wg_quick_takes_every_file_and_none_holds_a_private_key(sandbox: &Sandbox) {
             }
         }
         if round == 0 {
-            fleet.keys("alice", &["rotate", "--slot", "wireguard", "--yes"]).ok();
+            fleet.keys("alice", &["rotate", "--soon", "--slot", "wireguard", "--yes"]).ok();
             fleet.settle(&POPS);
         }
     }
@@ -160,7 +165,7 @@ fn a_rotation_turns_to_the_other_lane(sandbox: &Sandbox) {
     // Its home has the private halves of the two lanes, and no third.
     assert_eq!(files_below(&sandbox.path("fra1/members/fra1/wireguard")).len(), 2);
 
-    fleet.keys("alice", &["rotate", "fra1", "--slot", "wireguard", "--yes"]).ok();
+    fleet.keys("alice", &["rotate", "fra1", "--soon", "--slot", "wireguard", "--yes"]).ok();
     fleet.settle(&["fra1"]);
     let three = render(&fleet, "wg3");
     assert_eq!(preferred(&three), "a");
@@ -231,4 +236,113 @@ fn a_machine_that_left_cannot_return_with_its_keys(sandbox: &Sandbox) {
     }
     fleet.keys("alice", &["approve", &request, "--yes"]).ok();
     assert!(render(&fleet, "wg2").contains_key("fra1"));
+}
+
+fn two_rotations_soon_after_each_other_have_to_be_asked_for(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_one(sandbox);
+    fleet.join("fra1", "");
+    // The key that it joined with is nobody's second one.
+    fleet.keys("alice", &["rotate", "fra1", "--slot", "wireguard", "--yes"]).ok();
+    fleet.settle(&["fra1"]);
+    let said = fleet.keys("alice", &["rotate", "fra1", "--slot", "wireguard", "--yes"]).ok();
+    assert!(said.contains("rotated less than 1d ago") && said.contains("--soon"), "{said}");
+    let key = |fleet: &TestFleet<'_>| render(fleet, "wg")["fra1"]["node"]["preferred"].clone();
+    assert_eq!(key(&fleet), "b");
+    fleet.keys("alice", &["rotate", "fra1", "--slot", "wireguard", "--soon", "--yes"]).ok();
+    assert_eq!(key(&fleet), "a");
+    fleet.settle(&["fra1"]);
+    // A day later nobody has to ask.
+    sandbox.set_days_later(2);
+    fleet.keys("alice", &["rotate", "fra1", "--slot", "wireguard", "--yes"]).ok();
+    assert_eq!(key(&fleet), "b");
+}
+
+/// Makes the policy want preshared keys, and rotates everything twice, so that both lanes' keys are from after that.
+fn with_preshared_keys(fleet: &TestFleet<'_>) {
+    let file = fleet.sandbox.path("fleet/policy/wireguard.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("mode = \"none\"", "mode = \"kem-pair\"")).unwrap();
+    fleet.keys("alice", &["policy", "propose", "--yes"]).ok();
+    let said = fleet.keys("alice", &["wg", "check"]).ok();
+    assert!(said.contains("from before preshared keys were wanted"), "{said}");
+    for _ in 0..2 {
+        fleet.keys("alice", &["rotate", "--soon", "--slot", "wireguard", "--yes"]).ok();
+        fleet.settle(&POPS);
+    }
+    assert!(!fleet.keys("alice", &["wg", "check"]).ok().contains("preshared"));
+}
+
+/// A PoP's preshared keys by lane and the peer's key.
+fn preshared(fleet: &TestFleet<'_>, pop: &str) -> (BTreeMap<(usize, String), String>, Vec<String>) {
+    let home = keys::home::Home::open(&fleet.sandbox.path(pop)).unwrap();
+    let files = keys::disk::RealFiles::open(&fleet.keyring(""), keys::disk::Access::Public).unwrap();
+    let store = keys::store::Store::new(keys::disk::Disk::new(files));
+    let opened = keys::fleet::Fleet::open(store, &keys::fleet::Known::default(), now(), &mut |_, _| {}).unwrap();
+    let found = keys::ops::preshared_keys(&pop.parse().unwrap(), &home, &opened).unwrap();
+    let by_lane = found.keys.iter().enumerate();
+    let all = by_lane.flat_map(|(lane, keys)| {
+        keys.iter().map(move |(key, secret)| ((lane, key.to_string()), secret.to_text().to_string()))
+    });
+    (all.collect(), found.troubles)
+}
+
+fn a_pair_has_a_preshared_key_of_its_own_after_both_have_rotated(sandbox: &Sandbox) {
+    let fleet = three_pops(sandbox);
+    with_preshared_keys(&fleet);
+    let mesh = render(&fleet, "wg");
+    let found = POPS.map(|pop| preshared(&fleet, pop));
+    for (pop, (keys, troubles)) in POPS.iter().zip(&found) {
+        assert_eq!((keys.len(), troubles.as_slice()), (4, [].as_slice()), "{pop}");
+    }
+    for (i, a) in POPS.iter().enumerate() {
+        for (j, b) in POPS.iter().enumerate().filter(|(j, _)| *j != i) {
+            for (lane, letter) in ["a", "b"].iter().enumerate() {
+                let seen_by_a = &found[i].0[&(lane, key_of(&mesh, b, letter))];
+                let seen_by_b = &found[j].0[&(lane, key_of(&mesh, a, letter))];
+                assert_eq!(seen_by_a, seen_by_b, "{a} and {b} on lane {letter}");
+            }
+        }
+    }
+    let all: BTreeSet<&String> = found.iter().flat_map(|(keys, _)| keys.values()).collect();
+    assert_eq!(all.len(), 6, "three pairs on two lanes");
+    // None of them is in the keyring, in what is rendered, or in a home.
+    let mut needles = Needles::default();
+    all.iter().for_each(|key| needles.add("a preshared key", &STANDARD.decode(key).unwrap()));
+    for directory in ["fleet", "wg", "alice", "ams1", "fra1", "sin1"] {
+        for file in files_below(&sandbox.path(directory)) {
+            assert_eq!(needles.found_in(&std::fs::read(&file).unwrap()), None, "{}", file.display());
+        }
+    }
+    // The private halves go with the lanes' keys.
+    let kept = files_below(&sandbox.path("fra1/members/fra1/wireguard"));
+    let count = |end: &str| kept.iter().filter(|f| f.to_str().unwrap().ends_with(end)).count();
+    assert_eq!((count(".key"), count(".kem")), (2, 2), "{kept:?}");
+    fleet.keys("alice", &["log", "verify"]).ok();
+}
+
+fn an_exchange_that_is_missing_or_changed_is_noticed(sandbox: &Sandbox) {
+    let fleet = three_pops(sandbox);
+    with_preshared_keys(&fleet);
+    let is_exchange = |file: &std::path::PathBuf| std::fs::read(file).unwrap().starts_with(b"keys-ex1");
+    let exchanges: Vec<_> = files_below(&fleet.keyring("objects")).into_iter().filter(is_exchange).collect();
+    // Those that a wider one has taken the place of stay: the log names them.
+    assert!(exchanges.len() >= 6, "{exchanges:?}");
+    let mut in_use = 0;
+    for file in &exchanges {
+        let bytes = std::fs::read(file).unwrap();
+        let mut changed = bytes.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        std::fs::write(file, &changed).unwrap();
+        fleet.keys("alice", &["log", "verify"]).refuses(3, "");
+        let is_noticed = || POPS.iter().any(|pop| !preshared(&fleet, pop).1.is_empty());
+        let changed = is_noticed();
+        std::fs::remove_file(file).unwrap();
+        fleet.keys("alice", &["log", "verify"]).refuses(3, "");
+        assert_eq!(is_noticed(), changed, "{}", file.display());
+        in_use += usize::from(changed);
+        std::fs::write(file, &bytes).unwrap();
+    }
+    assert_eq!(in_use, 6, "one for each lane of each");
+    fleet.keys("alice", &["log", "verify"]).ok();
+    assert!(POPS.iter().all(|pop| preshared(&fleet, pop).1.is_empty()));
 }

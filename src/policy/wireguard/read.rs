@@ -227,9 +227,11 @@ fn check_pools(mesh: &MeshTable, ipam: &Ipam) -> Result<(), Wrong> {
 fn psk_mode(mode: &str) -> Result<PskMode, Wrong> {
     match mode {
         "none" => Ok(PskMode::None),
-        "kem-pair" | "sealed-pair" => {
-            wrong("psk.mode", format!("'{mode}' is not available in this version; use \"none\""))
-        }
+        "kem-pair" => Ok(PskMode::KemPair),
+        "sealed-pair" => wrong(
+            "psk.mode",
+            "'sealed-pair' is not available in this version; use \"kem-pair\", which needs no sealed object either",
+        ),
         "group" | "group-secret" | "shared" | "cluster" => wrong(
             "psk.mode",
             format!(
@@ -327,7 +329,6 @@ mod tests {
             ("\"24h\"", "\"28d\"", "rotation.min_gap: 28d"),
             ("\"60s\"", "\"0s\"", "rotation.drain_quiet: 0s would"),
             ("\"60s\"", "\"1w\"", "expected a length of time"),
-            ("mode = \"none\"", "mode = \"kem-pair\"", "psk.mode: 'kem-pair' is not available in this version"),
             ("mode = \"none\"", "mode = \"sealed-pair\"", "not available in this version"),
             ("mode = \"none\"", "mode = \"group\"", "a single stolen node opens the preshared layer of the whole mesh"),
             ("mode = \"none\"", "mode = \"kem-pari\"", "did you mean 'kem-pair'?"),

@@ -81,6 +81,8 @@ pub struct Rotation {
 pub enum PskMode {
     /// There are none.
     None,
+    /// By ML-KEM-768, each pair its own: `wireguard::exchange`.
+    KemPair,
 }
 
 /// `[ipam]`: where addresses come from.

@@ -30,7 +30,7 @@ max_offline = "25d"             # a node away for so long misses one rotation at
 drain_quiet = "60s"             # a lane on which nothing has arrived for so long carries nothing
 
 [psk]
-mode = "none"                   # preshared keys: none in this version
+mode = "none"                   # preshared keys against a later quantum computer: "kem-pair", each pair's own; or none
 
 # Addresses are given out by index, written to the log, and never move: IPv4 is the pool's base + index, IPv6 is
 # ula : subnet6 : index.

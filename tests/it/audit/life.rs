@@ -79,7 +79,7 @@ fn seal(stage: &mut Stage, to: &str) {
 
 fn rotate(stage: &mut Stage, who: &str, slot: Slot) {
     stage.carry(|fleet, _| {
-        let selection = Selection { members: Some(who.parse().unwrap()), slot: Some(slot), due: false };
+        let selection = Selection { members: Some(who.parse().unwrap()), slot: Some(slot), due: false, soon: true };
         ops::plan_rotate(&selection, fleet.state(), fleet.now()).unwrap().drafts("rotated")
     });
 }

@@ -94,7 +94,7 @@ impl Estate {
                 Ok(outcome(&ops::carry_out(home, fleet, vec![draft], None)?))
             }),
             Command::Rotate(members) => self.change(who, |fleet, home| {
-                let selection = Selection { members: Some(members.parse()?), slot: None, due: false };
+                let selection = Selection { members: Some(members.parse()?), slot: None, due: false, soon: true };
                 let plan = ops::plan_rotate(&selection, fleet.state(), fleet.now())?;
                 if plan.rotations.is_empty() {
                     return Ok(Outcome::Done);

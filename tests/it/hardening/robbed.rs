@@ -167,7 +167,7 @@ fn a_slot_has_one_standby(sandbox: &Sandbox) {
     let lane = stage.open().state().members[&member("fra1")].active(Slot::Wireguard).unwrap().lane.unwrap();
     let key = |stage: &mut Stage| {
         let key = WgPrivateKey::generate(&mut stage.rng).public().to_string();
-        PublishedKey { key, lane: Some(lane.other()), slot: Slot::Wireguard }
+        PublishedKey { exchange: None, key, lane: Some(lane.other()), slot: Slot::Wireguard }
     };
     let refused = |stage: &Stage, keys: Vec<PublishedKey>, why: &str| {
         let verdict = stage.judge(&mut stage.replay(), publish(stage, "fra1", None, keys), &["fra1"]);
@@ -182,7 +182,7 @@ fn a_slot_has_one_standby(sandbox: &Sandbox) {
     let lane = lane.other();
     let key = |stage: &mut Stage| {
         let key = WgPrivateKey::generate(&mut stage.rng).public().to_string();
-        PublishedKey { key, lane: Some(lane.other()), slot: Slot::Wireguard }
+        PublishedKey { exchange: None, key, lane: Some(lane.other()), slot: Slot::Wireguard }
     };
     let keys = [key(&mut stage), key(&mut stage)];
     refused(&stage, keys.to_vec(), "two new wireguard keys at once");

@@ -2,7 +2,7 @@
 //! the agent; and a network between them with delays. What is made here goes when it is dropped; what is ended is ended by
 //! its process id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -147,7 +147,12 @@ impl<'a> Lab<'a> {
             for lane in self.lanes {
                 let log = self.log(&format!("{lane}-{n}"));
                 let mut command = self.inside(n, "/usr/bin/wireguard-go");
-                command.args(["-f", lane]).env("WG_PROCESS_FOREGROUND", "1").stdout(log.0).stderr(log.1);
+                command
+                    .args(["-f", lane])
+                    .env("WG_PROCESS_FOREGROUND", "1")
+                    .env("LOG_LEVEL", "verbose")
+                    .stdout(log.0)
+                    .stderr(log.1);
                 let device = Running::start(&mut command);
                 self.machine(n).devices.push(device);
             }
@@ -219,8 +224,8 @@ impl<'a> Lab<'a> {
     /// what it speaks of is there.
     pub(super) fn update_copy(&self, n: usize) {
         let script = format!(
-            "set -e; mkdir -p fleet{n}/keyring/proposals; for f in fleet{n}/keyring/proposals/*; do \
-             [ ! -e \"$f\" ] || cp -an \"$f\" fleet/keyring/proposals/; done; cp -a fleet/policy fleet{n}/; \
+            "set -e; mkdir -p fleet{n}/keyring/proposals fleet{n}/keyring/objects; for d in objects proposals; do \
+             cp -an fleet{n}/keyring/$d fleet/keyring/; done; cp -a fleet/policy fleet{n}/; \
              cp fleet/keyring/log/checkpoint next{n}; \
              tar -C fleet/keyring --exclude ./proposals --exclude ./log/checkpoint --exclude './.*' -cf - . | \
              tar -C fleet{n}/keyring -xf -; mv next{n} fleet{n}/keyring/log/checkpoint"
@@ -235,14 +240,47 @@ impl<'a> Lab<'a> {
         assert_eq!(network.line(), "done");
     }
 
-    /// Waits until every machine has a route to each of the others that it has chosen itself: some lane is proven.
+    /// Waits until every machine has a route to each of the others that it has chosen itself, and sessions on both lanes.
     pub(super) fn await_routes(&self, limit: Duration) {
-        for machine in &self.machines {
+        for (i, machine) in self.machines.iter().enumerate() {
+            wait_until(&format!("sessions of {}", machine.name), limit, || {
+                let shown =
+                    self.lanes.map(|lane| self.told(i + 1, Tool::Wg, &["show", lane, "latest-handshakes"])).concat();
+                shown.lines().filter(|line| !line.ends_with("\t0")).count() == 2 * (self.machines.len() - 1)
+            });
             wait_until(&format!("routes of {}", machine.name), limit, || {
                 let routes = Ran::of(Tool::Ip.command().args(["-n", &machine.namespace, "route", "show"])).ok();
                 routes.lines().filter(|line| line.contains("metric 50")).count() == self.machines.len() - 1
             });
         }
+    }
+
+    /// Runs a command where the log's key is. The agents write to the same keyring: it waits for its turn.
+    pub(super) fn authority(&self, args: &[&str]) {
+        wait_until(&args.join(" "), Duration::from_secs(90), || {
+            let ran = self.fleet.keys("alice", args);
+            // 6: somebody else is writing.
+            if ran.code() != 6 {
+                ran.ok();
+            }
+            ran.code() == 0
+        });
+    }
+
+    /// Waits until every machine's interfaces have so many preshared keys; the authority takes in what is handed in.
+    pub(super) fn await_preshared(&self, count: usize, limit: Duration, mut meanwhile: impl FnMut(&Self)) {
+        wait_until(&format!("{count} preshared keys on each machine"), limit, || {
+            meanwhile(self);
+            self.authority(&["sync"]);
+            (1..=self.machines.len()).all(|n| self.preshared(n).len() == count)
+        });
+    }
+
+    /// The preshared keys that a machine's interfaces have.
+    pub(super) fn preshared(&self, n: usize) -> BTreeSet<String> {
+        let shown = self.lanes.map(|lane| self.told(n, Tool::Wg, &["show", lane, "preshared-keys"])).concat();
+        let keys = shown.lines().filter_map(|line| line.split_once('\t')).map(|(_, key)| key.to_owned());
+        keys.filter(|key| key != "(none)").collect()
     }
 
     /// The inner address of a machine.
@@ -307,8 +345,9 @@ impl<'a> Lab<'a> {
     pub(super) fn await_standbys(&self, limit: Duration, mut meanwhile: impl FnMut(&Self)) {
         wait_until("every machine has a standby key again", limit, || {
             meanwhile(self);
-            self.fleet.keys("alice", &["sync"]).ok();
-            let plan = self.fleet.keys("alice", &["rotate", "--slot", "wireguard", "--dry-run", "--json"]).json();
+            self.authority(&["sync"]);
+            let plan =
+                self.fleet.keys("alice", &["rotate", "--soon", "--slot", "wireguard", "--dry-run", "--json"]).json();
             let ready = plan["plan"]["rotations"].as_array().is_some_and(|r| r.len() == self.machines.len());
             ready || {
                 std::thread::sleep(Duration::from_millis(700));

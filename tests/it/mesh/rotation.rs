@@ -1,5 +1,6 @@
 //! Every key of the mesh is replaced while numbered packets go between all pairs.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::lab::{Flow, Lab, RATE, wait_until};
@@ -7,7 +8,11 @@ use crate::support::{Sandbox, Tool, tests};
 
 tests!["mesh":
     every_key_is_replaced_twice_and_no_packet_is_lost needs [Wg, WireguardGo, Ip, Python3, Root],
+    a_soak_of_fifty_rotations_loses_nothing needs [Long, Wg, WireguardGo, Ip, Python3, Root],
 ];
+
+const POLICY: [(&str, &str); 2] =
+    [("drain_quiet = \"60s\"", "drain_quiet = \"3s\""), ("mode = \"none\"", "mode = \"kem-pair\"")];
 
 /// Prints what became of each pair's packets.
 fn print(flows: &[Flow]) {
@@ -22,14 +27,15 @@ fn print(flows: &[Flow]) {
     }
 }
 
-/// Five machines. First rotation: one is cut off when it begins. Second: one agent is dead, one machine is told seconds
-/// late. Delays of 0, 25 and 100 ms.
+/// Five machines, with preshared keys from the first rotation on. First rotation: one is cut off when it begins. Second: one agent is dead, one machine is told seconds
+/// late. Third: every key and every preshared key that is in use. Delays of 0, 25 and 100 ms.
 fn every_key_is_replaced_twice_and_no_packet_is_lost(sandbox: &Sandbox) {
     const AWAY: usize = 5;
     const LATE: usize = 4;
     const DEAD: usize = 3;
     let minute = Duration::from_secs(60);
-    let mut lab = Lab::new(sandbox, 5, &[("drain_quiet = \"60s\"", "drain_quiet = \"3s\"")]);
+    let copies = |lab: &Lab<'_>| [AWAY, LATE].into_iter().for_each(|n| lab.update_copy(n));
+    let mut lab = Lab::new(sandbox, 5, &POLICY);
     lab.give_own_copy(AWAY);
     lab.give_own_copy(LATE);
     lab.up();
@@ -40,30 +46,45 @@ fn every_key_is_replaced_twice_and_no_packet_is_lost(sandbox: &Sandbox) {
     lab.network("delay 0.025");
     let cut = streams.number();
     lab.network(&format!("cut {AWAY}"));
-    lab.fleet.keys("alice", &["rotate", "--slot", "wireguard", "--yes"]).ok();
+    lab.authority(&["rotate", "--soon", "--slot", "wireguard", "--yes"]);
     lab.update_copy(LATE);
     std::thread::sleep(Duration::from_secs(12));
     let back = streams.number();
     lab.network(&format!("join {AWAY}"));
     std::thread::sleep(Duration::from_secs(6));
-    lab.await_standbys(2 * minute, |lab| [AWAY, LATE].into_iter().for_each(|n| lab.update_copy(n)));
+    lab.await_standbys(2 * minute, copies);
+    // One lane's keys have been made under the policy that wants preshared keys.
+    lab.await_preshared(4, minute, copies);
 
     lab.network("delay 0.1");
     lab.kill_agent(DEAD);
-    lab.fleet.keys("alice", &["rotate", "--slot", "wireguard", "--yes"]).ok();
+    lab.authority(&["rotate", "--soon", "--slot", "wireguard", "--yes"]);
     lab.update_copy(AWAY);
     std::thread::sleep(Duration::from_secs(5));
     lab.update_copy(LATE);
     std::thread::sleep(Duration::from_secs(8));
     lab.start_agent(DEAD);
-    lab.await_standbys(2 * minute, |lab| [AWAY, LATE].into_iter().for_each(|n| lab.update_copy(n)));
+    lab.await_standbys(2 * minute, copies);
+
+    // The keys of both lanes are of the policy by now, and have preshared keys: these change with the third rotation.
     lab.network("delay 0");
-    std::thread::sleep(Duration::from_secs(3));
+    lab.await_preshared(8, minute, copies);
+    let before: Vec<_> = (1..=5).map(|n| lab.preshared(n)).collect();
+    lab.authority(&["rotate", "--soon", "--slot", "wireguard", "--yes"]);
+    lab.await_standbys(2 * minute, copies);
+    std::thread::sleep(Duration::from_secs(8));
+    lab.await_preshared(8, minute, copies);
+    let after: Vec<_> = (1..=5).map(|n| lab.preshared(n)).collect();
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(before.difference(after).count(), 4, "one lane's");
+    }
+    // Each is that of one pair: twenty of them, each at two ends.
+    assert_eq!(after.iter().flatten().collect::<BTreeSet<_>>().len(), 20);
 
     let flows = lab.end(streams);
     // Who is taken out is dropped everywhere in one round of the agents, which is 5 s at rest.
     let keys = ["wg-a", "wg-b"].map(|lane| lab.told(AWAY, Tool::Wg, &["show", lane, "public-key"]).trim().to_owned());
-    lab.fleet.keys("alice", &["revoke", "pop5", "--reason", "compromised", "--yes"]).ok();
+    lab.authority(&["revoke", "pop5", "--reason", "compromised", "--yes"]);
     lab.update_copy(LATE);
     for n in 1..AWAY {
         wait_until(&format!("pop{n} drops pop5"), Duration::from_secs(10), || {
@@ -84,4 +105,21 @@ fn every_key_is_replaced_twice_and_no_packet_is_lost(sandbox: &Sandbox) {
     }
     // The measure itself: what was cut off is seen to be lost.
     assert!(flows.iter().filter(|f| f.from == AWAY).all(|f| f.lost() > 8 * RATE), "{flows:?}");
+}
+
+/// Fifty rotations of three machines, with another delay each time.
+fn a_soak_of_fifty_rotations_loses_nothing(sandbox: &Sandbox) {
+    let mut lab = Lab::new(sandbox, 3, &POLICY);
+    lab.up();
+    lab.await_routes(Duration::from_secs(60));
+    let streams = lab.stream();
+    for n in 0..50 {
+        lab.network(&format!("delay {}", [0.0, 0.025, 0.1][n % 3]));
+        lab.authority(&["rotate", "--soon", "--slot", "wireguard", "--yes"]);
+        lab.await_standbys(Duration::from_secs(180), |_| ());
+        eprintln!("mesh: rotation {} of 50", n + 1);
+    }
+    let flows = lab.end(streams);
+    print(&flows);
+    assert!(flows.iter().all(|flow| flow.sent > 200 * RATE && flow.lost() == 0), "{flows:?}");
 }

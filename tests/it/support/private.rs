@@ -27,6 +27,7 @@ pub(crate) fn private_numbers(home: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     for path in files_below(&home.join("members")) {
         let numbers = match path.extension().and_then(|e| e.to_str()) {
             Some("tsk") => of_certificate(&path),
+            Some("kem") => vec![STANDARD.decode(std::fs::read_to_string(&path).unwrap().trim_end()).unwrap()],
             Some("key") => vec![of_key_file(&std::fs::read_to_string(&path).unwrap())],
             _ => continue,
         };

@@ -36,6 +36,8 @@ pub(crate) enum Tool {
     Age,
     Sops,
     Sh,
+    /// Not a program: the wish for tests that take long, KEYS_TEST_LONG=1.
+    Long,
     /// Not a program: the right to make network namespaces and the like.
     Root,
     /// Not a program: the right to mount a small disk where nobody else sees it.
@@ -73,6 +75,7 @@ impl Tool {
             Self::Age => "age",
             Self::Sops => "sops",
             Self::Sh => "sh",
+            Self::Long => "KEYS_TEST_LONG=1",
             Self::Root => "root",
             Self::MountNamespace => "a mount namespace",
         }
@@ -83,6 +86,9 @@ impl Tool {
         if self == Self::Root {
             let root = rustix_free_uid() == 0;
             return root.then(|| PathBuf::from("/"));
+        }
+        if self == Self::Long {
+            return std::env::var_os("KEYS_TEST_LONG").map(|_| PathBuf::from("/"));
         }
         if self == Self::GoMod {
             return Some(PathBuf::from("/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog")).filter(|p| p.is_dir());

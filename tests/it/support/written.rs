@@ -112,7 +112,7 @@ impl Stage {
 
     /// A rotation of one slot.
     pub(crate) fn rotation(fleet: &Fleet, who: &str, slot: Slot) -> Vec<Draft> {
-        let selection = Selection { members: Some(who.parse().unwrap()), slot: Some(slot), due: false };
+        let selection = Selection { members: Some(who.parse().unwrap()), slot: Some(slot), due: false, soon: true };
         ops::plan_rotate(&selection, fleet.state(), fleet.now()).unwrap().drafts("drill")
     }
 
