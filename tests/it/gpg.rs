@@ -237,7 +237,7 @@ fn approving_costs_the_agent_one_signature_each(sandbox: &Sandbox) {
     fleet.join("fra1", "");
     fleet.settle(&["bob", "fra1"]);
     let proposed = |who: &str, slot: &str| {
-        let ran = fleet.keys(who, &["rotate", "fra1", "--slot", slot, "--yes", "--json"]);
+        let ran = fleet.keys(who, &["rotate", "fra1", "--soon", "--slot", slot, "--yes", "--json"]);
         ran.exits(4);
         ran.json()["placed"][0]["id"].as_str().unwrap().to_owned()
     };
