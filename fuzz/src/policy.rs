@@ -71,6 +71,7 @@ pub fn wireguard_toml(data: &[u8]) {
             nodes.push(Node {
                 name: format!("pop{}", nodes.len()).parse().expect("a name"),
                 region: pool.region.to_string(),
+                roles: Default::default(),
                 index,
                 addresses: inner,
                 endpoint: "198.51.100.1".parse::<Host>().ok().map(Into::into),

@@ -52,9 +52,10 @@ fn an_interface_is_brought_into_line_and_nothing_is_done_twice(sandbox: &Sandbox
         shown.lines().any(|l| !l.ends_with("\t0"))
     };
     wait_until("a session", Duration::from_secs(20), || ping(&lab));
-    let before = lab.told(1, Tool::Wg, &["show", "wg-b", "latest-handshakes"]);
     assert_eq!(apply(&lab, 1), [""; 0]);
-    assert_eq!(lab.told(1, Tool::Wg, &["show", "wg-b", "latest-handshakes"]), before);
+    // WireGuard may have made another handshake meanwhile; none of them is forgotten.
+    let shown = lab.told(1, Tool::Wg, &["show", "wg-b", "latest-handshakes"]);
+    assert!(shown.lines().any(|l| !l.ends_with("\t0")), "{shown}");
 }
 
 fn a_reload_that_erased_the_key_is_put_right(sandbox: &Sandbox) {
