@@ -33,6 +33,7 @@ const PUBLISH_AGAIN: Duration = Duration::from_secs(10);
 const READ_AGAIN: Duration = Duration::from_secs(60);
 
 const PRESHARED: &str = "preshared keys";
+const GONE: &str = "an interface is gone";
 
 /// How soon a step that had to wait is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -75,6 +76,8 @@ struct Watcher<'c> {
     /// What was last complained of, so that it is said once.
     said: BTreeMap<&'static str, String>,
     published: Option<Instant>,
+    /// The lanes whose interface is not there.
+    gone: [bool; 2],
 }
 
 /// `keys wg agent`.
@@ -100,6 +103,7 @@ pub(super) fn agent(context: &Context, node: Option<&MemberName>, rounds: Option
         routed: BTreeMap::new(),
         said: BTreeMap::new(),
         published: None,
+        gone: [false; 2],
     };
     let mut left = rounds;
     while left != Some(0) {
@@ -183,7 +187,15 @@ impl<'c> Watcher<'c> {
         let before = self.plan.as_ref().map(|p| &p.lanes);
         let (mut due, mut waiting) = (Vec::new(), false);
         for (i, wanted) in plan.lanes.iter().enumerate() {
-            let running = Device { interface: &wanted.interface }.running(wall_seconds())?;
+            // Without a plan there was none to be lost: whoever starts an agent wants both interfaces.
+            let device = Device { interface: &wanted.interface };
+            let running = match device.running(wall_seconds()) {
+                Err(_) if self.plan.is_some() => {
+                    waiting = true;
+                    continue;
+                }
+                running => running?,
+            };
             let mut steps = steps(wanted, &running, before.and_then(|b| b.get(i)));
             // Another preshared key waits until nothing goes through this lane. With a new key of our own nothing does.
             let lane = if i == 0 { Lane::A } else { Lane::B };
@@ -239,13 +251,24 @@ impl<'c> Watcher<'c> {
     /// Looks at the lanes and does what the state machine says.
     fn watch(&mut self) -> Result<(), CliError> {
         let Some(plan) = &self.plan else { return Ok(()) };
-        let mut running = Vec::new();
-        for lane in &plan.lanes {
-            running.push(Device { interface: &lane.interface }.running(wall_seconds())?);
-        }
-        let [a, b] = running.as_slice() else { return Ok(()) };
+        let found = plan.lanes.each_ref().map(|l| Device { interface: &l.interface }.running(wall_seconds()));
+        // On a lane whose interface is gone nothing is heard, so that its peers move to the other one.
+        let is_gone = found.each_ref().map(Result::is_err);
         // A peer that cannot move to the other lane is not waited for.
-        let samples = Samples { lanes: [sample(a, &plan.fixed), sample(b, &plan.fixed)] };
+        let samples = found.each_ref().map(|lane| lane.as_ref().map(|l| sample(l, &plan.fixed)).unwrap_or_default());
+        let samples = Samples { lanes: samples };
+        if is_gone != self.gone {
+            self.gone = is_gone;
+            // Once it is back it needs everything anew.
+            self.read = None;
+        }
+        let problems: Vec<String> = found.into_iter().filter_map(Result::err).map(|e| e.message).collect();
+        if problems.is_empty() {
+            self.said.remove(GONE);
+        } else {
+            self.complain(GONE, &problems.join("; "));
+        }
+        let Some(plan) = &self.plan else { return Ok(()) };
         let now = self.now();
         let actions = self.agent.round(now, &plan.wanted, &samples, &mut self.rng);
         self.act(&actions)
@@ -275,7 +298,7 @@ impl<'c> Watcher<'c> {
                 Action::Drop { peer } => ways.push((peer, Way::Gone)),
             }
         }
-        for lane in Lane::ALL {
+        for lane in Lane::ALL.into_iter().filter(|lane| !lane.of(&self.gone)) {
             let device = Device { interface: &lane.of(&plan.lanes).interface };
             device.warm(lane.of::<Vec<_>>(&warm))?;
             device.keepalive(lane.of::<Vec<_>>(&quiet), "0")?;

@@ -55,6 +55,13 @@ pub(super) struct Machine {
     own_copy: bool,
 }
 
+impl Machine {
+    /// Ends the interface that was the `i`th to be made, without a warning.
+    pub(super) fn end_device(&mut self, i: usize) {
+        drop(self.devices.remove(i));
+    }
+}
+
 /// The network with its machines.
 pub(super) struct Lab<'a> {
     pub(super) fleet: TestFleet<'a>,
@@ -144,23 +151,19 @@ impl<'a> Lab<'a> {
         assert_eq!(network.line(), "ready");
         self.network = Some(network);
         for n in 1..=self.machines.len() {
-            for lane in self.lanes {
-                let log = self.log(&format!("{lane}-{n}"));
-                let mut command = self.inside(n, "/usr/bin/wireguard-go");
-                command
-                    .args(["-f", lane])
-                    .env("WG_PROCESS_FOREGROUND", "1")
-                    .env("LOG_LEVEL", "verbose")
-                    .stdout(log.0)
-                    .stderr(log.1);
-                let device = Running::start(&mut command);
-                self.machine(n).devices.push(device);
-            }
-            for lane in self.lanes {
-                let socket = self.fleet.sandbox.path(&format!("run{n}/{lane}.sock"));
-                wait_until(&format!("{}", socket.display()), Duration::from_secs(20), || socket.exists());
-            }
+            self.lanes.into_iter().for_each(|lane| self.start_device(n, lane));
         }
+    }
+
+    /// Makes an interface of a machine that has nothing yet.
+    pub(super) fn start_device(&mut self, n: usize, lane: &str) {
+        let log = self.log(&format!("{lane}-{n}"));
+        let mut command = self.inside(n, "/usr/bin/wireguard-go");
+        command.args(["-f", lane]).env("WG_PROCESS_FOREGROUND", "1").env("LOG_LEVEL", "verbose");
+        let device = Running::start(command.stdout(log.0).stderr(log.1));
+        self.machine(n).devices.push(device);
+        let socket = self.fleet.sandbox.path(&format!("run{n}/{lane}.sock"));
+        wait_until(&format!("{}", socket.display()), Duration::from_secs(20), || socket.exists());
     }
 
     pub(super) fn machine(&mut self, n: usize) -> &mut Machine {

@@ -8,6 +8,7 @@ use crate::support::{Sandbox, Tool, tests};
 
 tests!["mesh":
     every_key_is_replaced_twice_and_no_packet_is_lost needs [Wg, WireguardGo, Ip, Python3, Root],
+    a_lane_whose_interface_is_gone_is_left_and_taken_up_again needs [Wg, WireguardGo, Ip, Python3, Root],
     a_soak_of_fifty_rotations_loses_nothing needs [Long, Wg, WireguardGo, Ip, Python3, Root],
 ];
 
@@ -105,6 +106,34 @@ fn every_key_is_replaced_twice_and_no_packet_is_lost(sandbox: &Sandbox) {
     }
     // The measure itself: what was cut off is seen to be lost.
     assert!(flows.iter().filter(|f| f.from == AWAY).all(|f| f.lost() > 8 * RATE), "{flows:?}");
+}
+
+/// The interface of the lane that carries everything dies: what is for the peer goes through the other lane, at both ends,
+/// and once it is there again it has its key and peers.
+fn a_lane_whose_interface_is_gone_is_left_and_taken_up_again(sandbox: &Sandbox) {
+    let mut lab = Lab::new(sandbox, 2, &[]);
+    lab.up();
+    lab.await_routes(Duration::from_secs(60));
+    let lane_of = |lab: &Lab<'_>, n: usize| {
+        let routes = lab.told(n, Tool::Ip, &["route", "show", "metric", "50"]);
+        ["wg-a", "wg-b"].into_iter().find(|lane| routes.contains(lane))
+    };
+    assert_eq!((lane_of(&lab, 1), lane_of(&lab, 2)), (Some("wg-a"), Some("wg-a")));
+    let streams = lab.stream();
+    std::thread::sleep(Duration::from_secs(2));
+    lab.machine(1).end_device(0);
+    for n in [1, 2] {
+        wait_until(&format!("pop{n} uses lane b"), Duration::from_secs(40), || lane_of(&lab, n) == Some("wg-b"));
+    }
+    let moved = streams.number() + RATE;
+    std::thread::sleep(Duration::from_secs(5));
+    lab.start_device(1, "wg-a");
+    wait_until("lane a has its key and peers", Duration::from_secs(40), || {
+        lab.told(1, Tool::Wg, &["show", "wg-a"]).matches("latest handshake").count() == 1
+    });
+    let flows = lab.end(streams);
+    print(&flows);
+    assert!(flows.iter().all(|flow| flow.missing.iter().all(|(_, b)| *b < moved)), "{flows:?}");
 }
 
 /// Fifty rotations of three machines, with another delay each time.
