@@ -14,30 +14,40 @@ use crate::disk::{Access, Disk, DiskError, RealFiles};
 use crate::ops::{self, IssuePlan};
 use crate::ssh::{Principal, SshCertificate, SshPublicKey};
 
-/// Writes files below a directory, each at once, in the order given.
-pub(super) fn write_tree(
-    context: &Context,
-    out: &Path,
-    files: impl Iterator<Item = (String, Vec<u8>)>,
-) -> Result<Exit, CliError> {
-    let disk = Disk::new(RealFiles::create(out, Access::Public).map_err(|source| DiskError {
-        doing: "create",
-        path: shown(out),
-        source,
-    })?);
-    let mut written = Vec::new();
-    for (path, bytes) in files {
-        disk.replace(&path, &bytes)?;
-        written.push(path);
+/// Files that are written below a directory, each at once, in the order in which they come.
+pub(super) struct Tree<'a> {
+    out: &'a Path,
+    disk: Disk,
+    written: Vec<String>,
+}
+
+impl<'a> Tree<'a> {
+    /// Makes the directory, if it is not there.
+    pub(super) fn create(out: &'a Path) -> Result<Self, CliError> {
+        let failed = |source| DiskError { doing: "create", path: shown(out), source };
+        let disk = Disk::new(RealFiles::create(out, Access::Public).map_err(failed)?);
+        Ok(Self { out, disk, written: Vec::new() })
     }
-    if context.json {
-        return context.answer(json!({ "directory": shown(out), "files": written }), Exit::Ok);
+
+    /// Writes one.
+    pub(super) fn put(&mut self, path: &str, bytes: &[u8]) -> Result<(), CliError> {
+        self.disk.replace(path, bytes)?;
+        self.written.push(path.to_owned());
+        Ok(())
     }
-    if context.verbose {
-        written.iter().try_for_each(|path| context.out.line(path))?;
+
+    /// Says what was written.
+    pub(super) fn tell(self, context: &Context) -> Result<Exit, CliError> {
+        let Self { out, disk: _, written } = self;
+        if context.json {
+            return context.answer(json!({ "directory": shown(out), "files": written }), Exit::Ok);
+        }
+        if context.verbose {
+            written.iter().try_for_each(|path| context.out.line(path))?;
+        }
+        context.say(&format!("{} files written to {}", written.len(), shown(out)));
+        Ok(Exit::Ok)
     }
-    context.say(&format!("{} files written to {}", written.len(), shown(out)));
-    Ok(Exit::Ok)
 }
 
 /// `keys ssh`.
@@ -77,7 +87,9 @@ pub(super) fn ssh(context: &Context, args: &Ssh) -> Result<Exit, CliError> {
             let parse = |text: &str| text.parse().map_err(|e: crate::ssh::WordError| CliError::usage(e));
             let host_key = host_key.as_deref().map(parse).transpose()?;
             let files = ops::node_files(node, host_key.as_ref(), &parse(directory)?, &fleet)?;
-            write_tree(context, out, files.into_iter().map(|f| (f.path, f.bytes)))
+            let mut tree = Tree::create(out)?;
+            files.iter().try_for_each(|file| tree.put(&file.path, &file.bytes))?;
+            tree.tell(context)
         }
         SshVerb::Inspect { file } => inspect(context, file),
     }

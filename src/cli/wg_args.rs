@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Subcommand};
 
 use crate::name::MemberName;
+use crate::wireguard::render::FileKind;
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Wg {
@@ -22,9 +23,8 @@ pub(super) enum WgVerb {
         /// One PoP only
         #[arg(long, value_name = "POP")]
         node: Option<MemberName>,
-        /// Where the private key will lie on the node; %i is the interface
-        #[arg(long, value_name = "PATH")]
-        key_file: Option<String>,
+        #[command(flatten)]
+        files: WgFiles,
     },
     /// Check the mesh as the log has it
     Check {
@@ -42,9 +42,8 @@ pub(super) enum WgVerb {
         /// One PoP only, as with `render --node`
         #[arg(long, value_name = "POP")]
         node: Option<MemberName>,
-        /// Where the private key lies on the node; %i is the interface
-        #[arg(long, value_name = "PATH")]
-        key_file: Option<String>,
+        #[command(flatten)]
+        files: WgFiles,
     },
     /// Bring this machine's running interfaces into line with the log, without a lost packet
     Apply {
@@ -86,4 +85,15 @@ pub(super) enum WgVerb {
         #[arg(long, value_name = "N")]
         rounds: Option<u64>,
     },
+}
+
+/// What `render` writes and `diff` compares.
+#[derive(Debug, ClapArgs)]
+pub(super) struct WgFiles {
+    /// Only the files for these: wg-quick, networkd, wg, firewall, hosts, json [default: all]
+    #[arg(long = "for", value_name = "KIND", value_delimiter = ',')]
+    pub kinds: Vec<FileKind>,
+    /// Where the private key lies on the node; %i is the interface
+    #[arg(long, value_name = "PATH")]
+    pub key_file: Option<String>,
 }

@@ -1,5 +1,6 @@
 //! `keys wg`: the mesh's configurations, and this machine's own interfaces.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,9 +10,9 @@ use similar::TextDiff;
 use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
 use super::output::complain;
-use super::render_cmd::write_tree;
+use super::render_cmd::Tree;
 use super::wg_agent::agent;
-use super::wg_args::{Wg, WgVerb};
+use super::wg_args::{Wg, WgFiles, WgVerb};
 use super::wg_check::check;
 use super::wg_device::{Device, node_here};
 use super::wg_graph::graph;
@@ -23,20 +24,15 @@ use crate::name::{Kind, MemberName, Slot};
 use crate::ops;
 use crate::state::State;
 use crate::wireguard::device::{Steps, WantedLane, steps};
-use crate::wireguard::render::RenderOptions;
+use crate::wireguard::render::{FileKind, RenderOptions};
 use crate::wireguard::{CheckedMesh, Node, WgPrivateKey, WgPublicKey};
 
 /// `keys wg`.
 pub(super) fn wg(context: &Context, args: &Wg) -> Result<Exit, CliError> {
     match &args.verb {
-        // What a machine goes by has its cosigners.
-        WgVerb::Render { out, node, key_file } => {
-            let fleet = context.open_published()?;
-            let files = ops::wireguard_files(node.as_ref(), options(key_file.as_deref())?, fleet.state())?;
-            write_tree(context, out, files.into_iter())
-        }
+        WgVerb::Render { out, node, files } => render(context, out, node.as_ref(), files),
         WgVerb::Check { live, node } => check(context, *live, node.as_ref()),
-        WgVerb::Diff { directory, node, key_file } => diff(context, directory, node.as_ref(), key_file.as_deref()),
+        WgVerb::Diff { directory, node, files } => diff(context, directory, node.as_ref(), files),
         WgVerb::Apply { interface, node, dry_run } => apply(context, interface.as_deref(), node.as_ref(), *dry_run),
         WgVerb::Graph { dot, out } => graph(context, *dot, out.as_deref()),
         WgVerb::Qr { name, private_key, text } => qr(context, name, private_key.is_some(), *text),
@@ -44,49 +40,58 @@ pub(super) fn wg(context: &Context, args: &Wg) -> Result<Exit, CliError> {
     }
 }
 
-fn options(key_file: Option<&str>) -> Result<RenderOptions, CliError> {
+fn options(files: &WgFiles) -> Result<RenderOptions, CliError> {
     let options = RenderOptions::default();
-    match key_file {
+    let options = if files.kinds.is_empty() { options } else { options.only(files.kinds.iter().copied()) };
+    match &files.key_file {
         Some(path) => options.with_key_file(path).map_err(CliError::usage),
         None => Ok(options),
     }
 }
 
-/// Compares what would be written now with what was.
-fn diff(
-    context: &Context,
-    directory: &Path,
-    node: Option<&MemberName>,
-    key_file: Option<&str>,
-) -> Result<Exit, CliError> {
+/// Writes the files of one node, or of all. Nothing is written of a mesh that has errors.
+fn render(context: &Context, out: &Path, node: Option<&MemberName>, files: &WgFiles) -> Result<Exit, CliError> {
+    let options = options(files)?;
+    // What a machine goes by has its cosigners.
     let fleet = context.open_published()?;
-    let files = ops::wireguard_files(node, options(key_file)?, fleet.state())?;
-    let disk = Disk::new(RealFiles::open(directory, Access::Public).map_err(|source| DiskError {
-        doing: "open",
-        path: shown(directory),
-        source,
-    })?);
+    let mesh = ops::mesh(fleet.state())?;
+    if let Some(name) = node {
+        node_of(&mesh, name)?;
+    }
+    let mut tree = Tree::create(out)?;
+    ops::wireguard_files(node, options, &mesh, |path, bytes| tree.put(path, bytes))?;
+    tree.tell(context)
+}
+
+/// Compares what would be written now with what was.
+fn diff(context: &Context, directory: &Path, node: Option<&MemberName>, files: &WgFiles) -> Result<Exit, CliError> {
+    let fleet = context.open_published()?;
+    let failed = |source| DiskError { doing: "open", path: shown(directory), source };
+    let disk = Disk::new(RealFiles::open(directory, Access::Public).map_err(failed)?);
     let mut changed = Vec::new();
-    let mut known = Vec::new();
-    for (path, now) in files {
-        let before = disk.read(&path, MESH_FILE_BYTES_MAX)?;
-        known.push(path.clone());
-        if before.as_deref() == Some(now.as_slice()) {
-            continue;
+    let mut known = BTreeSet::new();
+    ops::wireguard_files::<CliError>(node, options(files)?, &ops::mesh(fleet.state())?, |path, now| {
+        let before = disk.read(path, MESH_FILE_BYTES_MAX)?;
+        known.insert(path.to_owned());
+        if before.as_deref() == Some(now) {
+            return Ok(());
         }
-        let (old, new) =
-            (String::from_utf8_lossy(before.as_deref().unwrap_or_default()), String::from_utf8_lossy(&now));
+        let (old, new) = (String::from_utf8_lossy(before.as_deref().unwrap_or_default()), String::from_utf8_lossy(now));
         if !context.json {
             let text = TextDiff::from_lines(old.as_ref(), new.as_ref());
             let text = text.unified_diff().header(&format!("a/{path}"), &format!("b/{path}")).to_string();
             text.lines().try_for_each(|line| context.out.line(&crate::text::shown(line).to_string()))?;
         }
-        changed.push((path, if before.is_none() { "new" } else { "changed" }));
-    }
-    for (path, _) in disk.walk("")?.into_iter().filter(|(path, _)| !known.contains(path)) {
-        // Files of others are nobody's loss; those of a node that is gone are.
-        changed.push((path, "gone"));
-    }
+        changed.push((path.to_owned(), if before.is_none() { "new" } else { "changed" }));
+        Ok(())
+    })?;
+    // Files of others are nobody's loss; those of a node that is gone are.
+    let asked = |path: &str| {
+        let own = if node.is_some() { path } else { path.split_once('/').map_or("", |(_, own)| own) };
+        files.kinds.is_empty() || FileKind::of_path(own).is_some_and(|kind| files.kinds.contains(&kind))
+    };
+    let there = disk.walk("")?.into_iter().map(|(path, _)| path);
+    changed.extend(there.filter(|path| !known.contains(path) && asked(path)).map(|path| (path, "gone")));
     if context.json {
         let files: Vec<Value> = changed.iter().map(|(path, what)| json!({ "path": path, "what": what })).collect();
         return context.answer(json!({ "files": files }), if changed.is_empty() { Exit::Ok } else { Exit::Pending });

@@ -132,28 +132,23 @@ fn past_keys(state: &State) -> PastKeys {
     keys.filter(|(_, m, k)| gone(m, k)).filter_map(|(n, _, k)| Some((k.key.parse().ok()?, n.clone()))).collect()
 }
 
-/// The WireGuard files of one PoP, or of every PoP below a directory of its name.
+/// Gives `put` the WireGuard files of one PoP, or of every PoP below a directory of its name, one after the other.
 ///
 /// # Errors
-/// [`OpsError`].
-pub fn wireguard_files(
+/// [`OpsError`], if there is no such PoP; the first of `put`, after which no more come.
+pub fn wireguard_files<E: From<OpsError>>(
     only: Option<&MemberName>,
     options: RenderOptions,
-    state: &State,
-) -> Result<Vec<(String, Vec<u8>)>, OpsError> {
-    let mesh = mesh(state)?;
-    let mut files = Vec::new();
+    mesh: &CheckedMesh,
+    mut put: impl FnMut(&str, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
     match only {
-        Some(name) => files = render_one(&mesh, options, name).map_err(|e| OpsError::Mesh(e.to_string()))?,
-        None => {
-            let renderer = Renderer::new(&mesh, options);
-            for node in mesh.nodes() {
-                let own = renderer.node(&node.name).map_err(|e| OpsError::Mesh(e.to_string()))?;
-                files.extend(own.into_iter().map(|(path, bytes)| (format!("{}/{path}", node.name), bytes)));
-            }
+        Some(name) => {
+            let files = render_one(mesh, options, name).map_err(|e| OpsError::Mesh(e.to_string()))?;
+            files.iter().try_for_each(|(path, bytes)| put(path, bytes))
         }
+        None => Renderer::new(mesh, options).all(|node, path, bytes| put(&format!("{node}/{path}"), bytes)),
     }
-    Ok(files)
 }
 
 /// What the two interfaces of a node are to have. A peer whose preshared key is not known is left out.

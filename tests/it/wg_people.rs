@@ -1,12 +1,13 @@
 //! What people see of the mesh: drawings, and the configuration of a peer without an agent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::{Sandbox, TestFleet, files_below, tests};
 
 tests!["wg_people":
     a_drawing_has_each_node_and_each_pair_once,
     a_laptop_gets_its_configuration_and_nobody_keeps_its_key,
+    who_wants_some_kinds_of_file_gets_no_others,
 ];
 
 /// The private key of the laptop, which is no secret, as `wg genkey` prints it, and its public half.
@@ -128,4 +129,44 @@ fn a_laptop_gets_its_configuration_and_nobody_keeps_its_key(sandbox: &Sandbox) {
         let bytes = std::fs::read(&file).unwrap();
         assert!(!bytes.windows(private.len()).any(|part| part == private.as_bytes()), "{}", file.display());
     }
+}
+
+/// The files below a directory, by their paths from there.
+fn tree(sandbox: &Sandbox, directory: &str) -> BTreeMap<String, Vec<u8>> {
+    let root = sandbox.path(directory);
+    let read = |file: std::path::PathBuf| {
+        let path = file.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+        (path, std::fs::read(file).unwrap())
+    };
+    files_below(&root).into_iter().map(read).collect()
+}
+
+fn who_wants_some_kinds_of_file_gets_no_others(sandbox: &Sandbox) {
+    let fleet = fleet(sandbox);
+    let alice = |line: &str| fleet.keys("alice", &line.split(' ').collect::<Vec<_>>());
+    alice("wg render --out all").ok();
+    let all = tree(sandbox, "all");
+    assert_eq!(all.len(), 3 * 16);
+    assert!(alice("wg render --for wg-quick,hosts --for json --out some").ok().is_empty());
+    let some = tree(sandbox, "some");
+    let wanted =
+        |path: &&String| path.contains("/wg-quick/") || path.ends_with("/hosts") || path.ends_with("/mesh.json");
+    assert_eq!(some.keys().collect::<Vec<_>>(), all.keys().filter(wanted).collect::<Vec<_>>());
+    assert!(some.iter().all(|(path, bytes)| all[path] == *bytes));
+    // What was not asked for is not missed, and what is of another kind is not taken for a left one.
+    alice("wg diff some --for wg-quick,json,hosts").ok();
+    let missed = alice("wg diff some");
+    assert_eq!(missed.code(), 9);
+    assert!(missed.stdout().contains("new: fra1/networkd/60-wg-a.netdev\n"), "{}", missed.stdout());
+    alice("wg diff all --for networkd").ok();
+    alice("wg render --out one --node fra1 --for firewall").ok();
+    assert_eq!(tree(sandbox, "one").keys().collect::<Vec<_>>(), ["firewall.nft"]);
+    alice("wg diff one --node fra1 --for firewall").ok();
+    // Of a PoP that is gone the files asked for are seen.
+    alice("revoke ams1 --reason retired --yes").ok();
+    let gone = alice("wg diff all --for firewall");
+    assert_eq!((gone.code(), gone.stdout().as_str()), (9, "gone: ams1/firewall.nft\n"));
+    alice("wg render --out x --for networks").refuses(2, "did you mean 'networkd'?");
+    alice("wg render --out x --node waw1").refuses(5, "waw1 is not in the mesh");
+    assert!(!sandbox.path("x").exists());
 }

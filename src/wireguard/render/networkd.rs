@@ -13,8 +13,8 @@ pub(super) fn peer(name: &MemberName, key: WgPublicKey, endpoint: Option<&str>, 
 }
 
 /// `60-wg-a.netdev`.
-pub(super) fn netdev(view: &View<'_>, lane: Lane) -> String {
-    let mut out = view.header(Some(lane));
+pub(super) fn netdev(out: &mut String, view: &View<'_>, lane: Lane) {
+    view.header(out, Some(lane));
     out.push_str(&format!(
         "[NetDev]\nName={}\nKind=wireguard\nMTUBytes={}\n\n[WireGuard]\n",
         view.interface(lane),
@@ -25,7 +25,7 @@ pub(super) fn netdev(view: &View<'_>, lane: Lane) -> String {
     }
     // The lanes share their AllowedIPs, so the routes are those of the .network file.
     out.push_str(&format!("ListenPort={}\nRouteTable=off\n", view.port(lane)));
-    out.push_str(&view.left_out(lane));
+    view.left_out(out, lane);
     let keepalive = match view.node.keeps_alive() {
         true => format!("PersistentKeepalive={KEEPALIVE_SECONDS}\n"),
         false => String::new(),
@@ -35,13 +35,12 @@ pub(super) fn netdev(view: &View<'_>, lane: Lane) -> String {
         out.push_str(&peer.netdev);
         out.push_str(&keepalive);
     }
-    out
 }
 
 /// `60-wg-a.network`.
-pub(super) fn network(view: &View<'_>, lane: Lane) -> String {
+pub(super) fn network(out: &mut String, view: &View<'_>, lane: Lane) {
     let (interface, addresses, metric) = (view.interface(lane), view.node.addresses, view.metric(lane));
-    let mut out = view.header(Some(lane));
+    view.header(out, Some(lane));
     out.push_str(&format!(
         "[Match]\nName={interface}\n\n\
          [Link]\nRequiredForOnline=no\n\n\
@@ -57,11 +56,11 @@ pub(super) fn network(view: &View<'_>, lane: Lane) -> String {
             out.push_str(rest);
         }
     }
-    out
 }
 
 /// Loose reverse path filtering on both lanes: wg-quick's file has it as a command, networkd knows it from version 255.
-pub(super) fn sysctl(view: &View<'_>) -> String {
+pub(super) fn sysctl(out: &mut String, view: &View<'_>) {
     let lines = Lane::ALL.map(|lane| format!("net.ipv4.conf.{}.rp_filter = 2\n", view.interface(lane)));
-    view.header(None) + &lines.concat()
+    view.header(out, None);
+    out.push_str(&lines.concat());
 }

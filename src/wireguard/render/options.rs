@@ -1,5 +1,8 @@
-//! What the files refer to on the machine.
+//! What the files refer to on the machine, and which of them are wanted.
 
+use std::collections::BTreeSet;
+
+use super::FileKind;
 use crate::text;
 
 /// Why something is not rendered.
@@ -24,16 +27,18 @@ pub enum RenderError {
     },
 }
 
-/// Paths that the files name.
+/// Paths that the files name, and which files are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenderOptions {
     key_file: String,
     program: String,
+    kinds: BTreeSet<FileKind>,
 }
 
 impl Default for RenderOptions {
     fn default() -> Self {
-        Self { key_file: "/run/keys/wg/%i.key".to_owned(), program: "/usr/bin/keys".to_owned() }
+        let (key_file, program) = ("/run/keys/wg/%i.key".to_owned(), "/usr/bin/keys".to_owned());
+        Self { key_file, program, kinds: FileKind::ALL.iter().copied().collect() }
     }
 }
 
@@ -60,6 +65,16 @@ impl RenderOptions {
     pub fn with_program(self, path: &str) -> Result<Self, RenderError> {
         check("the program", path, path)?;
         Ok(Self { program: path.to_owned(), ..self })
+    }
+
+    /// The same with files of these kinds alone.
+    pub fn only(self, kinds: impl IntoIterator<Item = FileKind>) -> Self {
+        Self { kinds: kinds.into_iter().collect(), ..self }
+    }
+
+    /// Whether files of that kind are wanted.
+    pub fn wants(&self, kind: FileKind) -> bool {
+        self.kinds.contains(&kind)
     }
 
     /// The private key file, with `%i` for the interface.

@@ -1,5 +1,6 @@
 //! Puts the files together: each peer's text is written once and copied into every node's files.
 
+use super::file::NodeFile;
 use super::tables::{self, LaneText};
 use super::{RenderError, RenderOptions, networkd, wg};
 use crate::name::MemberName;
@@ -14,6 +15,8 @@ pub type File = (String, Vec<u8>);
 pub struct Renderer<'m> {
     mesh: &'m CheckedMesh,
     options: RenderOptions,
+    /// The files that are wanted of each node, with their paths and in the order of these.
+    files: Vec<(String, NodeFile)>,
     /// What each node looks like to the others, in the order of the mesh; none of those that nobody asks for.
     texts: Vec<Option<NodeText>>,
     /// The lines of the hosts file, the same for all.
@@ -61,7 +64,11 @@ impl<'m> Renderer<'m> {
         let external = |external: &External| NodeText::external(mesh.policy(), external);
         let everybody = mesh.nodes().iter().chain(mesh.externals().iter().map(|external| &external.node));
         let hosts = everybody.map(tables::hosts_lines).collect();
-        Self { mesh, options, texts, hosts, externals: mesh.externals().iter().map(external).collect() }
+        let externals = mesh.externals().iter().map(external).collect();
+        let wanted = NodeFile::all().filter(|file| options.wants(file.kind()));
+        let mut files: Vec<_> = wanted.map(|file| (file.path(mesh.policy()), file)).collect();
+        files.sort_by(|a, b| a.0.cmp(&b.0));
+        Self { mesh, options, files, texts, hosts, externals }
     }
 
     /// All files of one node, in the order of their paths.
@@ -70,31 +77,39 @@ impl<'m> Renderer<'m> {
     /// [`RenderError::Node`] if the mesh has no such node.
     pub fn node(&self, name: &MemberName) -> Result<Vec<File>, RenderError> {
         let missing = || RenderError::Node { name: name.to_string() };
-        let position = self.mesh.position(name).ok_or_else(missing)?;
-        let node = self.mesh.nodes().get(position).ok_or_else(missing)?;
+        let view = self.mesh.position(name).and_then(|position| self.view(position)).ok_or_else(missing)?;
+        let file = |(path, file): &(String, NodeFile)| {
+            let mut text = String::new();
+            file.write(&mut text, &view);
+            (path.clone(), text.into_bytes())
+        };
+        Ok(self.files.iter().map(file).collect())
+    }
+
+    /// Gives `put` all files of all nodes: the node's name, the path in its directory, and the bytes. They come by node and
+    /// path, and no more than one is in memory.
+    ///
+    /// # Errors
+    /// The first of `put`, after which no more come.
+    pub fn all<E>(&self, mut put: impl FnMut(&MemberName, &str, &[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut text = String::new();
+        for view in (0..self.mesh.nodes().len()).filter_map(|position| self.view(position)) {
+            for (path, file) in &self.files {
+                text.clear();
+                file.write(&mut text, &view);
+                put(&view.node.name, path, text.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The mesh as the node at `position` sees it.
+    fn view(&self, position: usize) -> Option<View<'_>> {
+        let node = self.mesh.nodes().get(position)?;
         let peers = self.mesh.peer_positions(Some(position)).filter_map(|i| self.texts.get(i)?.as_ref()).collect();
         let known = self.mesh.externals().iter().zip(&self.externals).filter(|(external, _)| external.talks_to(node));
         let externals = known.map(|(_, text)| text).collect();
-        let view = View { renderer: self, node, peers, externals };
-        let mut files = vec![
-            ("firewall.nft".to_owned(), tables::firewall(&view)),
-            ("hosts".to_owned(), tables::hosts(&view)),
-            ("mesh.json".to_owned(), tables::json(&view)),
-            ("networkd/sysctl.d/60-keys-wg.conf".to_owned(), networkd::sysctl(&view)),
-        ];
-        for lane in Lane::ALL {
-            let interface = view.interface(lane);
-            files.extend([
-                (format!("networkd/60-{interface}.netdev"), networkd::netdev(&view, lane)),
-                (format!("networkd/60-{interface}.network"), networkd::network(&view, lane)),
-                (format!("wg/{interface}.addconf"), wg::addconf(&view, lane)),
-                (format!("wg/{interface}.routes"), tables::routes(&view, lane)),
-                (format!("wg-quick/{interface}.conf"), wg::quick(&view, lane)),
-                (format!("wg-quick/wg-quick@{interface}.service.d/keys.conf"), wg::drop_in(&view, lane)),
-            ]);
-        }
-        files.sort();
-        Ok(files.into_iter().map(|(path, text)| (path, text.into_bytes())).collect())
+        Some(View { renderer: self, node, peers, externals })
     }
 }
 
@@ -193,18 +208,21 @@ impl<'r> View<'r> {
     }
 
     /// The comment at the head of a file.
-    pub(super) fn header(&self, lane: Option<Lane>) -> String {
+    pub(super) fn header(&self, out: &mut String, lane: Option<Lane>) {
         let lane = lane.map(|lane| format!(", lane {lane}")).unwrap_or_default();
         let (node, mesh) = (&self.node.name, &self.policy().mesh().id);
-        format!("# Written by keys for {node}{lane} of mesh {mesh}; changes here are lost. Holds no secret.\n")
+        let line =
+            format!("# Written by keys for {node}{lane} of mesh {mesh}; changes here are lost. Holds no secret.\n");
+        out.push_str(&line);
     }
 
     /// Comments about the peers that `lane` does not have.
-    pub(super) fn left_out(&self, lane: Lane) -> String {
+    pub(super) fn left_out(&self, out: &mut String, lane: Lane) {
         if !self.has_key(lane) {
-            return format!("# This node has no key on lane {lane} yet: its peers are left out.\n");
+            return out.push_str(&format!("# This node has no key on lane {lane} yet: its peers are left out.\n"));
         }
-        let missing = self.peers.iter().filter(|other| lane.of(&other.lanes).is_none());
-        missing.map(|other| format!("# {} has no key on lane {lane} yet: left out.\n", other.name)).collect()
+        for other in self.peers.iter().filter(|other| lane.of(&other.lanes).is_none()) {
+            out.push_str(&format!("# {} has no key on lane {lane} yet: left out.\n", other.name));
+        }
     }
 }

@@ -17,16 +17,17 @@ pub(super) fn hosts_lines(node: &Node) -> String {
 }
 
 /// The inner addresses of all nodes, this one included, and of those without an agent, as hosts(5) has them.
-pub(super) fn hosts(view: &View<'_>) -> String {
-    view.header(None) + view.hosts()
+pub(super) fn hosts(out: &mut String, view: &View<'_>) {
+    view.header(out, None);
+    out.push_str(view.hosts());
 }
 
 /// The routes of one lane for `ip -batch FILE`.
-pub(super) fn routes(view: &View<'_>, lane: Lane) -> String {
+pub(super) fn routes(out: &mut String, view: &View<'_>, lane: Lane) {
     let (interface, addresses, metric) = (view.interface(lane), view.node.addresses, view.metric(lane));
     let sources = [addresses.ipv4.to_string(), addresses.ipv6.to_string()];
     let rests = sources.map(|source| format!(" dev {interface} metric {metric} src {source}\n"));
-    let mut out = view.header(Some(lane));
+    view.header(out, Some(lane));
     for (other, _) in view.peers(lane) {
         for (route, rest) in other.routes.iter().zip(&rests) {
             out.push_str("route replace ");
@@ -34,23 +35,22 @@ pub(super) fn routes(view: &View<'_>, lane: Lane) -> String {
             out.push_str(rest);
         }
     }
-    out
 }
 
 /// Two sets for nft(8), to be included inside a table.
-pub(super) fn firewall(view: &View<'_>) -> String {
+pub(super) fn firewall(out: &mut String, view: &View<'_>) {
     let ports: BTreeSet<u16> = Lane::ALL.map(|lane| view.port(lane)).into();
     let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
     let interfaces = Lane::ALL.map(|lane| format!("\"{}\"", view.interface(lane)));
-    format!(
-        "{}# Include this inside a table. Then `udp dport @keys_wg_ports accept` lets the tunnels in, and\n\
+    view.header(out, None);
+    out.push_str(&format!(
+        "# Include this inside a table. Then `udp dport @keys_wg_ports accept` lets the tunnels in, and\n\
          # `iifname @keys_wg_interfaces` is what comes out of them, on either lane.\n\
          set keys_wg_ports {{\n\ttype inet_service\n\telements = {{ {} }}\n}}\n\
          set keys_wg_interfaces {{\n\ttype ifname\n\telements = {{ {} }}\n}}\n",
-        view.header(None),
         ports.join(", "),
         interfaces.join(", "),
-    )
+    ));
 }
 
 /// One lane of a peer.
@@ -133,7 +133,7 @@ struct HeadJson<'a> {
 }
 
 /// The description: what the other files say, for programs. One line a peer, so that a change of one shows as one line.
-pub(super) fn json(view: &View<'_>) -> String {
+pub(super) fn json(out: &mut String, view: &View<'_>) {
     let table = view.policy().mesh();
     let head = HeadJson {
         version: 1,
@@ -147,7 +147,7 @@ pub(super) fn json(view: &View<'_>) -> String {
             metric: view.metric(lane),
         }),
     };
-    let mut out = to_json(&head);
+    out.push_str(&to_json(&head));
     // The head is an object that is not empty: its closing brace makes room for one more field.
     out.pop();
     out.push_str(",\"peers\":[");
@@ -156,7 +156,6 @@ pub(super) fn json(view: &View<'_>) -> String {
         out.push_str(&other.json);
     }
     out.push_str("\n]}\n");
-    out
 }
 
 fn to_json(value: &impl Serialize) -> String {

@@ -6,7 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use proptest::prelude::*;
 
-use super::{RenderError, RenderOptions, Renderer, render_one};
+use super::{FileKind, RenderError, RenderOptions, Renderer, render_one};
+use crate::name::MemberName;
 use crate::text;
 use crate::wireguard::{CheckedMesh, Endpoint, Host, Lane, Mesh, PastKeys, samples};
 
@@ -242,6 +243,51 @@ fn one_node_alone_renders_what_it_is_given_out_of_all() {
         assert_eq!(String::from_utf8_lossy(&quick.1).matches("[Peer]").count(), peers, "pop{i}");
     }
     assert!(render_one(&mesh, RenderOptions::default(), &samples::name(9)).is_err());
+}
+
+#[test]
+fn all_nodes_at_once_have_the_files_of_each() {
+    let mut mesh = samples::with_external(3, "peers = [\"member:pop2\"]\n");
+    mesh.nodes[2].keys[1] = None;
+    let mesh = checked(mesh);
+    let renderer = Renderer::new(&mesh, RenderOptions::default());
+    let mut all = Vec::new();
+    let put = |node: &MemberName, path: &str, bytes: &[u8]| {
+        all.push((node.clone(), path.to_owned(), bytes.to_vec()));
+        Ok::<(), ()>(())
+    };
+    assert_eq!(renderer.all(put), Ok(()));
+    let mut each = Vec::new();
+    for node in mesh.nodes() {
+        let files = renderer.node(&node.name).expect("a node");
+        each.extend(files.into_iter().map(|(path, bytes)| (node.name.clone(), path, bytes)));
+    }
+    assert_eq!(all.len(), 3 * 16);
+    assert_eq!(all, each);
+    // Who takes no more gets no more.
+    let mut left = 5;
+    let refusing = |_: &MemberName, _: &str, _: &[u8]| {
+        left -= 1;
+        if left == 0 { Err("full") } else { Ok(()) }
+    };
+    assert_eq!((renderer.all(refusing), left), (Err("full"), 0));
+}
+
+#[test]
+fn files_of_some_kinds_are_the_same_as_among_all() {
+    let mesh = checked(samples::mesh(3));
+    let name = samples::name(2);
+    let all = render_one(&mesh, RenderOptions::default(), &name).expect("a node");
+    for kinds in
+        [&[FileKind::WgQuick][..], &[FileKind::Json, FileKind::Networkd], &[FileKind::Wg, FileKind::Hosts], &[]]
+    {
+        let options = RenderOptions::default().only(kinds.iter().copied());
+        let some = render_one(&mesh, options, &name).expect("a node");
+        let due: Vec<_> =
+            all.iter().filter(|(path, _)| FileKind::of_path(path).is_some_and(|kind| kinds.contains(&kind))).collect();
+        assert_eq!(some.iter().collect::<Vec<_>>(), due, "{kinds:?}");
+        assert_eq!(due.is_empty(), kinds.is_empty());
+    }
 }
 
 #[test]

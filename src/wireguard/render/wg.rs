@@ -15,9 +15,9 @@ pub(super) fn peer(name: &MemberName, key: WgPublicKey, endpoint: Option<&str>, 
 
 /// `wg-a.conf` for wg-quick. `Table = off` because the lanes share their AllowedIPs: wg-quick would route every peer
 /// through the lane that came up last.
-pub(super) fn quick(view: &View<'_>, lane: Lane) -> String {
+pub(super) fn quick(out: &mut String, view: &View<'_>, lane: Lane) {
     let (addresses, mtu) = (view.node.addresses, view.policy().mesh().mtu);
-    let mut out = view.header(Some(lane));
+    view.header(out, Some(lane));
     out.push_str(&format!(
         "# Routes are set by the agent; without it: ip -batch {0}.routes\n\
          [Interface]\n\
@@ -35,35 +35,33 @@ pub(super) fn quick(view: &View<'_>, lane: Lane) -> String {
     }
     // Answers may come back through the other lane; AllowedIPs already check the source (RFC 3704, section 2.4).
     out.push_str("PostUp = sysctl -qw net.ipv4.conf.%i.rp_filter=2\n");
-    push_peers(&mut out, view, lane);
-    out
+    push_peers(out, view, lane);
 }
 
 /// The peers alone. Only `addconf` may read them: `setconf` and `syncconf` take the private key away that the file
 /// does not have.
-pub(super) fn addconf(view: &View<'_>, lane: Lane) -> String {
-    let mut out = view.header(Some(lane));
+pub(super) fn addconf(out: &mut String, view: &View<'_>, lane: Lane) {
+    view.header(out, Some(lane));
     out.push_str(&format!(
         "# For wg addconf {} FILE; setconf and syncconf would erase the private key.\n",
         view.interface(lane)
     ));
-    push_peers(&mut out, view, lane);
-    out
+    push_peers(out, view, lane);
 }
 
 /// The drop-in for the unit of one lane, other wg-quick interfaces being none of our business. `systemctl reload`
 /// runs `wg syncconf` otherwise, which erases the private key.
-pub(super) fn drop_in(view: &View<'_>, lane: Lane) -> String {
-    let header = view.header(Some(lane));
-    format!(
-        "{header}# The unit's own reload would erase the private key: the configuration file has none.\n\
+pub(super) fn drop_in(out: &mut String, view: &View<'_>, lane: Lane) {
+    view.header(out, Some(lane));
+    out.push_str(&format!(
+        "# The unit's own reload would erase the private key: the configuration file has none.\n\
          [Service]\nExecReload=\nExecReload={} wg apply %i\n",
         view.options().program()
-    )
+    ));
 }
 
 fn push_peers(out: &mut String, view: &View<'_>, lane: Lane) {
-    out.push_str(&view.left_out(lane));
+    view.left_out(out, lane);
     let keepalive = match view.node.keeps_alive() {
         true => format!("PersistentKeepalive = {KEEPALIVE_SECONDS}\n"),
         false => String::new(),
