@@ -58,6 +58,8 @@ fn check(certificate: &SshCertificate) {
 /// A revocation list reads back from its shortest form.
 pub fn krl(data: &[u8]) {
     let Ok(krl) = Krl::parse(data) else { return };
+    assert!(krl.beyond(&krl).is_empty(), "a list differs from itself");
+    assert_eq!(krl.entries().is_empty(), krl.is_empty());
     if let Ok(written) = krl.write(usize::MAX) {
         let again = Krl::parse(&written).expect("what is written is read");
         assert!(again == krl);

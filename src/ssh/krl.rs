@@ -4,31 +4,33 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sequoia_openpgp::types::HashAlgorithm;
+
 use super::body::Serial;
 use super::certificate::SshCertificate;
-use super::key::{KeyError, SshPublicKey};
-use super::names::{KeyId, WordError};
+use super::key::SshPublicKey;
+use super::names::KeyId;
 use super::serials::SerialSet;
 use super::wire::Malformed;
 use crate::digest::Digest;
 use crate::time::{LATEST, Time};
 
+/// The oldest OpenSSH whose `sshd` has to read what is written here.
+pub(super) const OLDEST_OPENSSH: &str = "9.2";
+
 /// Why a KRL is refused or not written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KrlError {
-    /// Not a KRL that every supported `sshd` reads.
-    #[error("is not a usable KRL: {0}")]
+    /// No KRL: cut short, garbage, or no bytes at all.
+    #[error("is broken: {0}")]
     Format(&'static str),
-    /// A section that is not written here: signatures, extensions, SHA-1, or something new.
-    #[error("is not a usable KRL: it has a section of type {0}")]
+    /// A KRL, but one that some supported `sshd` refuses, and with it every login.
+    #[error("is a KRL that OpenSSH {OLDEST_OPENSSH} refuses: {0}")]
+    Refused(&'static str),
+    /// A section of a kind that some supported `sshd` refuses: a signature, an extension, or something new.
+    #[error("is a KRL that OpenSSH {OLDEST_OPENSSH} refuses: it has a section of type {0}")]
     Section(u8),
-    /// A key in it is none.
-    #[error("is not a usable KRL: a key in it is not usable")]
-    Key(#[from] KeyError),
-    /// A key id in it is none.
-    #[error("is not a usable KRL: a key id in it is not usable")]
-    KeyId(#[from] WordError),
     /// Larger than allowed; `sshd` reads all of it at each login.
     #[error("the KRL has {bytes} bytes; at most {max} are allowed")]
     TooLarge {
@@ -57,10 +59,22 @@ pub enum KrlScope {
     AnyCa,
 }
 
+impl KrlScope {
+    /// How the format has it: the CA's blob, or nothing for any.
+    pub(super) fn blob(&self) -> &[u8] {
+        match self {
+            Self::Ca(ca) => ca.blob(),
+            Self::AnyCa => b"",
+        }
+    }
+}
+
+/// What is revoked of one CA.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Revoked {
     pub(super) serials: SerialSet,
-    pub(super) key_ids: BTreeSet<KeyId>,
+    /// Not [`KeyId`]s: others may have written what we never would.
+    pub(super) key_ids: BTreeSet<Vec<u8>>,
 }
 
 /// A key revocation list.
@@ -69,8 +83,11 @@ pub struct Krl {
     pub(super) version: u64,
     pub(super) generated: Time,
     pub(super) comment: String,
-    pub(super) certificates: BTreeMap<KrlScope, Revoked>,
-    pub(super) keys: BTreeSet<SshPublicKey>,
+    /// By the CA's blob; an empty one stands for any CA.
+    pub(super) certificates: BTreeMap<Vec<u8>, Revoked>,
+    pub(super) keys: BTreeSet<Vec<u8>>,
+    /// Read from others' lists and kept; never put in here.
+    pub(super) sha1: BTreeSet<[u8; 20]>,
     pub(super) sha256: BTreeSet<Digest>,
 }
 
@@ -83,6 +100,7 @@ impl Krl {
             comment: String::new(),
             certificates: BTreeMap::new(),
             keys: BTreeSet::new(),
+            sha1: BTreeSet::new(),
             sha256: BTreeSet::new(),
         }
     }
@@ -99,24 +117,24 @@ impl Krl {
 
     /// Whether nothing is revoked.
     pub fn is_empty(&self) -> bool {
-        self.certificates.is_empty() && self.keys.is_empty() && self.sha256.is_empty()
+        self.certificates.is_empty() && self.keys.is_empty() && self.sha1.is_empty() && self.sha256.is_empty()
     }
 
     /// Revokes the SSH certificates with the serials from `first` to `last`; nothing, if `last` is smaller.
     pub fn revoke_serials(&mut self, scope: KrlScope, first: Serial, last: Serial) {
         if first <= last {
-            self.certificates.entry(scope).or_default().serials.insert(first.number(), last.number());
+            self.scope(&scope).serials.insert(first.number(), last.number());
         }
     }
 
     /// Revokes the SSH certificates with exactly this key id.
     pub fn revoke_key_id(&mut self, scope: KrlScope, key_id: KeyId) {
-        self.certificates.entry(scope).or_default().key_ids.insert(key_id);
+        self.scope(&scope).key_ids.insert(key_id.as_str().as_bytes().to_vec());
     }
 
     /// Revokes a key: plain, as the subject of any SSH certificate, and as a CA.
     pub fn revoke_key(&mut self, key: SshPublicKey) {
-        self.keys.insert(key);
+        self.keys.insert(key.blob().to_vec());
     }
 
     /// Revokes the key whose blob has this SHA-256, in the same three roles.
@@ -126,16 +144,14 @@ impl Krl {
 
     /// Whether OpenSSH with this list would refuse `certificate`.
     pub fn is_revoked(&self, certificate: &SshCertificate) -> bool {
-        // Somebody else's key id may be one that no list of ours can hold.
-        let key_id: Option<KeyId> = certificate.key_id().parse().ok();
-        let here = |scope: &KrlScope| {
+        let here = |scope: &[u8]| {
             self.certificates.get(scope).is_some_and(|revoked| {
                 revoked.serials.contains(certificate.serial())
-                    || key_id.as_ref().is_some_and(|id| revoked.key_ids.contains(id))
+                    || revoked.key_ids.contains(certificate.key_id().as_bytes())
             })
         };
-        here(&KrlScope::AnyCa)
-            || SshPublicKey::from_blob(certificate.ca_blob()).is_ok_and(|ca| here(&KrlScope::Ca(ca)))
+        here(b"")
+            || here(certificate.ca_blob())
             || self.is_blob_revoked(certificate.subject_blob())
             || self.is_blob_revoked(certificate.ca_blob())
     }
@@ -145,10 +161,22 @@ impl Krl {
         self.is_blob_revoked(key.blob())
     }
 
-    fn is_blob_revoked(&self, blob: &[u8]) -> bool {
-        self.sha256.contains(&Digest::of(blob))
-            || SshPublicKey::from_blob(blob).is_ok_and(|key| self.keys.contains(&key))
+    pub(super) fn is_blob_revoked(&self, blob: &[u8]) -> bool {
+        self.keys.contains(blob)
+            || self.sha256.contains(&Digest::of(blob))
+            || (!self.sha1.is_empty() && sha1(blob).is_some_and(|hash| self.sha1.contains(&hash)))
     }
+
+    fn scope(&mut self, scope: &KrlScope) -> &mut Revoked {
+        self.certificates.entry(scope.blob().to_vec()).or_default()
+    }
+}
+
+/// SHA-1 (FIPS 180-4), for what others have put into their lists.
+pub(super) fn sha1(blob: &[u8]) -> Option<[u8; 20]> {
+    let mut hash = HashAlgorithm::SHA1.context().ok()?.for_digest();
+    hash.update(blob);
+    hash.into_digest().ok()?.try_into().ok()
 }
 
 #[cfg(test)]

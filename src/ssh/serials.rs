@@ -68,6 +68,25 @@ impl SerialSet {
         self.0.iter().map(|(&first, &last)| (first, last))
     }
 
+    /// What is in this set and not in `other`.
+    pub(super) fn minus(&self, other: &Self) -> Self {
+        let mut left = BTreeMap::new();
+        for (first, last) in self.runs() {
+            let mut next = Some(first);
+            // The last run that begins before this one may reach into it.
+            let before = other.0.range(..first).next_back().into_iter();
+            for (&start, &end) in before.chain(other.0.range(first..=last)) {
+                let Some(from) = next.filter(|from| end >= *from) else { continue };
+                if start > from {
+                    left.insert(from, start - 1);
+                }
+                next = end.checked_add(1).filter(|next| *next <= last);
+            }
+            left.extend(next.map(|from| (from, last)));
+        }
+        Self(left)
+    }
+
     /// Chooses list, range or bitmap for each run. A bitmap takes in the next run as long as the bits in between and
     /// of the run cost less than the run would cost alone; at the end it must pay for its own header.
     pub(super) fn sections(&self) -> Sections {
@@ -174,6 +193,8 @@ mod tests {
         assert_eq!(set(&[(1, 2), (4, 5), (9, 12), (2, 10)]), set(&[(1, 12)]));
         assert_eq!(set(&[(u64::MAX, u64::MAX), (1, u64::MAX)]).run_count(), 1);
         assert_eq!(set(&[(4, 3)]), SerialSet::default());
+        let ends = set(&[(1, u64::MAX)]).minus(&set(&[(1, 1), (u64::MAX, u64::MAX)]));
+        assert_eq!(ends, set(&[(2, u64::MAX - 1)]));
         assert!(set(&[(3, 5)]).contains(5) && !set(&[(3, 5)]).contains(6) && !set(&[(3, 5)]).contains(2));
     }
 
@@ -231,6 +252,18 @@ mod tests {
                 prop_assert!(bitmap.bits.len() as u64 * 8 <= KRL_BITMAP_BITS_MAX);
                 prop_assert_ne!(bitmap.bits.first(), Some(&0));
             }
+        }
+
+        #[test]
+        fn what_is_left_is_in_the_one_and_not_in_the_other(
+            a in prop::collection::vec((1..200_u64, 0..20_u64), 0..20),
+            b in prop::collection::vec((1..200_u64, 0..20_u64), 0..20),
+        ) {
+            let of = |runs: &[(u64, u64)]| set(&runs.iter().map(|&(first, n)| (first, first + n)).collect::<Vec<_>>());
+            let (a, b) = (of(&a), of(&b));
+            let left = a.minus(&b);
+            prop_assert!((0..300).all(|n| left.contains(n) == (a.contains(n) && !b.contains(n))));
+            prop_assert!(left.runs().zip(left.runs().skip(1)).all(|(a, b)| a.1 + 1 < b.0));
         }
 
         #[test]
