@@ -112,6 +112,11 @@ impl Context {
         Ok(here.ancestors().find(|d| d.join("keyring").is_dir()).unwrap_or(&here).to_owned())
     }
 
+    /// Whether there is a keyring to ask; a fleet that was named has to have one.
+    pub(super) fn has_keyring(&self) -> Result<bool, CliError> {
+        Ok(self.fleet.is_some() || self.fleet_directory()?.join("keyring").is_dir())
+    }
+
     /// Where the home is. Not every command needs one.
     pub(super) fn home_path(&self) -> Result<&Path, CliError> {
         let path = self.home.as_deref();

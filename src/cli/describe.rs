@@ -87,7 +87,13 @@ pub(super) fn act(
                 c.member, fields.kind, fields.valid_before
             )]
         }
-        Act::SshRevoke(list) => list.iter().map(|c| format!("SSH certificates are revoked: {:?}", c.serials)).collect(),
+        Act::SshRevoke(list) => list
+            .iter()
+            .map(|c| {
+                let serials: Vec<String> = c.serials.iter().map(ToString::to_string).collect();
+                format!("SSH certificates are revoked: {}", serials.join(", "))
+            })
+            .collect(),
         Act::Rekey(c) => vec![format!(
             "the log's key of {} is {} from now on; the one before: {}",
             c.member,

@@ -10,6 +10,7 @@ use crate::home::HomeError;
 use crate::openpgp::SealError;
 use crate::ops::OpsError;
 use crate::policy::PolicyError;
+use crate::ssh::KrlError;
 use crate::state::{ObjectError, ReplayError, Void};
 use crate::store::StoreError;
 
@@ -292,6 +293,9 @@ impl From<OpsError> for CliError {
             }
             OpsError::NoActor(_) => Self::new(Exit::NotFound, &e).hint("give the home of somebody who can with --home"),
             OpsError::Mesh(_) => Self::new(Exit::No, &e),
+            OpsError::NoSerial(_) => Self::new(Exit::NotFound, &e)
+                .hint("'keys ssh inspect FILE' shows a certificate's serial; --key FILE finds them by key"),
+            OpsError::Krl(e) => e.into(),
             OpsError::Checkpoint(_) => Self::new(Exit::No, &e)
                 .hint("take log/checkpoint of a machine or mirror that is up to date; if nothing has happened since the backup, \
                        and colleagues say so, pass --unchanged"),
@@ -314,6 +318,18 @@ impl From<OpsError> for CliError {
             | OpsError::Present(_)
             | OpsError::Ssh(_)
             | OpsError::Impossible(_) => Self::failed(&e),
+        }
+    }
+}
+
+impl From<KrlError> for CliError {
+    fn from(e: KrlError) -> Self {
+        match e {
+            KrlError::TooLarge { .. } => Self::failed(&e).hint(
+                "nothing was written, and nodes keep the list they have. Raise revocation.krl_bytes_max in policy/ssh.toml \
+                 ('keys policy propose'); sshd reads the whole list at each login",
+            ),
+            _ => Self::new(Exit::No, &e).hint("'keys ssh krl build --out FILE' writes a good one from the log"),
         }
     }
 }

@@ -32,6 +32,7 @@ mod history_cmd;
 mod hook;
 mod import_args;
 mod import_cmd;
+mod krl_cmd;
 mod lint_cmd;
 mod lint_files;
 mod log_cmd;

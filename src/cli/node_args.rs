@@ -16,6 +16,25 @@ pub(super) struct Ssh {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SshVerb {
+    /// Take SSH certificates back, before their time is over
+    #[command(after_help = REVOKE_HELP)]
+    Revoke {
+        /// Their serials
+        #[arg(value_name = "SERIAL", required_unless_present = "keys")]
+        serials: Vec<u64>,
+        /// Those for the key in this file, a public key or an SSH certificate
+        #[arg(long = "key", value_name = "FILE")]
+        keys: Vec<PathBuf>,
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        reason: Reason,
+    },
+    /// Revocation lists: write one, check one, compare two
+    Krl {
+        #[command(subcommand)]
+        verb: KrlVerb,
+    },
     /// Decide, log and sign SSH certificates
     Sign {
         #[command(subcommand)]
@@ -40,6 +59,54 @@ pub(super) enum SshVerb {
     Inspect {
         /// The file
         file: PathBuf,
+    },
+}
+
+const REVOKE_HELP: &str =
+    "sshd refuses them once the node has the new list: 'keys ssh render', or 'keys ssh krl build'. Sessions that are
+open go on. The key itself may be certified again; whoever lost it asks with another one.
+Examples:
+  keys ssh revoke 17 --reason 'laptop left on a train'
+  keys ssh revoke --key id_ed25519-cert.pub --yes";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KrlVerb {
+    /// Write the list that the log implies; it is the same for all nodes
+    #[command(after_help = "Examples:
+  keys ssh krl build --out /etc/keys/ssh/revoked.krl
+  keys ssh krl build --hosts --out /etc/keys/ssh/revoked_hosts.krl")]
+    Build {
+        /// The list of hosts, which clients read, instead of that of users
+        #[arg(long)]
+        hosts: bool,
+        /// The file to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Check a list: whether every sshd reads it, and against the log
+    #[command(
+        after_help = "Exit 3 if the list is broken, some sshd refuses it, or it is not what the log says; 5 if there is none. Without a
+keyring only the file itself is checked.
+Examples:
+  keys ssh krl check /etc/keys/ssh/revoked.krl
+  keys ssh krl check --hosts /etc/keys/ssh/revoked_hosts.krl --json"
+    )]
+    Check {
+        /// The file
+        file: PathBuf,
+        /// It is the list of hosts
+        #[arg(long)]
+        hosts: bool,
+    },
+    /// Say what the second list revokes more than the first, and what less
+    #[command(after_help = "Exit 9 if they differ.
+Examples:
+  keys ssh krl diff revoked.krl /etc/keys/ssh/revoked.krl")]
+    Diff {
+        /// A list
+        before: PathBuf,
+        /// Another one
+        after: PathBuf,
     },
 }
 

@@ -9,6 +9,7 @@ use super::args::Change;
 use super::context::{Context, placed_exit, placed_json, placed_text, reason, shown};
 use super::exit::{CliError, Exit};
 use super::founding::read_file;
+use super::krl_cmd;
 use super::node_args::{Ssh, SshSign, SshVerb};
 use crate::disk::{Access, Disk, DiskError, RealFiles};
 use crate::ops::{self, IssuePlan};
@@ -92,6 +93,10 @@ pub(super) fn ssh(context: &Context, args: &Ssh) -> Result<Exit, CliError> {
             tree.tell(context)
         }
         SshVerb::Inspect { file } => inspect(context, file),
+        SshVerb::Krl { verb } => krl_cmd::krl(context, verb),
+        SshVerb::Revoke { serials, keys, change, reason: why } => {
+            krl_cmd::revoke(context, serials, keys, change, &reason(why, "SSH certificates are taken back"))
+        }
     }
 }
 

@@ -78,6 +78,7 @@ mod export;
 mod found;
 mod import;
 mod join;
+mod krl;
 mod lint;
 mod mesh;
 mod open;
@@ -103,6 +104,7 @@ use crate::home::HomeError;
 use crate::name::{Address, FleetName, MemberName, NameError, Slot};
 use crate::openpgp::{CertificateError, OpenpgpError, SealError};
 use crate::policy::PolicyError;
+use crate::ssh::KrlError;
 use crate::state::{ReadersError, Void};
 
 pub use act::{carry_out, sequencer, signers};
@@ -119,6 +121,7 @@ pub use export::ForeignReader;
 pub use found::{Founded, Founder, Founding, approve_founding, found};
 pub use import::{Fate as ImportFate, ImportPlan, Incoming, plan_import};
 pub use join::{Joining, ask, ask_to_found};
+pub use krl::{KrlAge, KrlCheck, SerialsPlan, certificates_of, check_krl, krl, krl_bytes, plan_revoke_serials};
 pub use lint::{Lint, duplicate_values, lint, sealed_file};
 pub use mesh::{agent_wants, check_policy, ends, fixed_peers, mesh, wanted_lanes, wireguard_files};
 pub use open::{Opened, open, open_foreign, open_version, select};
@@ -268,6 +271,12 @@ pub enum OpsError {
     /// SSH.
     #[error("SSH: {0}")]
     Ssh(String),
+    /// A revocation list cannot be written.
+    #[error(transparent)]
+    Krl(#[from] KrlError),
+    /// No SSH certificate with this serial was ever issued.
+    #[error("no SSH certificate with the serial {0} was ever issued")]
+    NoSerial(u64),
     /// The mesh has faults.
     #[error("the mesh has faults:\n{0}")]
     Mesh(String),

@@ -1,15 +1,14 @@
 //! What nodes install for SSH, from the log alone. No private key is in any of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::OpsError;
+use super::krl::krl_bytes;
 use crate::fleet::Fleet;
 use crate::name::{Kind, MemberName, Slot};
 use crate::policy::ssh::Places;
-use crate::ssh::{
-    CaLine, CertificateKind, ConfigPath, HostPattern, Krl, KrlScope, NodeFile, NodeInput, Serial, SshPublicKey, render,
-};
-use crate::state::{KeyState, State};
+use crate::ssh::{CaLine, CertificateKind, ConfigPath, HostPattern, NodeFile, NodeInput, SshPublicKey, render};
+use crate::state::State;
 
 /// The SSH files of one PoP, in the order in which they have to be written. The host's private key is taken to lie beside
 /// them, unless `host_key_path` says otherwise.
@@ -39,8 +38,8 @@ pub fn node_files(
         user_cas: cas(Slot::SshUserCa),
         host_cas: cas(Slot::SshHostCa),
         accounts: state.policy.policy.ssh.accounts_at(places).map_err(|e| ssh(e.to_string()))?,
-        revoked_users: krl(state, CertificateKind::User)?,
-        revoked_hosts: krl(state, CertificateKind::Host)?,
+        revoked_users: krl_bytes(CertificateKind::User, state)?,
+        revoked_hosts: krl_bytes(CertificateKind::Host, state)?,
         host_patterns: host_patterns(state)?,
         host_key_path: match host_key_path {
             Some(path) => path.clone(),
@@ -90,46 +89,4 @@ fn host_certificate(pop: &MemberName, key: &SshPublicKey, fleet: &Fleet) -> Resu
     Err(OpsError::Ssh(format!(
         "{pop} has no valid certificate for its host key; run 'keys ssh sign host {pop}' where the authority is"
     )))
-}
-
-/// The revocation list that the log implies. Its version is the log's size: it grows with every list that differs.
-///
-/// # Errors
-/// [`OpsError`].
-fn krl(state: &State, kind: CertificateKind) -> Result<Vec<u8>, OpsError> {
-    let ssh = |e: String| OpsError::Ssh(e);
-    let mut list = Krl::new(state.size, state.time);
-    let slot = match kind {
-        CertificateKind::User => Slot::SshUserCa,
-        CertificateKind::Host => Slot::SshHostCa,
-    };
-    // By CA, since a serial means something only together with who signed it.
-    let mut by_ca: BTreeMap<SshPublicKey, BTreeSet<u64>> = BTreeMap::new();
-    for serial in &state.revoked_serials {
-        if let Some(issued) = state.issued.get(serial).filter(|i| i.certificate.fields().kind == kind) {
-            by_ca.entry(issued.certificate.fields().ca.clone()).or_default().insert(*serial);
-        }
-    }
-    for (ca, serials) in by_ca {
-        for serial in serials.into_iter().filter_map(Serial::new) {
-            list.revoke_serials(KrlScope::Ca(ca.clone()), serial, serial);
-        }
-    }
-    for member in state.members.values() {
-        for key in
-            member.slots.get(&slot).into_iter().flat_map(|s| &s.keys).filter(|k| k.state == KeyState::Compromised)
-        {
-            list.revoke_key(key.key.parse().map_err(|e: crate::ssh::KeyError| ssh(e.to_string()))?);
-        }
-        for key in member
-            .slots
-            .get(&Slot::SshHost)
-            .into_iter()
-            .flat_map(|s| &s.keys)
-            .filter(|k| k.state == KeyState::Compromised && kind == CertificateKind::Host)
-        {
-            list.revoke_key(key.key.parse().map_err(|e: crate::ssh::KeyError| ssh(e.to_string()))?);
-        }
-    }
-    list.write(state.policy.policy.ssh.krl_bytes_max).map_err(|e| ssh(e.to_string()))
 }

@@ -70,7 +70,7 @@ pub fn plan_host(
         let renew_after = state.policy.policy.ssh.host_rule(name).map_or(Span(0), |r| r.renew_after);
         for key in member.slot(Slot::SshHost).into_iter().flat_map(crate::state::SlotKeys::usable) {
             let subject = parse_key(&key.key)?;
-            let current = current_host_certificate(state, name, &subject, &ca, now);
+            let current = current_host_certificate(state, &state.revoked_serials, name, &subject, &ca, now);
             if !again && current.is_some_and(|after| now.since(after) < renew_after) {
                 continue;
             }
@@ -150,6 +150,11 @@ pub fn plan_user(
 
 /// PoPs whose active host key has no SSH certificate that is good at `now`, though the policy gives it one.
 pub fn uncertified_hosts(state: &State, now: Time) -> Vec<MemberName> {
+    uncertified_without(&state.revoked_serials, state, now)
+}
+
+/// The same, if these serials were the revoked ones.
+pub(super) fn uncertified_without(revoked: &BTreeSet<u64>, state: &State, now: Time) -> Vec<MemberName> {
     let pops = state
         .members
         .iter()
@@ -157,7 +162,7 @@ pub fn uncertified_hosts(state: &State, now: Time) -> Vec<MemberName> {
     let lacks = |name: &MemberName, member: &Member| {
         let active = member.active(Slot::SshHost)?.key.parse::<SshPublicKey>().ok()?;
         let ca = active_ca(state, Slot::SshHostCa).ok()?;
-        Some(current_host_certificate(state, name, &active, &ca, now).is_none())
+        Some(current_host_certificate(state, revoked, name, &active, &ca, now).is_none())
     };
     pops.filter(|(n, m)| lacks(n, m).unwrap_or(false)).map(|(n, _)| n.clone()).collect()
 }
@@ -165,6 +170,7 @@ pub fn uncertified_hosts(state: &State, now: Time) -> Vec<MemberName> {
 /// When the newest certificate for a host key by the CA that is active now began, if it is still good.
 fn current_host_certificate(
     state: &State,
+    revoked: &BTreeSet<u64>,
     name: &MemberName,
     subject: &SshPublicKey,
     ca: &SshPublicKey,
@@ -173,7 +179,7 @@ fn current_host_certificate(
     let of_key = state
         .issued
         .iter()
-        .filter(|(serial, i)| i.member == *name && !state.revoked_serials.contains(*serial))
+        .filter(|(serial, i)| i.member == *name && !revoked.contains(*serial))
         .map(|(_, i)| i.certificate.fields());
     of_key.filter(|f| f.subject == *subject && f.ca == *ca && f.valid_before > now).map(|f| f.valid_after).max()
 }

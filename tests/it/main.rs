@@ -46,6 +46,7 @@ mod secrecy;
 mod snapshots;
 mod sq;
 mod ssh_keygen;
+mod ssh_revoke;
 mod sshd;
 mod strangers;
 mod structured;
@@ -103,6 +104,7 @@ fn main() -> std::process::ExitCode {
         snapshots::tests(),
         sq::tests(),
         ssh_keygen::tests(),
+        ssh_revoke::tests(),
         sshd::tests(),
         strangers::tests(),
         structured::tests(),
