@@ -53,6 +53,7 @@
 //! | [`state`] | the fold: what the log means | core |
 //! | [`audit`] | the report for auditors: values, page, bundle, sample | core |
 //! | [`lint`] | findings about secrets, rules, and values that were never sealed | core |
+//! | [`login`] | what `sshd` asks: whether the log decided an SSH certificate | core |
 //! | [`disk`] | files that are old or new, never torn | shell |
 //! | [`gpg_agent`] | signing and opening through gpg-agent | shell |
 //! | [`store`] | a keyring on a disk; appending to the log | shell |
@@ -82,6 +83,7 @@ pub mod json;
 pub mod limits;
 pub mod lint;
 pub mod log;
+pub mod login;
 pub mod name;
 pub mod openpgp;
 #[cfg(feature = "shell")]

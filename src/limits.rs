@@ -117,6 +117,11 @@ pub const MESH_NODES_MAX: usize = 10_000;
 pub const MESH_FILE_BYTES_MAX: usize = 16 << 20;
 /// One line of an SSH key or certificate file, bytes: 256 host principals of the longest kind in base64, and a log proof.
 pub const SSH_LINE_BYTES_MAX: usize = 131_072;
+/// A log entry and its proof in an SSH certificate, bytes: with the certificate around it, in base64, it has to fit
+/// [`SSH_LINE_BYTES_MAX`], which is also the longest argument that Linux gives a command.
+pub const SSH_STAPLE_BYTES_MAX: usize = 64 << 10;
+/// What a node judges proofs by, bytes: some hundred of each of 10 000 members.
+pub const TRUST_BYTES_MAX: usize = 16 << 20;
 /// A key id, a comment or a FIDO application, bytes: what a log line can bear.
 pub const SSH_KEY_ID_BYTES_MAX: usize = 256;
 /// The value of one critical option of an SSH certificate, bytes.

@@ -16,7 +16,9 @@ pub fn contents(data: &[u8]) {
             "body.pgp" => &data[body_at..body_at + body_bytes],
             "manifest.json" => &contents.signed,
             "manifest.sig" => &contents.signature,
-            share => &contents.shares[share.strip_prefix("share-").and_then(|n| n.strip_suffix(".pgp")).expect("a share")],
+            share => {
+                &contents.shares[share.strip_prefix("share-").and_then(|n| n.strip_suffix(".pgp")).expect("a share")]
+            }
         };
         archive.part(&name, part).expect("what was read can be written");
     }

@@ -12,6 +12,7 @@ pub mod fold;
 pub mod formats;
 pub mod lint;
 pub mod log;
+pub mod login;
 pub mod mutate;
 pub mod name;
 pub mod openpgp;
@@ -172,6 +173,8 @@ targets! {
     ssh::certificate_blob, SSH;
     ssh::krl, SSH;
     ssh::words, NAMES;
+    login::trust, JSON;
+    login::staple, STATEMENT;
     policy::fleet_toml, TOML;
     policy::secrets_toml, TOML;
     policy::ssh_toml, TOML;

@@ -47,7 +47,8 @@ pub mod seeds {
     /// Of [`super::wg_dump`].
     pub fn wg_dump() -> Vec<Vec<u8>> {
         let head = format!("(none)\t{}\t51820\toff\n", public(1));
-        let peer = format!("{}\t(none)\t198.51.100.2:51820\t10.88.16.2/32,fd12::2/128\t1799999990\t15\t27\t25\n", public(2));
+        let peer =
+            format!("{}\t(none)\t198.51.100.2:51820\t10.88.16.2/32,fd12::2/128\t1799999990\t15\t27\t25\n", public(2));
         vec![head.clone().into_bytes(), (head + &peer).into_bytes()]
     }
 }

@@ -36,6 +36,7 @@ mod krl_cmd;
 mod lint_cmd;
 mod lint_files;
 mod log_cmd;
+mod login_cmd;
 mod node_args;
 mod object_cmd;
 mod output;

@@ -54,6 +54,24 @@ pub(super) enum SshVerb {
         /// Where the host's private key lies on the node [default: host-ID.key beside the files]
         #[arg(long, value_name = "PATH")]
         host_key: Option<String>,
+        /// Where this program lies on the node, for sshd to ask it for proofs; nobody but root may be able to change it
+        #[arg(long, value_name = "PATH", default_value = "/usr/local/bin/keys")]
+        program: String,
+        /// The account that sshd runs it as
+        #[arg(long, value_name = "LOGIN", default_value = "nobody")]
+        user: String,
+    },
+    /// Say which principals an account accepts from an SSH certificate that the log has decided; for sshd
+    Principals {
+        /// The node's rendered files
+        #[arg(long, value_name = "DIR", default_value = crate::ssh::NodeInput::DIRECTORY)]
+        directory: PathBuf,
+        /// The account: sshd's %u
+        login: String,
+        /// The certificate's algorithm: %t
+        algorithm: String,
+        /// The certificate: %k
+        certificate: String,
     },
     /// Show an SSH certificate
     Inspect {

@@ -33,6 +33,9 @@ pub(super) fn publish(context: &Context) -> Result<Exit, CliError> {
     let home = context.maybe_home()?;
     let renewed = publish_locked(&mut fleet, &lines, None)?;
     context.remember(home.as_ref(), &fleet);
+    if let Some(home) = &home {
+        context.sign_published(home, &fleet)?;
+    }
     let (now, waiting) = (size(&fleet), fleet.waiting());
     let lacks = if waiting > 0 { context.lacking(&fleet, &lines) } else { String::new() };
     let exit = if waiting > 0 { Exit::Pending } else { Exit::Ok };
@@ -85,6 +88,9 @@ impl Context {
             self.say(&format!("not published: {}", e.message));
         }
         self.remember(Some(home), &fleet);
+        if let Err(e) = self.sign_published(home, &fleet) {
+            self.say(&format!("SSH certificates that wait for the publication were not signed: {}", e.message));
+        }
         if fleet.waiting() > 0 {
             let lacks = self.lacking(&fleet, &lines);
             self.say(&format!(
@@ -92,6 +98,15 @@ impl Context {
                 fleet.waiting()
             ));
         }
+    }
+
+    /// Signs the SSH certificates that waited for what is published now.
+    fn sign_published(&self, home: &Home, fleet: &Fleet) -> Result<(), CliError> {
+        let signed = crate::ops::issue_pending(home, fleet)?;
+        if !signed.is_empty() {
+            self.say(&format!("{} SSH certificates signed", signed.len()));
+        }
+        Ok(())
     }
 
     /// What the newest head still lacks, in words.

@@ -83,14 +83,21 @@ pub(super) fn ssh(context: &Context, args: &Ssh) -> Result<Exit, CliError> {
             }
             Ok(exit)
         }
-        SshVerb::Render { node, out, directory, host_key } => {
-            let fleet = context.open_published()?;
+        SshVerb::Render { node, out, directory, host_key, program, user } => {
             let parse = |text: &str| text.parse().map_err(|e: crate::ssh::WordError| CliError::usage(e));
-            let host_key = host_key.as_deref().map(parse).transpose()?;
-            let files = ops::node_files(node, host_key.as_ref(), &parse(directory)?, &fleet)?;
+            let paths = ops::NodePaths {
+                directory: parse(directory)?,
+                host_key: host_key.as_deref().map(parse).transpose()?,
+                program: parse(program)?,
+                user: user.parse().map_err(|e: crate::ssh::WordError| CliError::usage(e))?,
+            };
+            let files = ops::node_files(node, &paths, &mut context.open_published()?)?;
             let mut tree = Tree::create(out)?;
             files.iter().try_for_each(|file| tree.put(&file.path, &file.bytes))?;
             tree.tell(context)
+        }
+        SshVerb::Principals { directory, login, algorithm, certificate } => {
+            super::login_cmd::principals(context, directory, login, &format!("{algorithm} {certificate}"))
         }
         SshVerb::Inspect { file } => inspect(context, file),
         SshVerb::Krl { verb } => krl_cmd::krl(context, verb),
@@ -138,20 +145,30 @@ fn sign(
         }
         return Ok((exit, Vec::new()));
     }
-    let (placed, signed) = context.change(|fleet, home| {
+    let (placed, mut signed, wanted) = context.change(|fleet, home| {
         let plan = plan(fleet)?;
         let placed = context.place(fleet, home, plan.drafts(why), change)?;
-        let mut signed = ops::issue_pending(home, fleet)?;
-        if let Some(serial) = plan.good
-            && !signed.iter().any(|(s, _)| *s == serial)
-        {
-            match ops::issued_certificate(serial, fleet)? {
+        let decided = placed.iter().filter_map(|p| match p {
+            crate::fleet::Placed::Logged { verdict, .. } => Some(crate::ssh::Serial::of_entry(verdict.index).number()),
+            crate::fleet::Placed::HandedIn { .. } | crate::fleet::Placed::Proposed { .. } => None,
+        });
+        let wanted: BTreeSet<u64> = decided.chain(plan.good).collect();
+        Ok((placed, ops::issue_pending(home, fleet)?, wanted))
+    })?;
+    // Some were signed before, and some only once the head that proves them was published.
+    let missing: Vec<u64> = wanted.into_iter().filter(|serial| !signed.iter().any(|(s, _)| s == serial)).collect();
+    if !missing.is_empty() {
+        let fleet = context.open()?;
+        for serial in missing {
+            match ops::issued_certificate(serial, &fleet)? {
                 Some(certificate) => signed.push((serial, certificate)),
-                None => context.say(&format!("serial {serial} is decided and waits for the authority to sign it")),
+                None => context.say(&format!(
+                    "serial {serial} is decided and waits for the authority to sign it{}",
+                    if fleet.waiting() > 0 { ", which waits for the log's cosigners" } else { "" }
+                )),
             }
         }
-        Ok((placed, signed))
-    })?;
+    }
     let exit = placed_exit(&placed);
     if context.json {
         let certificates: Vec<Value> = signed.iter().map(|(serial, c)| certificate_json(*serial, c)).collect();

@@ -15,6 +15,7 @@ mod message;
 mod packets;
 mod plain;
 mod profile;
+mod public;
 mod sign;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub use message::{Envelope, Opened, OwnKey, PublicKey, SealError, open, open_raw
 pub use packets::{PacketError, Sealed};
 pub use plain::{BodyWriter, armor, body_reader, dearmor, decrypt, encrypt, one_time, session_key};
 pub use profile::{Profile, Validity, notation_name, policy_at};
+pub use public::{read_public_key, write_public_key};
 pub use sign::{SignatureError, StatementSignature, same_key, sign_statement};
 pub use verifier::{Claimed, Verifier};
 pub use web::{Web, amount_for};

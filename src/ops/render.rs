@@ -7,22 +7,39 @@ use super::krl::krl_bytes;
 use crate::fleet::Fleet;
 use crate::name::{Kind, MemberName, Slot};
 use crate::policy::ssh::Places;
-use crate::ssh::{CaLine, CertificateKind, ConfigPath, HostPattern, NodeFile, NodeInput, SshPublicKey, render};
+use crate::ssh::{
+    CaLine, CertificateKind, ConfigPath, HostPattern, Login, NodeFile, NodeInput, ProofInput, SshPublicKey, render,
+};
 use crate::state::State;
 
-/// The SSH files of one PoP, in the order in which they have to be written. The host's private key is taken to lie beside
-/// them, unless `host_key_path` says otherwise.
+/// Where things lie on a node.
+#[derive(Debug, Clone)]
+pub struct NodePaths {
+    /// The files that are rendered.
+    pub directory: ConfigPath,
+    /// The host's private key; beside the files, unless this says otherwise.
+    pub host_key: Option<ConfigPath>,
+    /// The program `keys`, where `sshd` is to ask it.
+    pub program: ConfigPath,
+    /// The account that `sshd` runs it as.
+    pub user: Login,
+}
+
+/// The SSH files of one PoP, in the order in which they have to be written.
 ///
 /// # Errors
 /// [`OpsError`].
-pub fn node_files(
-    pop: &MemberName,
-    host_key_path: Option<&ConfigPath>,
-    directory: &ConfigPath,
-    fleet: &Fleet,
-) -> Result<Vec<NodeFile>, OpsError> {
-    let state = fleet.state();
+pub fn node_files(pop: &MemberName, paths: &NodePaths, fleet: &mut Fleet) -> Result<Vec<NodeFile>, OpsError> {
     let ssh = |e: String| OpsError::Ssh(e);
+    let proof = match fleet.state().policy.policy.ssh.require_proof {
+        false => None,
+        true => Some(ProofInput {
+            trust: super::login::trust(pop, fleet)?.to_bytes(),
+            program: paths.program.clone(),
+            user: paths.user.clone(),
+        }),
+    };
+    let state = fleet.state();
     let member =
         state.active_member(pop).ok().filter(|m| m.kind == Kind::Pop).ok_or_else(|| OpsError::NoMember(pop.clone()))?;
     let host_key = member
@@ -34,6 +51,7 @@ pub fn node_files(
         let trusted = state.trusted_cas(slot, fleet.now());
         trusted.into_iter().filter_map(|key| key.parse::<CaLine>().ok()).collect::<BTreeSet<_>>()
     };
+    let directory = &paths.directory;
     let input = NodeInput {
         user_cas: cas(Slot::SshUserCa),
         host_cas: cas(Slot::SshHostCa),
@@ -41,7 +59,7 @@ pub fn node_files(
         revoked_users: krl_bytes(CertificateKind::User, state)?,
         revoked_hosts: krl_bytes(CertificateKind::Host, state)?,
         host_patterns: host_patterns(state)?,
-        host_key_path: match host_key_path {
+        host_key_path: match &paths.host_key {
             Some(path) => path.clone(),
             None => format!("{directory}/{}", NodeInput::host_key_file(&host_key))
                 .parse()
@@ -50,6 +68,7 @@ pub fn node_files(
         host_certificate: host_certificate(pop, &host_key, fleet)?,
         host_key,
         directory: directory.clone(),
+        proof,
     };
     render(&input).map_err(|e| ssh(chain(&e)))
 }

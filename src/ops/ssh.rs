@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use rand::CryptoRng;
 
 use super::OpsError;
+use super::login::{Stapling, staple};
 use crate::disk::Created;
 use crate::fleet::{Draft, Fleet};
 use crate::home::{Home, HomeError};
@@ -201,7 +202,7 @@ fn key_id(text: &str) -> Result<KeyId, OpsError> {
 }
 
 /// Signs every certificate that the log has decided, that is still of use, whose CA key is in this home and that nobody
-/// has signed yet. Gives the serials and the certificates that are there now.
+/// has signed yet. Where the policy wants the proof in it, it waits until the head with its entry is published. Gives the serials and the certificates that are there now.
 ///
 /// # Errors
 /// [`OpsError`].
@@ -221,7 +222,10 @@ pub fn issue_pending(home: &Home, fleet: &Fleet) -> Result<Vec<(u64, SshCertific
         let (Some(serial), Some(ca)) = (Serial::new(number), ca_signer(&issued.certificate, home, state)?) else {
             continue;
         };
-        let certificate = issue(&issued.certificate, serial, &ca).map_err(|e| OpsError::Ssh(e.to_string()))?;
+        // Without its proof a certificate would have to be signed twice, and there is one of each serial.
+        let Stapling::Ready(staple) = staple(number, issued, fleet)? else { continue };
+        let certificate =
+            issue(&issued.certificate, serial, staple.as_ref(), &ca).map_err(|e| OpsError::Ssh(e.to_string()))?;
         let line = format!("{}\n", certificate.to_line());
         let _: Created = disk.create(&path, line.as_bytes()).map_err(crate::fleet::FleetError::from)?;
         signed.push((number, certificate));

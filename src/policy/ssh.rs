@@ -73,6 +73,10 @@ pub struct SshPolicy {
     pub accounts: BTreeMap<Login, Vec<PrincipalTemplate>>,
     /// The largest KRL that is published, bytes.
     pub krl_bytes_max: usize,
+    /// Whether users' SSH certificates carry the proof that the log decided them.
+    pub staple_proof: bool,
+    /// Whether nodes let in nobody whose certificate does not.
+    pub require_proof: bool,
 }
 
 /// Where a CA's keys are.
@@ -269,6 +273,7 @@ impl Default for RawRevocation {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct RawLog {
+    staple_proof: Option<bool>,
     require_proof: bool,
 }
 
@@ -284,8 +289,9 @@ fn wrong<T>(place: impl fmt::Display, problem: impl fmt::Display) -> Result<T, W
 
 impl RawPolicy {
     fn check(self) -> Result<SshPolicy, Wrong> {
-        if self.log.require_proof {
-            return wrong("log.require_proof", "true is not available in this version; write false");
+        let RawLog { staple_proof, require_proof } = self.log;
+        if require_proof && staple_proof == Some(false) {
+            return wrong("log.require_proof", "nobody could log in while staple_proof = false; write true there");
         }
         // 44 bytes is a list without entries.
         if !(44..=KRL_BYTES_MAX).contains(&self.revocation.krl_bytes_max) {
@@ -305,6 +311,8 @@ impl RawPolicy {
             users,
             accounts: self.accounts.into_iter().map(account).collect::<Result<_, _>>()?,
             krl_bytes_max: self.revocation.krl_bytes_max,
+            staple_proof: staple_proof.unwrap_or(require_proof),
+            require_proof,
         })
     }
 }
@@ -460,7 +468,11 @@ mod tests {
                 "ca.user.key: a key in an agent is not available in this version",
             ),
             ("key = \"file\"", "key = \"disk\"", "ca.user.key: 'disk' is no place"),
-            ("proof = false", "proof = true", "log.require_proof: true is not available in this version"),
+            (
+                "require_proof = false",
+                "require_proof = true\nstaple_proof = false",
+                "log.require_proof: nobody could log in",
+            ),
             ("65536", "43", "krl_bytes_max: has to be from 44"),
             ("65536", "99999999", "krl_bytes_max"),
         ] {
@@ -469,6 +481,18 @@ mod tests {
         }
         let twice = "[[user]]\nrole = \"operator\"\nprincipals = [\"x\"]\nlifetime = \"1h\"\n\n[accounts]";
         assert!(refused("[accounts]", twice).contains("two rules"));
+    }
+
+    #[test]
+    fn proofs_are_stapled_before_they_are_asked_for() {
+        let read = |lines: &str| {
+            let policy = SshPolicy::parse(&TEMPLATE.replace("require_proof = false", lines)).expect("a policy");
+            (policy.staple_proof, policy.require_proof)
+        };
+        assert_eq!(read("require_proof = false"), (false, false));
+        assert_eq!(read("staple_proof = true"), (true, false));
+        assert_eq!(read("require_proof = true"), (true, true));
+        assert_eq!(read(""), (false, false));
     }
 
     #[test]

@@ -1,15 +1,19 @@
-//! Issuing SSH certificates: the bytes to be signed follow from body and serial, and nothing else goes in.
+//! Issuing SSH certificates: the bytes to be signed follow from body, serial and stapled proof, and nothing else goes in.
 //!
 //! There is no second representation in between: the bytes are written once, signed, and the whole is read back and
 //! held against the order before anybody gets it.
 
+use std::collections::BTreeMap;
+
 use super::body::{CertificateBody, CertificateFields, CertificateKind, Serial};
 use super::certificate::{CertificateError, SshCertificate};
 use super::private::CertificateAuthority;
+use super::staple::Staple;
 use super::wire::Put as _;
 
-/// The bytes that a CA signs for `body` under `serial`. Nothing else goes in.
-pub fn to_be_signed(body: &CertificateBody, serial: Serial) -> Vec<u8> {
+/// The bytes that a CA signs for `body` under `serial`, with the proof that the log has ordered it if one is stapled.
+/// Nothing else goes in.
+pub fn to_be_signed(body: &CertificateBody, serial: Serial, staple: Option<&Staple>) -> Vec<u8> {
     let fields: &CertificateFields = body.fields();
     let mut out = Vec::with_capacity(512);
     out.put_string(fields.subject.algorithm().certificate_name().as_bytes());
@@ -28,22 +32,30 @@ pub fn to_be_signed(body: &CertificateBody, serial: Serial) -> Vec<u8> {
     out.put_string(&principals);
     out.put_u64(fields.valid_after.0);
     out.put_u64(fields.valid_before.0);
-    out.put_string(&options(fields.critical_options.iter().map(|(name, value)| (name.as_str(), value.as_str()))));
-    out.put_string(&options(fields.extensions.iter().map(|name| (name.as_str(), ""))));
+    let critical = fields.critical_options.iter().map(|(name, value)| (name.as_str(), wrapped(value)));
+    out.put_string(&options(critical.collect()));
+    let stapled = staple.map(Staple::extension).map(|(name, data)| (name, data.to_vec()));
+    let extensions = fields.extensions.iter().map(|name| (name.as_str(), Vec::new()));
+    out.put_string(&options(extensions.chain(stapled).collect()));
     out.put_string(b"");
     out.put_string(fields.ca.blob());
     out
 }
 
-/// Options in the order of their names: the name, then a string that holds nothing or the value as a string.
-fn options<'a>(options: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
-    options.fold(Vec::new(), |mut out, (name, value)| {
+/// A value as the options that OpenSSH knows have it: nothing, or a string.
+fn wrapped(value: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    if !value.is_empty() {
+        out.put_string(value.as_bytes());
+    }
+    out
+}
+
+/// Options in the order of their names, which OpenSSH asks for: the name, then a string that holds the data.
+fn options(options: BTreeMap<&str, Vec<u8>>) -> Vec<u8> {
+    options.into_iter().fold(Vec::new(), |mut out, (name, data)| {
         out.put_string(name.as_bytes());
-        let mut wrapped = Vec::new();
-        if !value.is_empty() {
-            wrapped.put_string(value.as_bytes());
-        }
-        out.put_string(&wrapped);
+        out.put_string(&data);
         out
     })
 }
@@ -56,13 +68,14 @@ fn options<'a>(options: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
 pub fn issue(
     body: &CertificateBody,
     serial: Serial,
+    staple: Option<&Staple>,
     ca: &(impl CertificateAuthority + ?Sized),
 ) -> Result<SshCertificate, CertificateError> {
     let expected = &body.fields().ca;
     if ca.public() != expected {
         return Err(CertificateError::WrongCa { expected: expected.fingerprint(), found: ca.public().fingerprint() });
     }
-    let mut blob = to_be_signed(body, serial);
+    let mut blob = to_be_signed(body, serial, staple);
     let signature = ca.sign(&blob)?;
     blob.put_string(&signature);
     let certificate = SshCertificate::from_blob(blob)?;
@@ -71,12 +84,13 @@ pub fn issue(
 }
 
 impl SshCertificate {
-    /// Checks that this is exactly what `body` and `serial` order, signed by the body's CA.
+    /// Checks that this is exactly what `body` and `serial` order, signed by the body's CA. A stapled proof may be in it;
+    /// what that is worth is another question ([`crate::login`]).
     ///
     /// # Errors
     /// [`CertificateError::NotAsOrdered`], [`CertificateError::Signature`].
     pub fn verify_issued(&self, body: &CertificateBody, serial: Serial) -> Result<(), CertificateError> {
-        if self.signed_bytes() != to_be_signed(body, serial) {
+        if self.signed_bytes() != to_be_signed(body, serial, Staple::of(self).as_ref()) {
             return Err(CertificateError::NotAsOrdered);
         }
         if !self.is_signed_by(&body.fields().ca) {
@@ -175,9 +189,9 @@ mod tests {
         let other = sample::issued(sample::user_fields(), 41).signature;
         for signature in [other, Vec::new(), vec![0; 83]] {
             let liar = Liar(body.fields().ca.clone(), signature);
-            assert!(matches!(issue(&body, sample::serial(42), &liar), Err(CertificateError::Signature(_))));
+            assert!(matches!(issue(&body, sample::serial(42), None, &liar), Err(CertificateError::Signature(_))));
         }
         let stranger = CaSigner::from(sample::key(9));
-        assert!(matches!(issue(&body, sample::serial(42), &stranger), Err(CertificateError::WrongCa { .. })));
+        assert!(matches!(issue(&body, sample::serial(42), None, &stranger), Err(CertificateError::WrongCa { .. })));
     }
 }

@@ -22,6 +22,7 @@ mod render;
 #[cfg(test)]
 mod sample;
 mod serials;
+mod staple;
 mod wire;
 
 pub use body::{
@@ -35,4 +36,5 @@ pub use krl::{Krl, KrlError, KrlScope};
 pub use krl_entries::KrlEntry;
 pub use names::{ConfigPath, HostPattern, KeyId, Login, Principal, WordError};
 pub use private::{CaSigner, CertificateAuthority, SignError, SshPrivateKey};
-pub use render::{CaLine, NodeFile, NodeInput, RenderError, render};
+pub use render::{CaLine, NodeFile, NodeInput, ProofInput, RenderError, render};
+pub use staple::Staple;

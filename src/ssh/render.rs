@@ -4,6 +4,7 @@
 //! revoked.krl              users' revoked SSH certificates and keys      read by sshd at each login
 //! user_ca.pub              the CAs that sign users, active and standby    read by sshd at each login
 //! principals/deploy        who may log in as deploy                       read by sshd at each login
+//! trust.json               what proofs are judged by, where they have to be   read by `keys ssh principals` at each login
 //! host-1f0c…-cert.pub      the host's SSH certificate                     read by sshd at each login
 //! known_hosts              the CAs that sign hosts                        read by ssh
 //! revoked_hosts.krl        hosts' revoked SSH certificates and keys       read by ssh
@@ -138,11 +139,26 @@ pub struct NodeInput {
     pub host_certificate: String,
     /// Where the files will lie; [`NodeInput::DIRECTORY`] by default.
     pub directory: ConfigPath,
+    /// Where nobody is let in without proof: who judges it, and by what.
+    pub proof: Option<ProofInput>,
+}
+
+/// How a node judges whether the log decided a certificate.
+#[derive(Debug, Clone)]
+pub struct ProofInput {
+    /// The file that [`crate::login`] writes.
+    pub trust: Vec<u8>,
+    /// The program `keys` on the node. `sshd` runs it only if nobody but root can change it or a directory above it.
+    pub program: ConfigPath,
+    /// The account that `sshd` runs it as.
+    pub user: Login,
 }
 
 impl NodeInput {
     /// Where the files lie unless told otherwise.
     pub const DIRECTORY: &'static str = "/etc/keys/ssh";
+    /// The file by which proofs are judged, below the directory.
+    pub const TRUST: &'static str = "trust.json";
     /// The drop-in's path below the directory; its place is `/etc/ssh/sshd_config.d/10-keys.conf`.
     pub const DROP_IN: &'static str = "sshd_config.d/10-keys.conf";
 
@@ -181,6 +197,9 @@ pub fn render(input: &NodeInput) -> Result<Vec<NodeFile>, RenderError> {
     }
     for (login, principals) in &input.accounts {
         files.push(text(&format!("principals/{login}"), principals_file(login, principals)?));
+    }
+    if let Some(proof) = &input.proof {
+        files.push(NodeFile { path: NodeInput::TRUST.to_owned(), bytes: proof.trust.clone() });
     }
     files.push(text(&NodeInput::host_certificate_file(&input.host_key), host_certificate(input)?));
     files.push(text("known_hosts", known_hosts(&input.host_patterns, &input.host_cas)?));
@@ -266,14 +285,22 @@ fn known_hosts(patterns: &BTreeSet<HostPattern>, cas: &BTreeSet<CaLine>) -> Resu
 /// The drop-in. `sshd` keeps the first value it reads for a word, and Debian and others include the drop-ins first.
 fn drop_in(input: &NodeInput) -> String {
     let directory = &input.directory;
+    let principals = match &input.proof {
+        None => format!("AuthorizedPrincipalsFile {directory}/principals/%u\nAuthorizedPrincipalsCommand none"),
+        // What the file lets in the command could not keep out: sshd asks one after the other.
+        Some(ProofInput { program, user, .. }) => format!(
+            "AuthorizedPrincipalsFile none\n\
+             AuthorizedPrincipalsCommand {program} ssh principals --directory {directory} %u %t %k\n\
+             AuthorizedPrincipalsCommandUser {user}"
+        ),
+    };
     format!(
         "# Written by keys. Other words belong into another file of this directory.
 HostKey {host_key}
 HostCertificate {directory}/{certificate}
 TrustedUserCAKeys {directory}/user_ca.pub
 RevokedKeys {directory}/revoked.krl
-AuthorizedPrincipalsFile {directory}/principals/%u
-AuthorizedPrincipalsCommand none
+{principals}
 CASignatureAlgorithms {CA_SIGNATURE_ALGORITHMS}
 PasswordAuthentication no
 KbdInteractiveAuthentication no
@@ -306,6 +333,7 @@ mod tests {
             host_key_path: "/etc/ssh/ssh_host_ed25519_key".parse().expect("a path"),
             host_key: sample::key(3).public().clone(),
             host_certificate: sample::issued(sample::host_fields(), 42).to_line(),
+            proof: None,
             directory: NodeInput::DIRECTORY.parse().expect("a path"),
         }
     }

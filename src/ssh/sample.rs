@@ -8,6 +8,7 @@ use super::issue::issue;
 use super::key::SshPublicKey;
 use super::names::Principal;
 use super::private::{CaSigner, SshPrivateKey};
+use super::staple::Staple;
 use super::wire::Put as _;
 use crate::time::{Span, Time};
 
@@ -64,5 +65,9 @@ pub(super) fn serial(n: u64) -> Serial {
 }
 
 pub(super) fn issued(fields: CertificateFields, n: u64) -> SshCertificate {
-    issue(&body(fields), serial(n), &ca()).expect("a certificate")
+    stapled(fields, n, None)
+}
+
+pub(super) fn stapled(fields: CertificateFields, n: u64, staple: Option<&Staple>) -> SshCertificate {
+    issue(&body(fields), serial(n), staple, &ca()).expect("a certificate")
 }

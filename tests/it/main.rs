@@ -48,6 +48,7 @@ mod sq;
 mod ssh_keygen;
 mod ssh_revoke;
 mod sshd;
+mod sshd_proof;
 mod strangers;
 mod structured;
 mod support;
@@ -106,6 +107,7 @@ fn main() -> std::process::ExitCode {
         ssh_keygen::tests(),
         ssh_revoke::tests(),
         sshd::tests(),
+        sshd_proof::tests(),
         strangers::tests(),
         structured::tests(),
         tidy::tests(),

@@ -98,7 +98,7 @@ fn user_fields(ca: &SshPublicKey) -> CertificateFields {
 
 fn issued(fields: CertificateFields, n: u64, ca: &CaSigner) -> SshCertificate {
     let body = CertificateBody::new(fields).expect("a good body");
-    issue(&body, serial(n), ca).expect("a certificate")
+    issue(&body, serial(n), None, ca).expect("a certificate")
 }
 
 /// `ssh-keygen -L` without the first line, each line trimmed.
@@ -544,6 +544,7 @@ fn rendered_files_are_read(sandbox: &Sandbox) {
         host_key_path: "/etc/ssh/ssh_host_ed25519_key".parse().expect("good"),
         host_key: key(3).public().clone(),
         host_certificate,
+        proof: None,
         directory: NodeInput::DIRECTORY.parse().expect("good"),
     };
     for file in render(&input).expect("a good node") {

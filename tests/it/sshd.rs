@@ -23,13 +23,18 @@ tests!["sshd":
 ];
 
 /// A fleet with fra1 and ams1, whose nodes let operators into the account that runs this test.
-struct Site<'a> {
-    fleet: TestFleet<'a>,
-    login: String,
+pub(crate) struct Site<'a> {
+    pub(crate) fleet: TestFleet<'a>,
+    pub(crate) login: String,
 }
 
 impl<'a> Site<'a> {
-    fn new(sandbox: &'a Sandbox) -> Self {
+    pub(crate) fn new(sandbox: &'a Sandbox) -> Self {
+        Self::under(sandbox, &[])
+    }
+
+    /// With other words in policy/ssh.toml.
+    pub(crate) fn under(sandbox: &'a Sandbox, changes: &[(&str, &str)]) -> Self {
         let fleet = TestFleet::of_one(sandbox);
         fleet.join("fra1", "");
         fleet.join("ams1", "");
@@ -38,22 +43,31 @@ impl<'a> Site<'a> {
         let policy = std::fs::read_to_string(&path).unwrap();
         let accounts = format!("[accounts]\n\"{login}\" = [\"deploy:{{pop}}\"]");
         assert_eq!(policy.matches("[accounts]").count(), 1);
-        std::fs::write(&path, policy.replace("[accounts]", &accounts)).unwrap();
+        let policy = changes.iter().fold(policy.replace("[accounts]", &accounts), |text, (from, to)| {
+            assert_eq!(text.matches(from).count(), 1, "{from}");
+            text.replace(from, to)
+        });
+        std::fs::write(&path, policy).unwrap();
         fleet.keys("alice", &["policy", "propose", "--yes"]).ok();
         fleet.keys("alice", &["ssh", "sign", "host"]).ok();
         Self { fleet, login }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.fleet.sandbox.path(name)
     }
 
     /// Renders a node's files to a directory of its name, where they also lie when sshd reads them.
-    fn render(&self, node: &str) {
+    pub(crate) fn render(&self, node: &str) {
+        self.render_with(node, &[]);
+    }
+
+    /// Renders them with these flags.
+    pub(crate) fn render_with(&self, node: &str, flags: &[&str]) {
         let directory = self.path(node).join("ssh").display().to_string();
         let host_key = self.host_key(node).display().to_string();
         let to = ["--node", node, "--out", &directory, "--directory", &directory, "--host-key", &host_key];
-        self.fleet.keys("alice", &[&["ssh", "render"], &to[..]].concat()).ok();
+        self.fleet.keys("alice", &[&["ssh", "render"], &to[..], flags].concat()).ok();
     }
 
     /// The file in a PoP's home that holds the private half of the host key for which a certificate is rendered.
@@ -78,14 +92,14 @@ impl<'a> Site<'a> {
     }
 
     /// Makes a person's key.
-    fn key(&self, name: &str) -> PathBuf {
+    pub(crate) fn key(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         Ran::of(Tool::SshKeygen.command().args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(&path)).ok();
         path
     }
 
     /// Makes a person's key and has it certified, as she asks and the authority agrees.
-    fn certified(&self, name: &str, member: &str, flags: &[&str]) -> PathBuf {
+    pub(crate) fn certified(&self, name: &str, member: &str, flags: &[&str]) -> PathBuf {
         let path = self.key(name);
         let public = path.with_extension("pub").display().to_string();
         let ask = [&["ssh", "sign", "user", member, "--key", &public], flags].concat();
@@ -99,7 +113,7 @@ impl<'a> Site<'a> {
     }
 
     /// Logs in to the host that calls itself `sshd.node`; it is to be known by the files rendered for fra1 alone.
-    fn log_in(&self, sshd: &Sshd, key: &Path) -> Ran {
+    pub(crate) fn log_in(&self, sshd: &Sshd, key: &Path) -> Ran {
         let certificate = PathBuf::from(format!("{}-cert.pub", key.display()));
         let mut command = Tool::Ssh.command();
         // -n and the timeouts bound it; -F keeps the user's own configuration out.
@@ -137,14 +151,14 @@ impl<'a> Site<'a> {
     }
 
     #[track_caller]
-    fn lets_in(&self, sshd: &Sshd, key: &Path) {
+    pub(crate) fn lets_in(&self, sshd: &Sshd, key: &Path) {
         let ran = self.log_in(sshd, key);
         assert_eq!((ran.code(), ran.stdout().as_str()), (0, "in\n"), "{}\n--- sshd\n{}", ran.stderr(), sshd.log());
     }
 
     /// sshd knows this key or certificate for one that does not count, and says why.
     #[track_caller]
-    fn turns_away(&self, sshd: &Sshd, key: &Path, why: &str) {
+    pub(crate) fn turns_away(&self, sshd: &Sshd, key: &Path, why: &str) {
         let before = sshd.log().len();
         let ran = self.log_in(sshd, key);
         assert_eq!((ran.code(), ran.stdout().as_str()), (255, ""), "{}", sshd.log());
@@ -162,16 +176,16 @@ impl<'a> Site<'a> {
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running sshd. It is ended when this is dropped, also by a panic.
-struct Sshd {
+pub(crate) struct Sshd {
     node: &'static str,
-    process: Running,
-    port: u16,
+    pub(crate) process: Running,
+    pub(crate) port: u16,
     log: PathBuf,
 }
 
 impl Sshd {
     /// Starts it with the files of a node.
-    fn start(site: &Site<'_>, node: &'static str) -> Self {
+    pub(crate) fn start(site: &Site<'_>, node: &'static str) -> Self {
         // As root sshd wants this directory for its unprivileged part; a service's unit would make it.
         if Tool::Root.path().is_some() {
             std::fs::create_dir_all("/run/sshd").unwrap();
@@ -208,7 +222,7 @@ impl Sshd {
         Some(sshd)
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }

@@ -68,6 +68,12 @@ pub(super) fn compare(before: &State, after: &State, effects: &mut Effects) {
     let word = |every: Option<crate::time::Span>| every.map_or_else(|| "never".to_owned(), |e| e.to_string());
     let rarer = was.is_some_and(|was| is.is_none_or(|is| is > was));
     setting("[drills] restore", word(was), word(is), rarer);
+    let (was, is) = (&before.policy.policy.ssh, &after.policy.policy.ssh);
+    let proofs =
+        [("staple_proof", was.staple_proof, is.staple_proof), ("require_proof", was.require_proof, is.require_proof)];
+    for (name, was, is) in proofs {
+        setting(&format!("[log] {name}"), was.to_string(), is.to_string(), was && !is);
+    }
 }
 
 /// Who cosigns the log's head, and how many it takes.
