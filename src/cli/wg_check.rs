@@ -10,24 +10,28 @@ use super::wg_device::{Device, rp_filter};
 use crate::name::MemberName;
 use crate::ops::{self, Preshared};
 use crate::wireguard::device::Running;
-use crate::wireguard::{CheckedMesh, Finding, Node};
+use crate::wireguard::{CheckedMesh, Finding, Node, Severity};
 
 /// A handshake older than this is no proof that a lane works: WireGuard makes a new one every 120 s of traffic.
 const PROVEN_SECONDS: u64 = 150;
 
 pub(super) fn check(context: &Context, live: bool, node: Option<&MemberName>) -> Result<Exit, CliError> {
     let fleet = if live { context.open_published()? } else { context.open()? };
-    let mesh = ops::mesh(fleet.state())?;
-    let mut findings: Vec<Finding> = mesh.warnings().to_vec();
+    let (nodes, mut findings) = ops::mesh_findings(fleet.state())?;
     let bare = ops::without_exchange(fleet.state());
     if !bare.is_empty() {
         let message = "a lane's key is from before preshared keys were wanted: none with anybody on that lane";
-        let hint = "rotate them twice, once for each lane: 'keys rotate NAME --slot wireguard'";
+        let hint = "rotate them, once for each such lane: 'keys rotate NAME --slot wireguard'";
         findings.push(Finding::warning("psk-none", &bare, message, hint));
     }
-    if live {
+    let is_error = |finding: &Finding| finding.severity == Severity::Error;
+    // What interfaces are to have follows from a mesh without errors.
+    if live && findings.iter().any(is_error) {
+        context.say("the interfaces of this machine are not looked at: the mesh has errors");
+    } else if live {
         let home = context.home()?;
         let name = this_node(node, &home, fleet.state())?;
+        let mesh = ops::mesh(fleet.state())?;
         let preshared = ops::preshared_keys(&name, &home, &fleet)?;
         let node = node_of(&mesh, &name)?;
         for trouble in &preshared.troubles {
@@ -35,13 +39,13 @@ pub(super) fn check(context: &Context, live: bool, node: Option<&MemberName>) ->
         }
         findings.extend(check_live(&mesh, node, &preshared)?);
     }
+    ops::name_entries(&mut findings, &fleet)?;
     findings.sort();
-    let wrong = findings.iter().filter(|f| f.severity == crate::wireguard::Severity::Error).count();
+    let wrong = findings.iter().filter(|finding| is_error(finding)).count();
     let exit = if wrong > 0 { Exit::No } else { Exit::Ok };
     if context.json {
-        let (errors, warnings): (Vec<_>, Vec<_>) =
-            findings.iter().partition(|f| f.severity == crate::wireguard::Severity::Error);
-        return context.answer(json!({ "nodes": mesh.nodes().len(), "errors": errors, "warnings": warnings }), exit);
+        let (errors, warnings): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| is_error(finding));
+        return context.answer(json!({ "nodes": nodes, "errors": errors, "warnings": warnings }), exit);
     }
     for finding in &findings {
         context.out.line(&finding.to_string())?;
@@ -52,7 +56,7 @@ pub(super) fn check(context: &Context, live: bool, node: Option<&MemberName>) ->
         1 => "1 error".to_owned(),
         n => format!("{n} errors"),
     };
-    context.out.line(&format!("{} nodes, {errors}, {} warnings", mesh.nodes().len(), findings.len() - wrong))?;
+    context.out.line(&format!("{nodes} nodes, {errors}, {} warnings", findings.len() - wrong))?;
     Ok(exit)
 }
 

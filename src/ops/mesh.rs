@@ -12,7 +12,7 @@ use crate::wireguard::address::addresses;
 use crate::wireguard::agent::{Ends, Wanted, WantedPeer, pair_drains, pair_lane};
 use crate::wireguard::device::{WantedLane, WantedLink};
 use crate::wireguard::render::{RenderOptions, Renderer, render_one};
-use crate::wireguard::{CheckedMesh, External, Finding, Lane, Mesh, Node, PastKeys, WgPublicKey};
+use crate::wireguard::{CheckedMesh, External, Finding, Lane, Mesh, Node, PastKeys, WgPublicKey, check};
 
 /// The mesh as the log has it, checked.
 ///
@@ -49,6 +49,20 @@ pub(super) fn check_newcomer(name: &MemberName, facts: &Facts, state: &State, no
 }
 
 fn mesh_with(state: &State, newcomer: Option<Node>) -> Result<CheckedMesh, OpsError> {
+    let mesh = unchecked(state, newcomer)?;
+    CheckedMesh::new(mesh, &past_keys(state)).map_err(|e| OpsError::Mesh(e.to_string()))
+}
+
+/// How many nodes the mesh has, and everything that is found in it, errors first.
+///
+/// # Errors
+/// [`OpsError::Mesh`], if it cannot even be checked.
+pub fn mesh_findings(state: &State) -> Result<(usize, Vec<Finding>), OpsError> {
+    let mesh = unchecked(state, None)?;
+    Ok((mesh.nodes.len(), check(&mesh, &past_keys(state))))
+}
+
+fn unchecked(state: &State, newcomer: Option<Node>) -> Result<Mesh, OpsError> {
     let policy = &state.policy.policy.wireguard;
     let fault = |e: String| OpsError::Mesh(e);
     let mut nodes = Vec::from_iter(newcomer);
@@ -74,8 +88,7 @@ fn mesh_with(state: &State, newcomer: Option<Node>) -> Result<CheckedMesh, OpsEr
             nat: member.facts.endpoint.is_none(),
         });
     }
-    let past = past_keys(state);
-    CheckedMesh::new(Mesh { policy: policy.clone(), nodes }, &past).map_err(|e| fault(e.to_string()))
+    Ok(Mesh { policy: policy.clone(), nodes })
 }
 
 /// Checks that a new policy leaves the mesh whole: addresses that were given out do not move or vanish, and nodes that had a

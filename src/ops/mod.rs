@@ -96,6 +96,7 @@ mod snapshot;
 mod ssh;
 mod sync;
 mod template;
+mod whence;
 
 use crate::backup::{ArchiveError, ContentsError, ShareError};
 use crate::digest::Digest;
@@ -124,7 +125,7 @@ pub use import::{Fate as ImportFate, ImportPlan, Incoming, plan_import};
 pub use join::{Joining, ask, ask_to_found};
 pub use krl::{KrlAge, KrlCheck, SerialsPlan, certificates_of, check_krl, krl, krl_bytes, plan_revoke_serials};
 pub use lint::{Lint, duplicate_values, lint, sealed_file};
-pub use mesh::{agent_wants, check_policy, ends, fixed_peers, mesh, wanted_lanes, wireguard_files};
+pub use mesh::{agent_wants, check_policy, ends, fixed_peers, mesh, mesh_findings, wanted_lanes, wireguard_files};
 pub use open::{Opened, open, open_foreign, open_version, select};
 pub use psk::{Preshared, preshared_keys, without_exchange};
 pub use render::{NodePaths, node_files};
@@ -139,6 +140,7 @@ pub use snapshot::plan_snapshot;
 pub use ssh::{IssuePlan, issue_pending, issued_certificate, plan_host, plan_user, uncertified_hosts};
 pub use sync::{SyncPlan, destroy_private, plan_sync, sync_todo};
 pub use template::{Filter, Template, TemplateError};
+pub use whence::name_entries;
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]

@@ -51,7 +51,8 @@ impl Mesh {
     }
 }
 
-/// Checks a mesh; what is found comes errors first, and in the same order for the same mesh.
+/// Checks a mesh; what is found comes errors first, and in the same order for the same mesh. What is found about a peer without an
+/// agent names the place where the policy speaks of it.
 pub fn check(mesh: &Mesh, past_keys: &PastKeys) -> Vec<Finding> {
     let mut findings = [
         checks::names(mesh),
@@ -65,6 +66,12 @@ pub fn check(mesh: &Mesh, past_keys: &PastKeys) -> Vec<Finding> {
         checks::external(mesh),
     ]
     .concat();
+    for external in mesh.externals() {
+        let about = findings.iter_mut().filter(|finding| finding.nodes.contains(&external.node.name));
+        about
+            .filter(|finding| finding.place.is_none())
+            .for_each(|finding| finding.place = Some(external.place.clone()));
+    }
     findings.sort();
     findings
 }
@@ -163,6 +170,21 @@ mod tests {
         assert_eq!(CheckedMesh::new(turned, &PastKeys::new()).as_ref(), Ok(&checked));
         assert_eq!(checked.node(&samples::name(2)).map(|n| &n.name), Some(&samples::name(2)));
         assert_eq!(checked.node(&samples::name(9)), None);
+    }
+
+    #[test]
+    fn what_is_found_about_a_peer_without_an_agent_names_its_place_in_the_policy() {
+        let place = |rest: &str, code: &str| {
+            let findings = check(&samples::with_external(2, rest), &PastKeys::new());
+            let about = findings.iter().find(|finding| finding.code == code);
+            about.unwrap_or_else(|| panic!("{code}: {findings:?}")).place.clone()
+        };
+        let peers = "peers = [\"member:pop1\"]\n";
+        let place_of = |rest: &str| place(rest, "endpoint-name").expect("a place");
+        let first = place_of(&format!("{peers}endpoint = \"laptop.example:7\"\n"));
+        assert!(first.starts_with("policy/wireguard.toml:"), "{first}");
+        // Findings about nodes alone have none.
+        assert_eq!(place(peers, "endpoint-private"), None);
     }
 
     #[test]

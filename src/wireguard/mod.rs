@@ -25,7 +25,7 @@ mod node;
 pub mod render;
 
 pub use address::{AddressError, Addresses};
-pub use check::{Finding, Severity};
+pub use check::{Finding, Origin, Severity};
 pub use external::External;
 pub use key::{KeyError, WgPrivateKey, WgPublicKey};
 pub use lane::Lane;

@@ -8,6 +8,7 @@ tests!["wg_people":
     a_drawing_has_each_node_and_each_pair_once,
     a_laptop_gets_its_configuration_and_nobody_keeps_its_key,
     who_wants_some_kinds_of_file_gets_no_others,
+    findings_about_nodes_name_the_entries_they_come_of,
 ];
 
 /// The private key of the laptop, which is no secret, as `wg genkey` prints it, and its public half.
@@ -169,4 +170,40 @@ fn who_wants_some_kinds_of_file_gets_no_others(sandbox: &Sandbox) {
     alice("wg render --out x --for networks").refuses(2, "did you mean 'networkd'?");
     alice("wg render --out x --node waw1").refuses(5, "waw1 is not in the mesh");
     assert!(!sandbox.path("x").exists());
+}
+
+fn findings_about_nodes_name_the_entries_they_come_of(sandbox: &Sandbox) {
+    let fleet = fleet(sandbox);
+    let file = sandbox.path("fleet/policy/wireguard.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("mode = \"none\"", "mode = \"kem-pair\"")).unwrap();
+    fleet.keys("alice", &["policy", "propose", "--yes"]).ok();
+    fleet.keys("alice", &["rotate", "fra1", "--slot", "wireguard", "--soon", "--yes"]).ok();
+    fleet.settle(&["fra1"]);
+    let log = fleet.keys("alice", &["log", "show", "--json"]).json();
+    // The newest entry of that act about that PoP.
+    let entry = |act: &str, pop: &str| -> u64 {
+        let about = |change: &serde_json::Value| change["member"] == pop;
+        let is_it = |row: &&serde_json::Value| {
+            row["statement"]["act"] == act && row["statement"]["changes"].as_array().unwrap().iter().any(about)
+        };
+        let row = log["entries"].as_array().unwrap().iter().filter(is_it).next_back();
+        row.unwrap_or_else(|| panic!("{act} {pop}"))["index"].as_u64().unwrap()
+    };
+    let json = fleet.keys("alice", &["wg", "check", "--json"]).json();
+    let finding = |code: &str| {
+        let all = json["warnings"].as_array().unwrap();
+        all.iter().find(|finding| finding["code"] == code).unwrap_or_else(|| panic!("{code}: {json}"))
+    };
+    let enrolled = ["ams1", "fra1", "sin1"].map(|pop| entry("member.enroll", pop));
+    assert!(enrolled[0] < enrolled[1] && enrolled[1] < enrolled[2], "{enrolled:?}");
+    let enrolments = serde_json::json!({ "ams1": enrolled[0], "fra1": enrolled[1], "sin1": enrolled[2] });
+    assert_eq!(finding("endpoint-private")["entries"], enrolments);
+    // Keys are those of the entry that published them: of ams1 and sin1 the enrolment.
+    let keys = serde_json::json!({ "ams1": enrolled[0], "fra1": entry("key.publish", "fra1"), "sin1": enrolled[2] });
+    assert_eq!(finding("psk-none")["entries"], keys);
+    assert!(finding("port-ephemeral").get("entries").is_none(), "{json}");
+    let said = fleet.keys("alice", &["wg", "check"]).ok();
+    let names = format!("warning: ams1 (entry {}), fra1 (entry {}), sin1", enrolled[0], enrolled[1]);
+    assert!(said.contains(&names), "{said}");
 }

@@ -14,7 +14,7 @@ mod topology;
 pub(super) use addresses::{addresses, pools};
 pub(super) use endpoints::{endpoints, ports, reach};
 pub(super) use external::external;
-pub use finding::{Finding, Severity};
+pub use finding::{Finding, Origin, Severity};
 pub(super) use keys::keys;
 pub(super) use names::names;
 pub(super) use topology::{Classes, topology};
