@@ -37,6 +37,8 @@ const GONE: &str = "an interface is gone";
 
 /// How soon a step that had to wait is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How soon a preshared key that could not be computed is tried again: a file may be on its way.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// What the log says, as far as the agent goes by it.
 struct Plan {
@@ -173,11 +175,16 @@ impl<'c> Watcher<'c> {
             self.adopt(&plan)?;
         }
         let is_done = self.bring_into_line(&plan)?;
+        let is_known = preshared.troubles.is_empty();
         self.route_fixed(&plan)?;
         self.plan = Some(plan);
         // What has to wait is looked at again soon.
         let now = Instant::now();
-        let at = if is_done { Some(now) } else { now.checked_sub(READ_AGAIN.saturating_sub(LOOK_AGAIN)) };
+        let at = match (is_done, is_known) {
+            (true, true) => Some(now),
+            (false, _) => now.checked_sub(READ_AGAIN.saturating_sub(LOOK_AGAIN)),
+            (true, false) => now.checked_sub(READ_AGAIN.saturating_sub(TRY_AGAIN)),
+        };
         self.read = at.map(|at| (sign, at));
         Ok(())
     }

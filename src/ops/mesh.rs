@@ -164,7 +164,8 @@ pub fn wireguard_files<E: From<OpsError>>(
     }
 }
 
-/// What the two interfaces of a node are to have. A peer whose preshared key is not known is left out.
+/// What the two interfaces of a node are to have. A peer whose preshared key is not known at the moment is not added, and stays as
+/// it is where it is there: it may be in use.
 ///
 /// # Errors
 /// [`OpsError::NoMember`], if the node is not in the mesh.
@@ -172,10 +173,11 @@ pub fn wanted_lanes(name: &MemberName, mesh: &CheckedMesh, preshared: &Preshared
     let node = mesh.node(name).ok_or_else(|| OpsError::NoMember(name.clone()))?;
     let policy = mesh.policy();
     Ok(Lane::ALL.map(|lane| {
+        let unknown = lane.of(&preshared.unknown);
         let link = |peer: &Node| {
             let endpoint = peer.endpoint.as_ref().map(|e| e.host.with_port(peer.port(policy, lane)));
             let allowed = [format!("{}/32", peer.addresses.ipv4), format!("{}/128", peer.addresses.ipv6)];
-            let key = peer.key(lane).filter(|key| !lane.of(&preshared.unknown).contains(key))?;
+            let key = peer.key(lane).filter(|key| !unknown.contains(key))?;
             let preshared = lane.of(&preshared.keys).get(&key).cloned();
             Some((key, WantedLink { name: peer.name.clone(), endpoint, allowed, preshared }))
         };
@@ -183,7 +185,8 @@ pub fn wanted_lanes(name: &MemberName, mesh: &CheckedMesh, preshared: &Preshared
         let key = node.key(lane);
         let externals = mesh.externals_of(name).map(|external| &external.node);
         let peers = mesh.peers_of(name).chain(externals).filter(|_| key.is_some()).filter_map(link).collect();
-        WantedLane { interface: lane.interface(policy).to_owned(), key, port: node.port(policy, lane), peers }
+        let kept = mesh.peers_of(name).filter_map(|peer| peer.key(lane)).filter(|key| unknown.contains(key)).collect();
+        WantedLane { interface: lane.interface(policy).to_owned(), key, port: node.port(policy, lane), peers, kept }
     }))
 }
 

@@ -1,6 +1,6 @@
 //! From what an interface has to what it is to have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use zeroize::Zeroizing;
@@ -20,6 +20,9 @@ pub struct WantedLane {
     pub port: u16,
     /// Its peers by key.
     pub peers: BTreeMap<WgPublicKey, WantedLink>,
+    /// Peers of which it is not known at the moment what they are to have: they are not added, and stay as they are where they
+    /// are there.
+    pub kept: BTreeSet<WgPublicKey>,
 }
 
 /// What an interface is to have of one peer.
@@ -67,7 +70,7 @@ pub fn steps(wanted: &WantedLane, running: &Running, before: Option<&WantedLane>
     let mut steps = Steps {
         key: wanted.key.is_some() && wanted.key != running.key,
         port: wanted.port != running.port,
-        remove: running.peers.keys().filter(|key| !wanted.peers.contains_key(key)).copied().collect(),
+        remove: running.peers.keys().filter(|key| !wanted.knows(key)).copied().collect(),
         ..Steps::default()
     };
     for (key, link) in &wanted.peers {
@@ -98,6 +101,10 @@ fn sorted(allowed: &[String; 2]) -> impl Iterator<Item = &String> {
 }
 
 impl WantedLane {
+    fn knows(&self, key: &WgPublicKey) -> bool {
+        self.peers.contains_key(key) || self.kept.contains(key)
+    }
+
     /// The sections of `keys` as `wg addconf` reads them. There may be preshared keys in it.
     pub fn sections(&self, keys: &[WgPublicKey]) -> Zeroizing<String> {
         // As large as it can get, so that no secret is left behind where it grew.
@@ -131,7 +138,8 @@ mod tests {
 
     fn wanted(peers: impl IntoIterator<Item = usize>) -> WantedLane {
         let key = Some(private(1, Lane::A).public());
-        WantedLane { interface: "wg-a".to_owned(), key, port: 51_820, peers: peers.into_iter().map(link).collect() }
+        let peers = peers.into_iter().map(link).collect();
+        WantedLane { interface: "wg-a".to_owned(), key, port: 51_820, peers, kept: BTreeSet::new() }
     }
 
     fn has(wanted: &WantedLane) -> Running {
@@ -174,6 +182,14 @@ mod tests {
     fn peers_come_and_go() {
         let steps = steps(&wanted([2, 4]), &has(&wanted([2, 3])), None);
         assert_eq!((steps.add, steps.remove), (vec![link(4).0], vec![link(3).0]));
+    }
+
+    #[test]
+    fn a_peer_that_is_not_understood_stays_as_it_is() {
+        let mut unsure = wanted([2]);
+        unsure.kept = [link(3).0, link(4).0].into();
+        let found = steps(&unsure, &has(&wanted([2, 3, 5])), None);
+        assert_eq!(found, Steps { remove: vec![link(5).0], ..Steps::default() });
     }
 
     #[test]
