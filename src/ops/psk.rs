@@ -95,9 +95,35 @@ pub(super) fn make_exchange(
     Ok(Some((digests, bytes)))
 }
 
+/// Makes the exchange that a standby still needs: its first one, if the PoP has only just joined and neither lane has ever been
+/// up, or a wider one. `None` if it needs none.
+pub(super) fn standby_exchange(
+    member: &MemberName,
+    standby: &SlotKey,
+    home: &Home,
+    fleet: &Fleet,
+    rng: &mut impl CryptoRng,
+) -> Result<Option<(ExchangeDigests, Vec<u8>)>, OpsError> {
+    match standby.lane {
+        Some(lane) if standby.exchange.is_none() && is_unused(member, home, fleet.state())? => {
+            make_exchange(member, lane, &standby.key, home, fleet, rng)
+        }
+        Some(_) | None => widen_exchange(member, standby, home, fleet),
+    }
+}
+
+/// Whether no packet can have passed on either lane: they have the keys of the enrolment, and no agent has ever run here.
+/// Afterwards a preshared key would be changed under a session.
+fn is_unused(member: &MemberName, home: &Home, state: &State) -> Result<bool, OpsError> {
+    let found = state.active_member(member).ok();
+    let keys = found.and_then(|m| Some((m.enrolled, &m.slot(Slot::Wireguard)?.keys)));
+    let new = keys.is_some_and(|(enrolled, keys)| keys.iter().all(|key| key.published == enrolled));
+    Ok(new && home.drained(member)?.is_none())
+}
+
 /// Makes a wider exchange for a standby, where there are peers that published at the same time and it is this end that has
 /// to encapsulate. `None` if there are none.
-pub(super) fn widen_exchange(
+fn widen_exchange(
     member: &MemberName,
     own: &SlotKey,
     home: &Home,

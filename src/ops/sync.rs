@@ -12,7 +12,7 @@ use super::OpsError;
 use super::act::signing_key;
 use super::admit::certifiers;
 use super::join::OPERATOR_VALIDITY;
-use super::psk::{make_exchange, widen_exchange};
+use super::psk::{make_exchange, standby_exchange};
 use super::reseal::{Stuck, plan_reseal};
 use super::ssh::plan_host;
 use crate::enrolment::private_key;
@@ -121,7 +121,7 @@ pub fn plan_sync(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Re
             let Some(mut key) = missing_standby(&member, slot, home, fleet, rng)? else {
                 let standby = fleet.state().members.get(&member).and_then(|m| m.slot(slot)?.standbys().next().cloned());
                 if let Some(standby) = standby.filter(|_| slot == Slot::Wireguard)
-                    && let Some((digests, bytes)) = widen_exchange(&member, &standby, home, fleet)?
+                    && let Some((digests, bytes)) = standby_exchange(&member, &standby, home, fleet, rng)?
                 {
                     let (lane, key) = (standby.lane, standby.key);
                     keys.push(PublishedKey { exchange: Some(digests), key, lane, slot });
@@ -420,7 +420,7 @@ fn publish(
     }
     let is_known = |key: &PublishedKey| found.slot(key.slot).is_some_and(|keys| keys.find(&key.key).is_some());
     let tell = |key: &PublishedKey| match is_known(key) {
-        true => format!("{member}: preshared keys with more peers on its {} standby", key.slot),
+        true => format!("{member}: preshared keys with further peers on its {} standby", key.slot),
         false => format!("{member}: new {} standby", key.slot),
     };
     let mut told: Vec<String> = keys.iter().map(tell).collect();

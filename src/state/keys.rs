@@ -205,14 +205,14 @@ fn check_keys_kept(name: &MemberName, member: &Member, certificate: &Certificate
     Ok(())
 }
 
-/// Whether this is a lane's standby that is there already, with another exchange: one that reaches more peers. It carries
+/// Whether this is a lane's standby that is there already, with its first exchange or one that reaches more peers. It carries
 /// nothing yet, so the preshared keys that follow are changed on a lane that is not in use.
 fn is_widened(name: &MemberName, member: &Member, key: &PublishedKey) -> Result<bool, Void> {
     let there = member.slot(key.slot).and_then(|keys| keys.find(&key.key));
     let Some(there) = there.filter(|k| key.slot == Slot::Wireguard && k.state == KeyState::PreActive) else {
         return Ok(false);
     };
-    if there.lane == key.lane && there.exchange.is_some() && key.exchange.is_some() && there.exchange != key.exchange {
+    if there.lane == key.lane && key.exchange.is_some() && there.exchange != key.exchange {
         return Ok(true);
     }
     Err(Void::Slots { member: name.clone(), problem: "its standby already, with nothing new".to_owned() })

@@ -22,6 +22,7 @@ tests!["wireguard":
     two_rotations_soon_after_each_other_have_to_be_asked_for needs [Faketime],
     a_pair_has_a_preshared_key_of_its_own_after_both_have_rotated,
     an_exchange_that_is_missing_or_changed_is_noticed,
+    a_pop_that_joins_has_preshared_keys_on_its_standby_before_its_lanes_are_up,
 ];
 
 const POPS: [&str; 3] = ["ams1", "fra1", "sin1"];
@@ -272,12 +273,18 @@ fn with_preshared_keys(fleet: &TestFleet<'_>) {
     assert!(!fleet.keys("alice", &["wg", "check"]).ok().contains("preshared"));
 }
 
-/// A PoP's preshared keys by lane and the peer's key.
-fn preshared(fleet: &TestFleet<'_>, pop: &str) -> (BTreeMap<(usize, String), String>, Vec<String>) {
+/// A PoP's home and the fleet as it sees it.
+fn opened(fleet: &TestFleet<'_>, pop: &str) -> (keys::home::Home, keys::fleet::Fleet) {
     let home = keys::home::Home::open(&fleet.sandbox.path(pop)).unwrap();
     let files = keys::disk::RealFiles::open(&fleet.keyring(""), keys::disk::Access::Public).unwrap();
     let store = keys::store::Store::new(keys::disk::Disk::new(files));
     let opened = keys::fleet::Fleet::open(store, &keys::fleet::Known::default(), now(), &mut |_, _| {}).unwrap();
+    (home, opened)
+}
+
+/// A PoP's preshared keys by lane and the peer's key.
+fn preshared(fleet: &TestFleet<'_>, pop: &str) -> (BTreeMap<(usize, String), String>, Vec<String>) {
+    let (home, opened) = opened(fleet, pop);
     let found = keys::ops::preshared_keys(&pop.parse().unwrap(), &home, &opened).unwrap();
     let by_lane = found.keys.iter().enumerate();
     let all = by_lane.flat_map(|(lane, keys)| {
@@ -345,4 +352,48 @@ fn an_exchange_that_is_missing_or_changed_is_noticed(sandbox: &Sandbox) {
     assert_eq!(in_use, 6, "one for each lane of each");
     fleet.keys("alice", &["log", "verify"]).ok();
     assert!(POPS.iter().all(|pop| preshared(&fleet, pop).1.is_empty()));
+    // A peer whose exchange is not there is not added; where it is in use it is not taken away.
+    std::fs::write(exchange_of(&fleet, "fra1", "a"), "").unwrap();
+    let (home, opened) = opened(&fleet, "ams1");
+    let (name, mesh) = ("ams1".parse().unwrap(), keys::ops::mesh(opened.state()).unwrap());
+    let preshared = keys::ops::preshared_keys(&name, &home, &opened).unwrap();
+    let [a, b] = keys::ops::wanted_lanes(&name, &mesh, &preshared).unwrap();
+    let fra1 = mesh.node(&"fra1".parse().unwrap()).unwrap().keys[0].unwrap();
+    assert_eq!((a.kept, a.peers.contains_key(&fra1), a.peers.len()), ([fra1].into(), false, 1));
+    assert_eq!((b.kept.len(), b.peers.len()), (0, 2));
+}
+
+/// The object with the exchange of a PoP's lane.
+fn exchange_of(fleet: &TestFleet<'_>, pop: &str, lane: &str) -> std::path::PathBuf {
+    let state = opened(fleet, pop).1;
+    let key = state.state().active_member(&pop.parse().unwrap()).unwrap();
+    let keys = &key.slot(Slot::Wireguard).unwrap().keys;
+    let newest = keys.iter().rev().find(|key| key.lane.unwrap().word() == lane).unwrap();
+    fleet.keyring(&keys::store::object_path(&newest.exchange.unwrap().object))
+}
+
+fn a_pop_that_joins_has_preshared_keys_on_its_standby_before_its_lanes_are_up(sandbox: &Sandbox) {
+    let fleet = three_pops(sandbox);
+    with_preshared_keys(&fleet);
+    fleet.join("waw1", "");
+    assert_eq!(preshared(&fleet, "waw1"), (BTreeMap::new(), Vec::new()));
+    let said = fleet.keys("waw1", &["sync"]).ok();
+    assert!(said.contains("waw1: preshared keys with further peers on its wireguard standby"), "{said}");
+    fleet.settle(&["waw1"]);
+    // On lane b with each of the others, who compute the same; the lane that it uses has the key it joined with.
+    let mesh = render(&fleet, "wg");
+    let (keys, troubles) = preshared(&fleet, "waw1");
+    assert_eq!((keys.len(), troubles), (3, Vec::new()));
+    for pop in POPS {
+        let theirs = preshared(&fleet, pop).0;
+        assert_eq!(theirs[&(1, key_of(&mesh, "waw1", "b"))], keys[&(1, key_of(&mesh, pop, "b"))], "{pop}");
+        assert!(!theirs.contains_key(&(0, key_of(&mesh, "waw1", "a"))), "{pop}");
+    }
+    // Where an agent has run there may be sessions, whose preshared keys do not change under them.
+    fleet.join("lis1", "");
+    let home = keys::home::Home::open(&sandbox.path("lis1")).unwrap();
+    home.set_drained(&"lis1".parse().unwrap(), None).unwrap();
+    fleet.settle(&["lis1"]);
+    assert_eq!(preshared(&fleet, "lis1"), (BTreeMap::new(), Vec::new()));
+    fleet.keys("alice", &["log", "verify"]).ok();
 }

@@ -28,8 +28,8 @@ fn print(flows: &[Flow]) {
     }
 }
 
-/// Five machines, with preshared keys from the first rotation on. First rotation: one is cut off when it begins. Second: one agent is dead, one machine is told seconds
-/// late. Third: every key and every preshared key that is in use. Delays of 0, 25 and 100 ms.
+/// Five machines, with preshared keys on the standby lane from the beginning. First rotation: one is cut off when it begins, and the lane with preshared keys is taken into
+/// use. Second: one agent is dead, one machine is told seconds late. Third: every key and every preshared key that is in use. Delays of 0, 25 and 100 ms.
 fn every_key_is_replaced_twice_and_no_packet_is_lost(sandbox: &Sandbox) {
     const AWAY: usize = 5;
     const LATE: usize = 4;
@@ -41,6 +41,8 @@ fn every_key_is_replaced_twice_and_no_packet_is_lost(sandbox: &Sandbox) {
     lab.give_own_copy(LATE);
     lab.up();
     lab.await_routes(minute);
+    // What a machine joined with and uses has none.
+    lab.await_preshared(4, minute, copies);
     let streams = lab.stream();
     std::thread::sleep(Duration::from_secs(3));
 
@@ -54,8 +56,8 @@ fn every_key_is_replaced_twice_and_no_packet_is_lost(sandbox: &Sandbox) {
     lab.network(&format!("join {AWAY}"));
     std::thread::sleep(Duration::from_secs(6));
     lab.await_standbys(2 * minute, copies);
-    // One lane's keys have been made under the policy that wants preshared keys.
-    lab.await_preshared(4, minute, copies);
+    // The keys of both lanes have been published with an exchange by now.
+    lab.await_preshared(8, minute, copies);
 
     lab.network("delay 0.1");
     lab.kill_agent(DEAD);
@@ -67,8 +69,10 @@ fn every_key_is_replaced_twice_and_no_packet_is_lost(sandbox: &Sandbox) {
     lab.start_agent(DEAD);
     lab.await_standbys(2 * minute, copies);
 
-    // The keys of both lanes are of the policy by now, and have preshared keys: these change with the third rotation.
+    // Preshared keys that are in use change, too.
     lab.network("delay 0");
+    // The agents see the newest keys within a round at rest.
+    std::thread::sleep(Duration::from_secs(8));
     lab.await_preshared(8, minute, copies);
     let before: Vec<_> = (1..=5).map(|n| lab.preshared(n)).collect();
     lab.authority(&["rotate", "--soon", "--slot", "wireguard", "--yes"]);
