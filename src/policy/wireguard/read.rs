@@ -230,7 +230,7 @@ fn psk_mode(mode: &str) -> Result<PskMode, Wrong> {
         "kem-pair" => Ok(PskMode::KemPair),
         "sealed-pair" => wrong(
             "psk.mode",
-            "'sealed-pair' is not available in this version; use \"kem-pair\", which needs no sealed object either",
+            "'sealed-pair' is not available: what was sealed opens for as long as the reader's OpenPGP key is kept; use \"kem-pair\"",
         ),
         "group" | "group-secret" | "shared" | "cluster" => wrong(
             "psk.mode",
@@ -239,7 +239,7 @@ fn psk_mode(mode: &str) -> Result<PskMode, Wrong> {
                  whole mesh; a preshared key belongs to one pair"
             ),
         ),
-        other => wrong("psk.mode", unknown(other, &["none", "kem-pair", "sealed-pair"])),
+        other => wrong("psk.mode", unknown(other, &["none", "kem-pair"])),
     }
 }
 
@@ -329,7 +329,7 @@ mod tests {
             ("\"24h\"", "\"28d\"", "rotation.min_gap: 28d"),
             ("\"60s\"", "\"0s\"", "rotation.drain_quiet: 0s would"),
             ("\"60s\"", "\"1w\"", "expected a length of time"),
-            ("mode = \"none\"", "mode = \"sealed-pair\"", "not available in this version"),
+            ("mode = \"none\"", "mode = \"sealed-pair\"", "opens for as long as"),
             ("mode = \"none\"", "mode = \"group\"", "a single stolen node opens the preshared layer of the whole mesh"),
             ("mode = \"none\"", "mode = \"kem-pari\"", "did you mean 'kem-pair'?"),
             ("= \"full\"", "= \"fill\"", "did you mean 'full'?"),
