@@ -132,6 +132,10 @@ pub const SSH_LIFETIME_DAYS_MAX: u64 = 3_653;
 pub const SSH_RSA_BITS_MIN: usize = 3_072;
 /// Longest RSA modulus of a user's key, bits: OpenSSH's own bound.
 pub const SSH_RSA_BITS_MAX: usize = 16_384;
+/// Files that one sshd_config includes, and how deep: OpenSSH's own depth, and more files than any machine has.
+pub const SSH_CONFIG_FILES_MAX: usize = 256;
+/// See [`SSH_CONFIG_FILES_MAX`].
+pub const SSH_INCLUDE_DEPTH_MAX: usize = 16;
 /// One KRL, bytes: 100 000 revoked key hashes fit; a login that reads more takes seconds.
 pub const KRL_BYTES_MAX: usize = 4 << 20;
 /// Runs of serials in one KRL. A bitmap of 2 KB unfolds into 8 192 runs, so the count needs a bound of its own.

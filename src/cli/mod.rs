@@ -13,6 +13,8 @@ mod backup_cmd;
 mod context;
 mod demo;
 mod describe;
+mod doctor_cmd;
+mod doctor_files;
 mod drill_cmd;
 mod edit_cmd;
 mod effects;

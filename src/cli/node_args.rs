@@ -6,6 +6,7 @@ use clap::{Args as ClapArgs, Subcommand};
 
 use super::args::{Change, Reason};
 use crate::name::{Glob, MemberName};
+use crate::ssh::doctor::Severity;
 use crate::time::Span;
 
 #[derive(Debug, ClapArgs)]
@@ -73,11 +74,49 @@ pub(super) enum SshVerb {
         /// The certificate: %k
         certificate: String,
     },
+    /// Find what is wrong with this machine's SSH: what sshd -t is silent about and logins show
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(Doctor),
     /// Show an SSH certificate
     Inspect {
         /// The file
         file: PathBuf,
     },
+}
+
+const DOCTOR_HELP: &str = "Reads sshd_config with all that it includes, and the files that these name; changes nothing. With a keyring at hand they are
+compared with the log. Exit 3 if something is found that is as grave as --fail-on.
+Examples:
+  keys ssh doctor
+  keys ssh doctor --live --node fra1
+  keys ssh doctor --root /mnt/image --fail-on warning --json";
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Doctor {
+    /// Ask the running sshd, too: its own reading of the files, and the certificate that it shows
+    #[arg(long, conflicts_with = "root")]
+    pub live: bool,
+    /// The PoP that this machine is: its names have to be in the host's certificate
+    #[arg(long, value_name = "POP")]
+    pub node: Option<MemberName>,
+    /// The configuration of sshd
+    #[arg(long, value_name = "FILE", default_value = "/etc/ssh/sshd_config")]
+    pub config: String,
+    /// The configuration of ssh
+    #[arg(long, value_name = "FILE", default_value = "/etc/ssh/ssh_config")]
+    pub client_config: String,
+    /// All files are below this directory: an image, or a machine that is mounted
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// Where the running sshd listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", requires = "live")]
+    pub address: String,
+    /// Its port [default: the configuration's]
+    #[arg(long, value_name = "N", requires = "live")]
+    pub port: Option<u16>,
+    /// From what on to exit with 3: error, warning or note
+    #[arg(long, default_value = "error", value_name = "SEVERITY")]
+    pub fail_on: Severity,
 }
 
 const REVOKE_HELP: &str =

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::args::Change;
 use super::context::{Context, placed_exit, placed_json, placed_text, reason, shown};
+use super::doctor_cmd;
 use super::exit::{CliError, Exit};
 use super::founding::read_file;
 use super::krl_cmd;
@@ -100,6 +101,7 @@ pub(super) fn ssh(context: &Context, args: &Ssh) -> Result<Exit, CliError> {
             super::login_cmd::principals(context, directory, login, &format!("{algorithm} {certificate}"))
         }
         SshVerb::Inspect { file } => inspect(context, file),
+        SshVerb::Doctor(args) => doctor_cmd::doctor(context, args),
         SshVerb::Krl { verb } => krl_cmd::krl(context, verb),
         SshVerb::Revoke { serials, keys, change, reason: why } => {
             krl_cmd::revoke(context, serials, keys, change, &reason(why, "SSH certificates are taken back"))

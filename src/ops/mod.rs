@@ -128,7 +128,7 @@ pub use lint::{Lint, duplicate_values, lint, sealed_file};
 pub use mesh::{agent_wants, check_policy, ends, fixed_peers, mesh, mesh_findings, wanted_lanes, wireguard_files};
 pub use open::{Opened, open, open_foreign, open_version, select};
 pub use psk::{Preshared, preshared_keys, without_exchange};
-pub use render::{NodePaths, node_files};
+pub use render::{NodePaths, node_files, wanted_of_ssh};
 pub use renew::{RenewPlan, Renewal, Renewing, Why, generate, plan_renew};
 pub use reseal::{ResealPlan, Stuck, plan_reseal};
 pub use restore::{Confirmed, Place, Restored, confirm, forget_request, open_shares, prepare, restore};

@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 
 use super::OpsError;
-use super::krl::krl_bytes;
+use super::krl::{krl, krl_bytes};
 use crate::fleet::Fleet;
 use crate::name::{Kind, MemberName, Slot};
 use crate::policy::ssh::Places;
+use crate::ssh::doctor::Wanted;
 use crate::ssh::{
     CaLine, CertificateKind, ConfigPath, HostPattern, Login, NodeFile, NodeInput, ProofInput, SshPublicKey, render,
 };
 use crate::state::State;
+use crate::time::Time;
 
 /// Where things lie on a node.
 #[derive(Debug, Clone)]
@@ -47,14 +49,10 @@ pub fn node_files(pop: &MemberName, paths: &NodePaths, fleet: &mut Fleet) -> Res
         .and_then(|k| k.key.parse::<SshPublicKey>().ok())
         .ok_or_else(|| ssh(format!("{pop} has no active host key")))?;
     let places = Places { pop: pop.host_label(), domain: &state.fleet, member: pop };
-    let cas = |slot| {
-        let trusted = state.trusted_cas(slot, fleet.now());
-        trusted.into_iter().filter_map(|key| key.parse::<CaLine>().ok()).collect::<BTreeSet<_>>()
-    };
     let directory = &paths.directory;
     let input = NodeInput {
-        user_cas: cas(Slot::SshUserCa),
-        host_cas: cas(Slot::SshHostCa),
+        user_cas: cas(Slot::SshUserCa, state, fleet.now()),
+        host_cas: cas(Slot::SshHostCa, state, fleet.now()),
         accounts: state.policy.policy.ssh.accounts_at(places).map_err(|e| ssh(e.to_string()))?,
         revoked_users: krl_bytes(CertificateKind::User, state)?,
         revoked_hosts: krl_bytes(CertificateKind::Host, state)?,
@@ -71,6 +69,32 @@ pub fn node_files(pop: &MemberName, paths: &NodePaths, fleet: &mut Fleet) -> Res
         proof,
     };
     render(&input).map_err(|e| ssh(chain(&e)))
+}
+
+/// What the log says that SSH on a node goes by; with the node's own names, if it is said which it is.
+///
+/// # Errors
+/// [`OpsError`].
+pub fn wanted_of_ssh(node: Option<&MemberName>, fleet: &Fleet) -> Result<Wanted, OpsError> {
+    let (state, now) = (fleet.state(), fleet.now());
+    let names = node.map(|pop| state.ssh_terms(pop, CertificateKind::Host).map_err(OpsError::Ssh)).transpose()?;
+    let accounts = |pop: &MemberName| {
+        let places = Places { pop: pop.host_label(), domain: &state.fleet, member: pop };
+        state.policy.policy.ssh.accounts_at(places).map_err(|e| OpsError::Ssh(e.to_string()))
+    };
+    Ok(Wanted {
+        accounts: node.map(accounts).transpose()?,
+        revoked_users: krl(CertificateKind::User, state)?,
+        revoked_hosts: krl(CertificateKind::Host, state)?,
+        user_cas: cas(Slot::SshUserCa, state, now),
+        host_cas: cas(Slot::SshHostCa, state, now),
+        host_names: names.into_iter().flat_map(|t| t.principals).map(|p| p.to_string()).collect(),
+    })
+}
+
+/// The CAs that are trusted for a slot.
+fn cas(slot: Slot, state: &State, now: Time) -> BTreeSet<CaLine> {
+    state.trusted_cas(slot, now).into_iter().filter_map(|key| key.parse::<CaLine>().ok()).collect()
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

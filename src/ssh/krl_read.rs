@@ -77,7 +77,7 @@ impl Krl {
     fn parse_certificates(&mut self, mut body: Reader<'_>) -> Result<(), KrlError> {
         let scope = body.string()?;
         if !scope.is_empty() {
-            check_ca(scope)?;
+            check_key(scope)?;
         }
         if !body.string()?.is_empty() {
             return Err(KrlError::Format("a reserved field is not empty"));
@@ -157,8 +157,8 @@ fn key_blob(blob: &[u8]) -> Result<&[u8], KrlError> {
     Ok(blob)
 }
 
-/// The CA of a section, which `sshd` reads as a key: of an algorithm that it does not know it refuses the whole list.
-fn check_ca(blob: &[u8]) -> Result<(), KrlError> {
+/// A key that every supported `sshd` reads: the CA of a section, say, without which it refuses the whole list.
+pub(super) fn check_key(blob: &[u8]) -> Result<(), KrlError> {
     const RSA_BITS_MIN: usize = 1_024;
     let mut reader = Reader::new(blob);
     let name = reader.string()?;

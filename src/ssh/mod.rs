@@ -8,6 +8,7 @@
 
 mod body;
 mod certificate;
+pub mod doctor;
 mod issue;
 mod key;
 mod krl;

@@ -23,6 +23,7 @@ use std::str::FromStr;
 
 use super::body::CertificateKind;
 use super::certificate::{CertificateError, SshCertificate};
+use super::doctor::DROP_IN_HEAD;
 use super::key::{KeyAlgorithm, KeyError, SshPublicKey};
 use super::krl::{Krl, KrlError};
 use super::names::{ConfigPath, HostPattern, Login, Principal};
@@ -81,6 +82,13 @@ impl CaLine {
     fn of_known(name: &str, blob: Vec<u8>) -> Self {
         let rank = KeyAlgorithm::ALL.iter().position(|a| a.name() == name).unwrap_or(KeyAlgorithm::ALL.len());
         Self { rank, name: name.to_owned(), blob }
+    }
+}
+
+impl CaLine {
+    /// The bytes that the base64 stands for.
+    pub fn blob(&self) -> &[u8] {
+        &self.blob
     }
 }
 
@@ -295,7 +303,7 @@ fn drop_in(input: &NodeInput) -> String {
         ),
     };
     format!(
-        "# Written by keys. Other words belong into another file of this directory.
+        "{DROP_IN_HEAD} Other words belong into another file of this directory.
 HostKey {host_key}
 HostCertificate {directory}/{certificate}
 TrustedUserCAKeys {directory}/user_ca.pub

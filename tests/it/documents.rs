@@ -24,6 +24,7 @@ tests!["documents":
     drill_pop_cut_off,
     drill_rotate_due_keys,
     drill_second_operator,
+    drill_ssh needs [SshKeygen],
     every_drill_is_run,
     commands_that_are_named_exist,
     every_command_is_in_the_readme,
@@ -215,6 +216,10 @@ fn drill_rotate_due_keys(sandbox: &Sandbox) {
 
 fn drill_second_operator(sandbox: &Sandbox) {
     drill(sandbox, "second-operator");
+}
+
+fn drill_ssh(sandbox: &Sandbox) {
+    drill(sandbox, "ssh");
 }
 
 fn every_drill_is_run(_: &Sandbox) {

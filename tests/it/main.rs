@@ -45,6 +45,7 @@ mod sealed_files;
 mod secrecy;
 mod snapshots;
 mod sq;
+mod ssh_doctor;
 mod ssh_keygen;
 mod ssh_revoke;
 mod sshd;
@@ -104,6 +105,7 @@ fn main() -> std::process::ExitCode {
         secrecy::tests(),
         snapshots::tests(),
         sq::tests(),
+        ssh_doctor::tests(),
         ssh_keygen::tests(),
         ssh_revoke::tests(),
         sshd::tests(),

@@ -71,7 +71,7 @@ impl<'a> Site<'a> {
     }
 
     /// The file in a PoP's home that holds the private half of the host key for which a certificate is rendered.
-    fn host_key(&self, node: &str) -> PathBuf {
+    pub(crate) fn host_key(&self, node: &str) -> PathBuf {
         let probe = self.path("probe").display().to_string();
         self.fleet.keys("alice", &["ssh", "render", "--node", node, "--out", &probe]).ok();
         let fingerprint = |file: &Path| {
@@ -85,7 +85,7 @@ impl<'a> Site<'a> {
     }
 
     /// The name of the file that a rendered drop-in gives for a word.
-    fn named(&self, directory: &str, word: &str) -> String {
+    pub(crate) fn named(&self, directory: &str, word: &str) -> String {
         let drop_in = std::fs::read_to_string(self.path(directory).join("sshd_config.d/10-keys.conf")).unwrap();
         let path = drop_in.lines().find_map(|line| line.strip_prefix(word)).unwrap();
         Path::new(path.trim()).file_name().unwrap().to_str().unwrap().to_owned()
@@ -144,7 +144,7 @@ impl<'a> Site<'a> {
 
     /// The client does not take the host for the one that it wants.
     #[track_caller]
-    fn mistrusts(&self, sshd: &Sshd, key: &Path) {
+    pub(crate) fn mistrusts(&self, sshd: &Sshd, key: &Path) {
         let ran = self.log_in(sshd, key);
         assert_eq!((ran.code(), ran.stdout().as_str()), (255, ""), "{}", ran.stderr());
         assert!(ran.stderr().contains("Host key verification failed"), "{}", ran.stderr());
