@@ -49,6 +49,7 @@ mod ssh_doctor;
 mod ssh_keygen;
 mod ssh_revoke;
 mod sshd;
+mod sshd_crash;
 mod sshd_proof;
 mod strangers;
 mod structured;
@@ -109,6 +110,7 @@ fn main() -> std::process::ExitCode {
         ssh_keygen::tests(),
         ssh_revoke::tests(),
         sshd::tests(),
+        sshd_crash::tests(),
         sshd_proof::tests(),
         strangers::tests(),
         structured::tests(),
