@@ -1,13 +1,15 @@
-//! The files of a mesh: all nodes of a full one, beside wg-meshconf writing its own for the same nodes, and one node
-//! rendering for itself, with the peak memory of a process that does nothing else.
+//! The files of a mesh: all nodes of a full one, all files and those for wg-quick alone, beside wg-meshconf writing its own
+//! for the same nodes, and one node rendering for itself, with the peak memory of a process that does nothing else.
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use keys::name::MemberName;
 use keys::wireguard::CheckedMesh;
-use keys::wireguard::render::{RenderOptions, Renderer, render_one};
+use keys::wireguard::render::{FileKind, RenderOptions, Renderer, render_one};
 use stage::member;
 
 /// Sizes of the whole mesh.
@@ -31,17 +33,33 @@ pub fn measure(meshconf: Option<&str>) {
 
 fn whole(count: usize, meshconf: Option<&str>) {
     let mesh = stage::mesh(count);
-    let render = || {
-        let renderer = Renderer::new(&mesh, RenderOptions::default());
-        let files = mesh.nodes().iter().flat_map(|node| renderer.node(&node.name).expect("rendered"));
-        // Dropped at once: nobody needs all of them in memory.
-        files.map(|(_, bytes)| bytes.len()).sum::<usize>()
+    let quick = || RenderOptions::default().only([FileKind::WgQuick]);
+    for (what, options) in [("all files", RenderOptions::default()), ("wg-quick files", quick())] {
+        let (took, bytes) = best(3, || rendered(&mesh, options.clone(), |_, _, _| ()));
+        said(&format!("{count} nodes, {what} of both lanes, in memory"), took, bytes);
+        let directory = tempfile::tempdir().expect("a directory");
+        let made = |node: &MemberName, path: &str| {
+            let path = directory.path().join(node.to_string()).join(path);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+            path
+        };
+        let write = |node: &MemberName, path: &str, bytes: &[u8]| std::fs::write(made(node, path), bytes).expect("written");
+        let (took, bytes) = best(1, || rendered(&mesh, options.clone(), write));
+        said(&format!("{count} nodes, {what} of both lanes, written"), took, bytes);
+    }
+    // The same content as the other program writes: lane a's wg-quick file of each node, without fsync.
+    let one_each = || {
+        let directory = tempfile::tempdir().expect("a directory");
+        let write = |node: &MemberName, path: &str, bytes: &[u8]| {
+            if path == "wg-quick/wg-a.conf" {
+                std::fs::write(directory.path().join(format!("{node}.conf")), bytes).expect("written");
+            }
+        };
+        rendered(&mesh, quick(), write);
+        directory
     };
-    let (took, bytes) = best(3, render);
-    println!("{count} nodes, all files of all lanes in memory: {:.3} s, {} MB", took.as_secs_f64(), bytes / 1_000_000);
-    let directory = tempfile::tempdir().expect("a directory");
-    let (quick, bytes) = best(1, || written(&mesh, directory.path()));
-    println!("{count} nodes, one wg-quick file each, written: {:.3} s, {} MB", quick.as_secs_f64(), bytes / 1_000_000);
+    let (ours, directory) = best(3, one_each);
+    said(&format!("{count} nodes, one wg-quick file each, written"), ours, size(directory.path(), count));
     let Some(meshconf) = meshconf else { return };
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("database.csv"), database(&mesh)).expect("written");
@@ -55,28 +73,32 @@ fn whole(count: usize, meshconf: Option<&str>) {
         .expect("python3");
     let theirs = began.elapsed();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let files = std::fs::read_dir(directory.path().join("out")).expect("its files");
-    let sizes: Vec<u64> = files.map(|file| file.and_then(|f| f.metadata()).expect("a file").len()).collect();
-    assert_eq!(sizes.len(), count);
-    println!(
-        "{count} nodes, one wg-quick file each, wg-meshconf: {:.1} s, {} MB: {:.0} times ours",
-        theirs.as_secs_f64(),
-        sizes.iter().sum::<u64>() / 1_000_000,
-        theirs.as_secs_f64() / quick.as_secs_f64()
-    );
+    said(&format!("{count} nodes, one wg-quick file each, wg-meshconf"), theirs, size(&directory.path().join("out"), count));
+    println!("{count} nodes: {:.0} times ours", theirs.as_secs_f64() / ours.as_secs_f64());
 }
 
-/// Renders everything, and writes lane a's wg-quick files as the other program does: no more files than it, no fsync.
-fn written(mesh: &CheckedMesh, directory: &Path) -> usize {
-    let renderer = Renderer::new(mesh, RenderOptions::default());
-    let mut bytes = 0;
-    for node in mesh.nodes() {
-        let files = renderer.node(&node.name).expect("rendered");
-        let (_, text) = files.iter().find(|(path, _)| path == "wg-quick/wg-a.conf").expect("lane a");
-        std::fs::write(directory.join(format!("{}.conf", node.name)), text).expect("written");
-        bytes += text.len();
-    }
-    bytes
+fn said(what: &str, took: Duration, bytes: usize) {
+    println!("{what}: {:.3} s, {:.1} MB", took.as_secs_f64(), bytes as f64 / 1e6);
+}
+
+/// Renders what `options` want of all nodes from the beginning, and gives the number of bytes.
+fn rendered(mesh: &CheckedMesh, options: RenderOptions, mut put: impl FnMut(&MemberName, &str, &[u8])) -> usize {
+    let mut total = 0;
+    let each = |node: &MemberName, path: &str, bytes: &[u8]| {
+        total += bytes.len();
+        put(node, path, bytes);
+        Ok::<(), Infallible>(())
+    };
+    let Ok(()) = Renderer::new(mesh, options).all(each);
+    total
+}
+
+/// The bytes of the files in a directory, of which there have to be so many.
+fn size(directory: &Path, count: usize) -> usize {
+    let files = std::fs::read_dir(directory).expect("its files");
+    let sizes: Vec<u64> = files.map(|file| file.and_then(|f| f.metadata()).expect("a file").len()).collect();
+    assert_eq!(sizes.len(), count);
+    sizes.iter().sum::<u64>() as usize
 }
 
 /// The same nodes as the other program keeps them. It needs the private keys; any will do.
