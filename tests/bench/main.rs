@@ -1,10 +1,13 @@
 //! Benchmarks of what people wait for. `tests/bench/compare` sets the same things beside the raw limits.
 
+mod agent;
+
+use std::convert::Infallible;
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use keys::fleet::{Fleet, Known};
-use keys::name::Slot;
+use keys::name::{MemberName, Slot};
 use keys::ops::{self, Selection};
 use keys::ssh::{Krl, KrlScope, Serial};
 use keys::state::Replay;
@@ -117,10 +120,18 @@ fn files(c: &mut Criterion) {
     group.sample_size(10);
     group.bench_function("render all of 100 PoPs", |b| {
         let renderer = Renderer::new(&mesh, RenderOptions::default());
-        b.iter(|| mesh.nodes().iter().map(|n| renderer.node(&n.name).expect("rendered").len()).sum::<usize>())
+        b.iter(|| {
+            let mut bytes = 0;
+            let put = |_: &MemberName, _: &str, file: &[u8]| {
+                bytes += file.len();
+                Ok::<(), Infallible>(())
+            };
+            let Ok(()) = renderer.all(put);
+            bytes
+        })
     });
     group.finish();
 }
 
-criterion_group!(benches, secrets, rotation, verification, files);
+criterion_group!(benches, secrets, rotation, verification, files, agent::rounds);
 criterion_main!(benches);

@@ -43,7 +43,8 @@ fn whole(count: usize, meshconf: Option<&str>) {
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
             path
         };
-        let write = |node: &MemberName, path: &str, bytes: &[u8]| std::fs::write(made(node, path), bytes).expect("written");
+        let write =
+            |node: &MemberName, path: &str, bytes: &[u8]| std::fs::write(made(node, path), bytes).expect("written");
         let (took, bytes) = best(1, || rendered(&mesh, options.clone(), write));
         said(&format!("{count} nodes, {what} of both lanes, written"), took, bytes);
     }
@@ -73,7 +74,11 @@ fn whole(count: usize, meshconf: Option<&str>) {
         .expect("python3");
     let theirs = began.elapsed();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    said(&format!("{count} nodes, one wg-quick file each, wg-meshconf"), theirs, size(&directory.path().join("out"), count));
+    said(
+        &format!("{count} nodes, one wg-quick file each, wg-meshconf"),
+        theirs,
+        size(&directory.path().join("out"), count),
+    );
     println!("{count} nodes: {:.0} times ours", theirs.as_secs_f64() / ours.as_secs_f64());
 }
 
