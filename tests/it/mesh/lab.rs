@@ -270,12 +270,15 @@ impl<'a> Lab<'a> {
         });
     }
 
-    /// Waits until every machine's interfaces have so many preshared keys; the authority takes in what is handed in.
+    /// Waits until every machine's interfaces have so many preshared keys, each of them at two machines; the authority takes
+    /// in what is handed in.
     pub(super) fn await_preshared(&self, count: usize, limit: Duration, mut meanwhile: impl FnMut(&Self)) {
         wait_until(&format!("{count} preshared keys on each machine"), limit, || {
             meanwhile(self);
             self.authority(&["sync"]);
-            (1..=self.machines.len()).all(|n| self.preshared(n).len() == count)
+            let found: Vec<_> = (1..=self.machines.len()).map(|n| self.preshared(n)).collect();
+            let pairs = found.iter().flatten().collect::<BTreeSet<_>>().len();
+            found.iter().all(|keys| keys.len() == count) && 2 * pairs == count * found.len()
         });
     }
 
