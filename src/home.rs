@@ -22,7 +22,7 @@
 
 mod held;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sequoia_openpgp as pgp;
 
@@ -40,6 +40,7 @@ use crate::limits::{CHECKPOINT_BYTES_MAX, KEY_FILE_BYTES_MAX, REPLAYED_BYTES_MAX
 use crate::log::evidence::Evidence;
 use crate::name::{FleetName, MemberName, Slot};
 use crate::openpgp::Fingerprint;
+use crate::ssh_agent::SshAgent;
 use crate::wireguard::exchange::KemPrivate;
 
 pub use held::HeldEmergency;
@@ -112,6 +113,8 @@ pub const RESTORED: &str = "restored";
 #[derive(Debug, Clone)]
 pub struct Home {
     disk: Disk,
+    /// The socket of the ssh-agent that has CA keys, where there is one.
+    ssh_agent: Option<PathBuf>,
 }
 
 impl Home {
@@ -152,12 +155,12 @@ impl Home {
         if mode & 0o077 != 0 {
             return Err(HomeError::Readable { path, mode });
         }
-        Ok(Self { disk: Disk::new(files) })
+        Ok(Self { disk: Disk::new(files), ssh_agent: None })
     }
 
     /// A home on a disk of the caller's, whose privacy is the caller's care.
     pub fn on(disk: Disk) -> Self {
-        Self { disk }
+        Self { disk, ssh_agent: None }
     }
 
     /// The disk it lies on.
@@ -394,6 +397,16 @@ impl Home {
     /// [`HomeError`].
     pub fn set_key(&self, member: &MemberName, key: &PrivateKey) -> Result<(), HomeError> {
         Ok(self.disk.replace(&key_path(member, key.slot, &key.public), key.file.as_bytes())?)
+    }
+
+    /// The same, with CA keys behind the ssh-agent at `socket`.
+    pub fn with_ssh_agent(self, socket: Option<PathBuf>) -> Self {
+        Self { ssh_agent: socket, ..self }
+    }
+
+    /// The agent that has CA keys.
+    pub fn ssh_agent(&self) -> Option<SshAgent> {
+        self.ssh_agent.as_deref().map(SshAgent::at)
     }
 
     /// A private key's file, by its public half.

@@ -56,6 +56,7 @@
 //! | [`login`] | what `sshd` asks: whether the log decided an SSH certificate | core |
 //! | [`disk`] | files that are old or new, never torn | shell |
 //! | [`gpg_agent`] | signing and opening through gpg-agent | shell |
+//! | [`ssh_agent`] | CA keys behind an ssh-agent | shell |
 //! | [`store`] | a keyring on a disk; appending to the log | shell |
 //! | [`home`] | where private halves lie | shell |
 //! | [`fleet`] | an opened fleet: questions and changes | shell |
@@ -90,6 +91,8 @@ pub mod openpgp;
 pub mod ops;
 pub mod policy;
 pub mod ssh;
+#[cfg(feature = "shell")]
+pub mod ssh_agent;
 pub mod state;
 pub mod statement;
 #[cfg(feature = "shell")]

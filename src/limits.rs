@@ -120,6 +120,12 @@ pub const SSH_LINE_BYTES_MAX: usize = 131_072;
 /// A log entry and its proof in an SSH certificate, bytes: with the certificate around it, in base64, it has to fit
 /// [`SSH_LINE_BYTES_MAX`], which is also the longest argument that Linux gives a command.
 pub const SSH_STAPLE_BYTES_MAX: usize = 64 << 10;
+/// One answer of an ssh-agent, bytes: OpenSSH's own bound.
+pub const SSH_AGENT_ANSWER_BYTES_MAX: usize = 256 << 10;
+/// Keys that an ssh-agent may have.
+pub const SSH_AGENT_KEYS_MAX: usize = 1_024;
+/// A list of people's keys to be certified together, bytes: some ten thousand lines.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
 /// What a node judges proofs by, bytes: some hundred of each of 10 000 members.
 pub const TRUST_BYTES_MAX: usize = 16 << 20;
 /// A key id, a comment or a FIDO application, bytes: what a log line can bear.

@@ -37,6 +37,8 @@ pub(super) struct Context {
     home: Option<PathBuf>,
     pin: Option<String>,
     snapshot: Option<String>,
+    /// The socket of the ssh-agent that may have CA keys.
+    ssh_agent: Option<PathBuf>,
     color: bool,
     now: Time,
 }
@@ -63,6 +65,7 @@ impl Context {
             home,
             pin: global.pin.clone(),
             snapshot: global.snapshot.clone(),
+            ssh_agent: environment("SSH_AUTH_SOCK"),
             color,
             // Read once, so that one command judges everything by one time.
             now: Time::from_system(SystemTime::now()),
@@ -72,8 +75,8 @@ impl Context {
     /// The same at the present: for what runs on and on.
     pub(super) fn again(&self) -> Self {
         let (fleet, home) = (self.fleet.clone(), self.home.clone());
-        let (pin, snapshot) = (self.pin.clone(), self.snapshot.clone());
-        Self { fleet, home, pin, snapshot, now: Time::from_system(SystemTime::now()), ..*self }
+        let (pin, snapshot, ssh_agent) = (self.pin.clone(), self.snapshot.clone(), self.ssh_agent.clone());
+        Self { fleet, home, pin, snapshot, ssh_agent, now: Time::from_system(SystemTime::now()), ..*self }
     }
 
     /// The same, for another fleet and home: what the demo runs on.
@@ -87,6 +90,7 @@ impl Context {
             home: Some(home.to_owned()),
             pin: None,
             snapshot: None,
+            ssh_agent: None,
             color: self.color,
             now: Time::from_system(SystemTime::now()),
         }
@@ -124,7 +128,7 @@ impl Context {
     }
 
     pub(super) fn home(&self) -> Result<Home, CliError> {
-        Ok(Home::open(self.home_path()?)?)
+        Ok(Home::open(self.home_path()?)?.with_ssh_agent(self.ssh_agent.clone()))
     }
 
     /// The home, if there is one: for questions that anybody may ask.

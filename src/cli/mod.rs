@@ -54,6 +54,7 @@ mod rotate_cmd;
 mod scratch;
 mod secret_cmd;
 mod shape_cmd;
+mod sign_batch;
 mod snapshot_cmd;
 mod sops_cmd;
 mod status;

@@ -41,6 +41,18 @@ pub(super) enum SshVerb {
         #[command(subcommand)]
         what: SshSign,
     },
+    /// Certificates for many people's keys: a list of members and files of public keys, one a line
+    SignBatch {
+        /// The list: MEMBER FILE; certificates are written beside the keys
+        list: PathBuf,
+        /// Also where there is one that is good for a while yet
+        #[arg(long)]
+        again: bool,
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        reason: Reason,
+    },
     /// Write a PoP's SSH files, in the order in which they are safe
     Render {
         /// The PoP

@@ -64,10 +64,7 @@ pub(super) fn ssh(context: &Context, args: &Ssh) -> Result<Exit, CliError> {
         SshVerb::Sign {
             what: SshSign::User { member, key, principals, lifetime, again, out, change, reason: why },
         } => {
-            let text = String::from_utf8(read_file(key, crate::limits::KEY_FILE_BYTES_MAX)?)
-                .map_err(|_| CliError::failed(format!("{} is not a public key", shown(key))))?;
-            let public = SshPublicKey::parse_line(text.trim_end())
-                .map_err(|e| CliError::failed(format!("{}: {e}", shown(key))))?;
+            let public = public_key(key)?;
             let only = principals
                 .iter()
                 .map(|p| Principal::user(p))
@@ -83,6 +80,9 @@ pub(super) fn ssh(context: &Context, args: &Ssh) -> Result<Exit, CliError> {
                 context.say(&format!("written to {}", shown(&path)));
             }
             Ok(exit)
+        }
+        SshVerb::SignBatch { list, again, change, reason: why } => {
+            super::sign_batch::batch(context, list, *again, change, &reason(why, "user certificates"))
         }
         SshVerb::Render { node, out, directory, host_key, program, user } => {
             let parse = |text: &str| text.parse().map_err(|e: crate::ssh::WordError| CliError::usage(e));
@@ -109,8 +109,15 @@ pub(super) fn ssh(context: &Context, args: &Ssh) -> Result<Exit, CliError> {
     }
 }
 
+/// The public key in a file as ssh-keygen writes it.
+pub(super) fn public_key(file: &Path) -> Result<SshPublicKey, CliError> {
+    let text = String::from_utf8(read_file(file, crate::limits::KEY_FILE_BYTES_MAX)?)
+        .map_err(|_| CliError::failed(format!("{} is not a public key", shown(file))))?;
+    SshPublicKey::parse_line(text.trim_end()).map_err(|e| CliError::failed(format!("{}: {e}", shown(file))))
+}
+
 /// `id_ed25519.pub` becomes `id_ed25519-cert.pub`, where ssh looks for it.
-fn beside(key: &Path) -> PathBuf {
+pub(super) fn beside(key: &Path) -> PathBuf {
     let name = key.file_name().and_then(|n| n.to_str()).unwrap_or("key");
     key.with_file_name(format!("{}-cert.pub", name.strip_suffix(".pub").unwrap_or(name)))
 }
@@ -120,7 +127,7 @@ const NOTHING_TO_SIGN: &str = "there is a certificate that is good for a while; 
 type Signed = Vec<(u64, SshCertificate)>;
 
 /// Decides, logs, signs.
-fn sign(
+pub(super) fn sign(
     context: &Context,
     change: &Change,
     why: &str,

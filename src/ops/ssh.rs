@@ -15,9 +15,10 @@ use crate::home::{Home, HomeError};
 use crate::limits::KEY_FILE_BYTES_MAX;
 use crate::name::{Glob, Kind, MemberName, Slot};
 use crate::ssh::{
-    CaSigner, CertificateBody, CertificateFields, CertificateKind, KeyId, Nonce, Principal, Serial, SshCertificate,
-    SshPrivateKey, SshPublicKey, issue,
+    CaSigner, CertificateAuthority, CertificateBody, CertificateFields, CertificateKind, KeyId, Nonce, Principal,
+    Serial, SshCertificate, SshPrivateKey, SshPublicKey, issue,
 };
+use crate::ssh_agent::AgentCa;
 use crate::state::{KeyState, Member, State};
 use crate::statement::{Act, Issue};
 use crate::store::issued_path;
@@ -31,8 +32,8 @@ const BACKDATE: Span = Span(300);
 pub struct IssuePlan {
     /// One statement each.
     pub issues: Vec<Issue>,
-    /// For a person's key: the serial of a certificate that is good for a while yet, so that none is needed.
-    pub good: Option<u64>,
+    /// For people's keys: the serials of certificates that are good for a while yet, so that none is needed.
+    pub good: BTreeSet<u64>,
 }
 
 impl IssuePlan {
@@ -68,7 +69,7 @@ pub fn plan_host(
         }
         let terms = state.ssh_terms(name, CertificateKind::Host).map_err(OpsError::Ssh)?;
         let ca = active_ca(state, Slot::SshHostCa)?;
-        let renew_after = state.policy.policy.ssh.host_rule(name).map_or(Span(0), |r| r.renew_after);
+        let renew_after = state.policy.policy.ssh.host_rule(name).map_or(Span(0), |r| r.renew_after(name));
         for key in member.slot(Slot::SshHost).into_iter().flat_map(crate::state::SlotKeys::usable) {
             let subject = parse_key(&key.key)?;
             let current = current_host_certificate(state, &state.revoked_serials, name, &subject, &ca, now);
@@ -131,7 +132,7 @@ pub fn plan_user(
             && f.valid_before.since(now).0 > lifetime.0 / 2
     });
     if let (Some((serial, _)), false) = (good, again) {
-        return Ok(IssuePlan { issues: Vec::new(), good: Some(*serial) });
+        return Ok(IssuePlan { issues: Vec::new(), good: [*serial].into() });
     }
     let fields = CertificateFields {
         kind: CertificateKind::User,
@@ -146,7 +147,7 @@ pub fn plan_user(
         nonce: Nonce::random(rng),
     };
     let certificate = CertificateBody::new(fields).map_err(|e| OpsError::Ssh(e.to_string()))?;
-    Ok(IssuePlan { issues: vec![Issue { certificate, member: member.clone() }], good: None })
+    Ok(IssuePlan { issues: vec![Issue { certificate, member: member.clone() }], good: BTreeSet::new() })
 }
 
 /// PoPs whose active host key has no SSH certificate that is good at `now`, though the policy gives it one.
@@ -225,7 +226,7 @@ pub fn issue_pending(home: &Home, fleet: &Fleet) -> Result<Vec<(u64, SshCertific
         // Without its proof a certificate would have to be signed twice, and there is one of each serial.
         let Stapling::Ready(staple) = staple(number, issued, fleet)? else { continue };
         let certificate =
-            issue(&issued.certificate, serial, staple.as_ref(), &ca).map_err(|e| OpsError::Ssh(e.to_string()))?;
+            issue(&issued.certificate, serial, staple.as_ref(), &*ca).map_err(|e| OpsError::Ssh(e.to_string()))?;
         let line = format!("{}\n", certificate.to_line());
         let _: Created = disk.create(&path, line.as_bytes()).map_err(crate::fleet::FleetError::from)?;
         signed.push((number, certificate));
@@ -244,18 +245,31 @@ pub fn issued_certificate(serial: u64, fleet: &Fleet) -> Result<Option<SshCertif
     SshCertificate::parse(line.trim_end()).map(Some).map_err(|e| OpsError::Ssh(e.to_string()))
 }
 
-/// The CA's private key for a certificate, if it is in this home.
-fn ca_signer(body: &CertificateBody, home: &Home, state: &State) -> Result<Option<CaSigner>, OpsError> {
+/// Who signs a certificate, if the CA's private key is in this home or in the agent that it knows.
+fn ca_signer(
+    body: &CertificateBody,
+    home: &Home,
+    state: &State,
+) -> Result<Option<Box<dyn CertificateAuthority>>, OpsError> {
     let slot = match body.fields().kind {
         CertificateKind::Host => Slot::SshHostCa,
         CertificateKind::User => Slot::SshUserCa,
     };
-    let public = body.fields().ca.to_string();
+    let ca = &body.fields().ca;
+    let public = ca.to_string();
     for (name, _) in state.authority_keys(slot).into_iter().filter(|(_, k)| k.key == public) {
         match home.key(name, slot, &public) {
             Ok(text) => {
                 let key = SshPrivateKey::from_openssh(&text).map_err(|e| OpsError::Ssh(e.to_string()))?;
-                return Ok(Some(CaSigner::from(key)));
+                return Ok(Some(Box::new(CaSigner::from(key))));
+            }
+            // The authority itself has to be here: whose agent happens to have the key is not yet the CA.
+            Err(HomeError::NoKey { .. }) if home.members()?.contains(name) => {
+                let Some(agent) = home.ssh_agent() else { continue };
+                // One that is not there, or has other keys, is as good as none.
+                if let Ok(Some(found)) = AgentCa::find(&agent, ca) {
+                    return Ok(Some(Box::new(found)));
+                }
             }
             Err(HomeError::NoKey { .. }) => {}
             Err(e) => return Err(e.into()),

@@ -22,14 +22,19 @@ use crate::limits::{CHANGES_MAX, FUTURE_SECONDS_MAX};
 use crate::log::note::SignerKey;
 use crate::name::{Address, Kind, MemberName, Scope, Slot};
 use crate::openpgp::{self, Certificate, Fingerprint, Grant, Use, certify};
+use crate::policy::ssh::CaKey;
 use crate::ssh::SshPrivateKey;
-use crate::state::{Drift, KeyState, Member, SlotKeys};
+use crate::state::{Drift, KeyState, Member, SlotKey, SlotKeys};
 use crate::statement::{Act, Certify, Destroy, Publish, PublishedKey, principal};
 use crate::time::{Span, Time};
 use crate::wireguard::{Lane, WgPrivateKey};
 
 /// How many destroyed signing subkeys a certificate goes on showing.
 const PAST_SIGNING_KEYS: usize = 4;
+
+/// How long a replaced host key stays in its home. A running `sshd` reads the files that it was started with again for each
+/// connection: without its key it refuses everybody until it is reloaded.
+const HOST_KEY_STAYS: Span = Span::days(1);
 
 /// What catching up has prepared.
 #[derive(Debug, Default)]
@@ -222,6 +227,7 @@ fn reseal_own(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<(),
 /// Declares deactivated keys destroyed that nothing needs any more. The private halves go once the log has it, see
 /// [`destroy_private`].
 fn destroy_unneeded(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<(), OpsError> {
+    let now = fleet.now();
     for member in home.members()? {
         let Some(found) = fleet.state().members.get(&member).filter(|m| m.is_active()) else { continue };
         let mut changes = Vec::new();
@@ -229,21 +235,22 @@ fn destroy_unneeded(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Resu
             if keys.active().is_none() || keys.standbys().next().is_none() {
                 continue;
             }
-            let unneeded = |key: &str| match slot {
+            let unneeded = |key: &SlotKey| match slot {
                 // An operator's may be what a revocation of years ago was sealed to.
                 Slot::Openpgp if found.kind == Kind::Operator => false,
                 Slot::Openpgp => fleet
                     .state()
                     .live_secrets()
-                    .all(|(_, s)| s.readers.get(&member).is_none_or(|k| !k.iter().any(|k| k == key))),
-                Slot::Sign | Slot::SshHost | Slot::SshUserCa | Slot::SshHostCa | Slot::Log => true,
+                    .all(|(_, s)| s.readers.get(&member).is_none_or(|k| !k.contains(&key.key))),
+                Slot::SshHost => key.ended.is_none_or(|ended| now.since(ended) >= HOST_KEY_STAYS),
+                Slot::Sign | Slot::SshUserCa | Slot::SshHostCa | Slot::Log => true,
                 // A lane's key is destroyed by publishing the next one for the lane.
                 Slot::Wireguard => false,
             };
             let idle = keys
                 .keys
                 .iter()
-                .filter(|k| k.state == KeyState::Deactivated && unneeded(&k.key) && !plan.busy.keys.contains(&k.key));
+                .filter(|k| k.state == KeyState::Deactivated && unneeded(k) && !plan.busy.keys.contains(&k.key));
             changes.extend(idle.map(|k| Destroy { key: k.key.clone(), member: member.clone(), slot }));
         }
         // A statement each, since each member signs its own.
@@ -311,6 +318,12 @@ fn missing_standby(
     };
     let key = match unpublished(member, slot, keys, home)? {
         Some(public) => public,
+        None if let Some(CaKey::Agent(fingerprints)) = fleet.state().policy.policy.ssh.ca_key(slot) => {
+            match from_agent(fingerprints, keys, home) {
+                Some(public) => public,
+                None => return Ok(None),
+            }
+        }
         None => {
             let Some(made) = private_key(slot, lane, member, fleet.log(), rng) else { return Ok(None) };
             home.set_key(member, &made)?;
@@ -318,6 +331,13 @@ fn missing_standby(
         }
     };
     Ok(Some(PublishedKey { exchange: None, key, lane, slot }))
+}
+
+/// The first of the keys that the policy names which the agent has, and which the log does not know yet.
+fn from_agent(fingerprints: &[String], keys: &SlotKeys, home: &Home) -> Option<String> {
+    let there = home.ssh_agent()?.keys().ok()?;
+    let found = fingerprints.iter().filter_map(|f| there.iter().find(|k| k.fingerprint() == *f));
+    found.map(ToString::to_string).find(|key| keys.find(key).is_none())
 }
 
 /// A key in the home that the log does not know: made by a run that was interrupted.

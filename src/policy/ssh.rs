@@ -11,8 +11,9 @@ use serde::Deserialize;
 
 use super::PolicyError;
 use crate::cidr::{AnyCidr, CidrError};
+use crate::digest::Digest;
 use crate::limits::{KRL_BYTES_MAX, SSH_LIFETIME_DAYS_MAX, SSH_PRINCIPALS_MAX};
-use crate::name::{FleetName, Glob, Label, MemberName};
+use crate::name::{FleetName, Glob, Label, MemberName, Slot};
 use crate::ssh::{CertificateKind, EXTENSIONS, Login, Principal, SOURCE_ADDRESS, WordError};
 use crate::text::{nearest, shown};
 use crate::time::Span;
@@ -80,10 +81,13 @@ pub struct SshPolicy {
 }
 
 /// Where a CA's keys are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CaKey {
     /// In a file of the authority's home.
     File,
+    /// Behind an ssh-agent, which the authority reaches: the fingerprints of the keys that may become CA keys, in the order in
+    /// which they are taken.
+    Agent(Vec<String>),
 }
 
 /// How hosts are certified.
@@ -95,8 +99,22 @@ pub struct HostRule {
     pub principals: Vec<PrincipalTemplate>,
     /// How long an SSH certificate lives.
     pub lifetime: Span,
-    /// How long after its beginning it is renewed; shorter than the lifetime.
+    /// How long after its beginning it is renewed, a tenth of the lifetime aside; shorter than the lifetime.
     pub renew_after: Span,
+}
+
+impl HostRule {
+    /// How long after its beginning the certificate of `member` is renewed: sooner or later by up to a tenth of the lifetime,
+    /// always by the same, so that hosts which joined together do not renew together.
+    pub fn renew_after(&self, member: &MemberName) -> Span {
+        let Span(middle) = self.renew_after;
+        let room = (self.lifetime.0 / 10).min(middle / 2).min(self.lifetime.0.saturating_sub(middle) / 2);
+        let [a, b, c, d, ..] = Digest::of(member.to_string().as_bytes()).0;
+        let share = u64::from(u32::from_be_bytes([a, b, c, d]));
+        // From 0 to twice the room.
+        let later = u64::try_from((u128::from(room) * 2 * u128::from(share)) >> 32).unwrap_or(room);
+        Span(middle - room + later)
+    }
 }
 
 /// How the people of one role are certified.
@@ -130,6 +148,15 @@ impl SshPolicy {
         let file = format!("policy/{FILE}");
         let raw: RawPolicy = super::toml(&file, text)?;
         raw.check().map_err(|Wrong { place, problem }| PolicyError::Meaning { file, place, problem }.in_text(text))
+    }
+
+    /// Where the CA keys of `slot` are; none if it is not a CA's.
+    pub fn ca_key(&self, slot: Slot) -> Option<&CaKey> {
+        match slot {
+            Slot::SshUserCa => Some(&self.user_ca),
+            Slot::SshHostCa => Some(&self.host_ca),
+            Slot::Openpgp | Slot::Sign | Slot::Wireguard | Slot::SshHost | Slot::Log => None,
+        }
     }
 
     /// The first rule for the host `member`.
@@ -233,7 +260,15 @@ struct RawCas {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawCa {
-    key: String,
+    key: RawKeys,
+}
+
+/// One place for a key, or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawKeys {
+    One(String),
+    Several(Vec<String>),
 }
 
 #[derive(Deserialize)]
@@ -351,14 +386,35 @@ impl RawUser {
     }
 }
 
-fn ca_key(place: &str, text: &str) -> Result<CaKey, Wrong> {
-    match text {
-        "file" => Ok(CaKey::File),
-        agent if agent.starts_with("agent:") => {
-            wrong(place, "a key in an agent is not available in this version; write \"file\"")
-        }
-        other => wrong(place, format!("'{}' is no place for a key; write \"file\"", shown(other))),
+fn ca_key(place: &str, keys: &RawKeys) -> Result<CaKey, Wrong> {
+    let texts = match keys {
+        RawKeys::One(text) if text == "file" => return Ok(CaKey::File),
+        RawKeys::One(text) => std::slice::from_ref(text),
+        RawKeys::Several(texts) => texts.as_slice(),
+    };
+    if texts.is_empty() {
+        return wrong(place, "names no key; write \"file\", or fingerprints of keys in an agent");
     }
+    let mut fingerprints = Vec::new();
+    for text in texts {
+        let fingerprint = text.strip_prefix("agent:").filter(|f| is_fingerprint(f));
+        let Some(fingerprint) = fingerprint.map(str::to_owned) else {
+            let problem = "is no place for a key; write \"file\", or \"agent:SHA256:…\" with what 'ssh-add -l' shows";
+            return wrong(place, format!("'{}' {problem}", shown(text)));
+        };
+        if fingerprints.contains(&fingerprint) {
+            return wrong(place, format!("names {fingerprint} twice"));
+        }
+        fingerprints.push(fingerprint);
+    }
+    Ok(CaKey::Agent(fingerprints))
+}
+
+/// `SHA256:` and 32 bytes in base64 without padding, as OpenSSH shows them.
+fn is_fingerprint(text: &str) -> bool {
+    use base64::Engine as _;
+    let decode = |digits| base64::engine::general_purpose::STANDARD_NO_PAD.decode(digits).ok();
+    text.strip_prefix("SHA256:").and_then(decode).is_some_and(|bytes| bytes.len() == 32)
 }
 
 fn check_lifetime(place: String, lifetime: Span) -> Result<(), Wrong> {
@@ -445,6 +501,23 @@ mod tests {
     }
 
     #[test]
+    fn hosts_that_joined_together_renew_over_a_fifth_of_the_lifetime() {
+        let policy = SshPolicy::parse(TEMPLATE).expect("the template");
+        let rule = policy.hosts.first().expect("a rule");
+        let after = |n: u32| rule.renew_after(&format!("pop{n}").parse().expect("good"));
+        let all: Vec<Span> = (0..1_000).map(after).collect();
+        assert!(all.iter().all(|s| (Span::days(12)..=Span::days(18)).contains(s)), "{all:?}");
+        for day in 12..18 {
+            let on = all.iter().filter(|s| (Span::days(day)..Span::days(day + 1)).contains(s)).count();
+            assert!((120..=215).contains(&on), "{on} on day {day}");
+        }
+        assert_eq!(after(7), all[7], "always the same");
+        // Where there is little room it stays within the lifetime.
+        let tight = HostRule { renew_after: Span(99), lifetime: Span(100), ..rule.clone() };
+        assert!((0..100).all(|n| tight.renew_after(&format!("pop{n}").parse().expect("good")) < Span(100)));
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused() {
         for (old, new, expected) in [
             ("\"{pop}.{domain}\"", "\"*.{domain}\"", "[[host]] match = \"*\": principals: '*.{domain}' does not give"),
@@ -462,11 +535,8 @@ mod tests {
             ("[\"permit-pty\"]", "[\"permit-ptty\"]", "did you mean 'permit-pty'?"),
             ("[\"permit-pty\"]", "[\"no-touch-required\"]", "'no-touch-required' is not an extension"),
             ("address = []", "address = [\"10.0.0.1/8\"]", "source_address: '10.0.0.1/8' has host bits"),
-            (
-                "key = \"file\"",
-                "key = \"agent:SHA256:x\"",
-                "ca.user.key: a key in an agent is not available in this version",
-            ),
+            ("key = \"file\"", "key = \"agent:SHA256:x\"", "ca.user.key: 'agent:SHA256:x' is no place"),
+            ("key = \"file\"", "key = []", "ca.user.key: names no key"),
             ("key = \"file\"", "key = \"disk\"", "ca.user.key: 'disk' is no place"),
             (
                 "require_proof = false",
@@ -481,6 +551,21 @@ mod tests {
         }
         let twice = "[[user]]\nrole = \"operator\"\nprincipals = [\"x\"]\nlifetime = \"1h\"\n\n[accounts]";
         assert!(refused("[accounts]", twice).contains("two rules"));
+    }
+
+    #[test]
+    fn ca_keys_may_lie_in_an_agent() {
+        let [one, two] = ["A", "E"].map(|c| format!("SHA256:{}{c}", "A".repeat(42)));
+        let read = |key: &str| {
+            let text = TEMPLATE.replacen("key = \"file\"", &format!("key = {key}"), 1);
+            SshPolicy::parse(&text).map(|policy| (policy.user_ca, policy.host_ca))
+        };
+        let agent = |keys: &[&String]| CaKey::Agent(keys.iter().map(|k| (*k).clone()).collect());
+        assert_eq!(read(&format!("\"agent:{one}\"")).expect("one"), (agent(&[&one]), CaKey::File));
+        let both = read(&format!("[\"agent:{one}\", \"agent:{two}\"]")).expect("two");
+        assert_eq!(both, (agent(&[&one, &two]), CaKey::File));
+        assert!(read(&format!("[\"agent:{one}\", \"agent:{one}\"]")).is_err());
+        assert!(read("[\"file\", \"file\"]").is_err());
     }
 
     #[test]

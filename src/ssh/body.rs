@@ -35,8 +35,8 @@ pub const EXTENSIONS: [&str; 5] =
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// A CA that is not Ed25519.
-    #[error("the CA's key is {0}; a CA here is ssh-ed25519")]
+    /// A CA of an algorithm that takes more than it gives: its signature would have to be asked for in a form of its own.
+    #[error("the CA's key is {0}; a CA here is ssh-ed25519 or ecdsa-sha2-nistp256, on a token or not")]
     CaAlgorithm(&'static str),
     /// A host key that is not Ed25519.
     #[error("the host's key is {0}; a host here has ssh-ed25519")]
@@ -236,7 +236,7 @@ impl From<CertificateBody> for CertificateFields {
 }
 
 fn check_keys(fields: &CertificateFields) -> Result<(), BodyError> {
-    if fields.ca.algorithm() != KeyAlgorithm::Ed25519 {
+    if fields.ca.algorithm() == KeyAlgorithm::Rsa {
         return Err(BodyError::CaAlgorithm(fields.ca.algorithm().name()));
     }
     if fields.ca == fields.subject {

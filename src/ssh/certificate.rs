@@ -211,7 +211,7 @@ impl SshCertificate {
         fingerprint(&self.ca)
     }
 
-    /// Whether `ca` made it: it names that CA and the signature is right. Only Ed25519 can be checked.
+    /// Whether `ca` made it: it names that CA and the signature is right. An RSA CA is none of ours.
     pub fn is_signed_by(&self, ca: &SshPublicKey) -> bool {
         self.ca == ca.blob() && ca.verify(self.signed_bytes(), &self.signature)
     }

@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use signature::Verifier as _;
 
 use super::wire::{Line, Malformed, Put as _, Reader};
 use crate::digest::Digest;
@@ -187,8 +188,21 @@ impl SshPublicKey {
     }
 
     /// Whether `signature`, a signature blob of RFC 8709, section 6, is this key's over `message`, by the strict rule
-    /// (no malleability, no small order). Only Ed25519 can be checked here; for other keys the answer is no.
+    /// (no malleability, no small order). For ECDSA and tokens it is a signature of RFC 5656, section 3.1.2, or OpenSSH's
+    /// PROTOCOL.u2f; for RSA, which is no CA's, the answer is no.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        match self.algorithm {
+            KeyAlgorithm::Ed25519 => self.verify_ed25519(message, signature),
+            KeyAlgorithm::SkEd25519 | KeyAlgorithm::EcdsaP256 | KeyAlgorithm::SkEcdsaP256 => {
+                let key = ssh_key::PublicKey::from_bytes(&self.blob);
+                let signature = ssh_key::Signature::try_from(signature);
+                key.is_ok_and(|key| signature.is_ok_and(|s| key.key_data().verify(message, &s).is_ok()))
+            }
+            KeyAlgorithm::Rsa => false,
+        }
+    }
+
+    fn verify_ed25519(&self, message: &[u8], signature: &[u8]) -> bool {
         let mut reader = Reader::new(signature);
         let (Some(raw), Ok(name), Ok(bytes)) = (self.ed25519(), reader.string(), reader.string()) else { return false };
         let (Ok(key), Ok(signature)) = (VerifyingKey::from_bytes(&raw), Signature::from_slice(bytes)) else {

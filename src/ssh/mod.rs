@@ -6,6 +6,7 @@
 //! written that some supported `sshd` would refuse, since it would then refuse every login.
 //! Left to others: files and their order on disk, agents, the clock, and which certificates the log knows.
 
+mod agent_wire;
 mod body;
 mod certificate;
 pub mod doctor;
@@ -26,6 +27,7 @@ mod serials;
 mod staple;
 mod wire;
 
+pub use agent_wire::{AgentAnswerError, agent_identities, agent_request, agent_signature};
 pub use body::{
     BodyError, CertificateBody, CertificateFields, CertificateKind, EXTENSIONS, FORCE_COMMAND, Nonce, SOURCE_ADDRESS,
     Serial, VERIFY_REQUIRED,

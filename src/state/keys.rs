@@ -8,6 +8,7 @@ use super::{KeyState, Member, PublicKey, SlotKey, State, Void};
 use crate::name::{ActName, MemberName, Slot};
 use crate::openpgp::{Certificate, Fingerprint, material};
 use crate::policy::Case;
+use crate::policy::ssh::CaKey;
 use crate::statement::{Activate, Certify, Destroy, Publish, PublishedKey, Rekey};
 use crate::time::Time;
 
@@ -38,6 +39,7 @@ impl<O: Objects> Replay<O> {
                 continue;
             }
             check_published(name, self.active_member(name)?, key)?;
+            self.check_ca_place(name, key)?;
             check_key(name, key.slot, &key.key, &certificate, context.time)?;
             let digest = PublicKey::parse(key.slot, &key.key).ok().and_then(|k| k.material(&certificate));
             fresh.extend(digest.map(|d| (key.slot, d)));
@@ -216,6 +218,21 @@ fn is_widened(name: &MemberName, member: &Member, key: &PublishedKey) -> Result<
         return Ok(true);
     }
     Err(Void::Slots { member: name.clone(), problem: "its standby already, with nothing new".to_owned() })
+}
+
+impl<O: Objects> Replay<O> {
+    /// Where the policy says that a CA's keys lie in an agent, and which, no other key becomes one.
+    fn check_ca_place(&self, name: &MemberName, key: &PublishedKey) -> Result<(), Void> {
+        let Some(state) = self.state() else { return Ok(()) };
+        let Some(CaKey::Agent(fingerprints)) = state.policy.policy.ssh.ca_key(key.slot) else { return Ok(()) };
+        match PublicKey::parse(key.slot, &key.key) {
+            Ok(PublicKey::Ssh(public)) if fingerprints.contains(&public.fingerprint()) => Ok(()),
+            _ => Err(Void::Slots {
+                member: name.clone(),
+                problem: format!("a {} key that policy/ssh.toml does not name", key.slot),
+            }),
+        }
+    }
 }
 
 fn check_published(name: &MemberName, member: &Member, key: &PublishedKey) -> Result<(), Void> {

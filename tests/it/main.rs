@@ -45,11 +45,14 @@ mod sealed_files;
 mod secrecy;
 mod snapshots;
 mod sq;
+mod ssh_agent;
+mod ssh_batch;
 mod ssh_doctor;
 mod ssh_keygen;
 mod ssh_revoke;
 mod sshd;
 mod sshd_crash;
+mod sshd_logins;
 mod sshd_proof;
 mod strangers;
 mod structured;
@@ -106,11 +109,14 @@ fn main() -> std::process::ExitCode {
         secrecy::tests(),
         snapshots::tests(),
         sq::tests(),
+        ssh_agent::tests(),
+        ssh_batch::tests(),
         ssh_doctor::tests(),
         ssh_keygen::tests(),
         ssh_revoke::tests(),
         sshd::tests(),
         sshd_crash::tests(),
+        sshd_logins::tests(),
         sshd_proof::tests(),
         strangers::tests(),
         structured::tests(),
