@@ -187,7 +187,7 @@ fn findings_about_nodes_name_the_entries_they_come_of(sandbox: &Sandbox) {
         let is_it = |row: &&serde_json::Value| {
             row["statement"]["act"] == act && row["statement"]["changes"].as_array().unwrap().iter().any(about)
         };
-        let row = log["entries"].as_array().unwrap().iter().filter(is_it).next_back();
+        let row = log["entries"].as_array().unwrap().iter().rfind(is_it);
         row.unwrap_or_else(|| panic!("{act} {pop}"))["index"].as_u64().unwrap()
     };
     let json = fleet.keys("alice", &["wg", "check", "--json"]).json();
