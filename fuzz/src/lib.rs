@@ -134,6 +134,11 @@ const LOOKS: &[&str] = &[
     "\n",
     "keys-lint: allow",
 ];
+/// Words of sshd_config and of the files that it names.
+const DOCTOR: &[&str] = &[
+    "\nInclude x", "\nMatch all", "\nRevokedKeys ", "TrustedUserCAKeys", "HostKey", "HostCertificate ", "none", "yes", "/%u", "=", "\"", "*",
+    "AuthorizedPrincipalsFile", "CASignatureAlgorithms -", "ssh-ed25519 AAAA", "-----BEGIN OPENSSH PRIVATE KEY-----\n", "b3BlbnNzaC1rZXktdjEA",
+];
 const SSH: &[&str] = &[
     "ssh-ed25519",
     "ssh-ed25519-cert-v01@openssh.com",
@@ -172,6 +177,7 @@ targets! {
     ssh::certificate_line, SSH;
     ssh::certificate_blob, SSH;
     ssh::krl, SSH;
+    ssh::doctor, DOCTOR;
     ssh::words, NAMES;
     login::trust, JSON;
     login::staple, STATEMENT;

@@ -1,5 +1,6 @@
 //! Targets for SSH: public keys, certificates, revocation lists, and the words of its files.
 
+use keys::ssh::doctor::{Account, HostKey, Machine, Question, Seen, SeenFile, account_in, examine, public_part};
 use keys::ssh::{
     CaLine, ConfigPath, HostPattern, KeyId, Krl, Login, Principal, SshCertificate, SshPrivateKey, SshPublicKey,
 };
@@ -64,6 +65,33 @@ pub fn krl(data: &[u8]) {
         let again = Krl::parse(&written).expect("what is written is read");
         assert!(again == krl);
         assert_eq!(again.write(usize::MAX).ok(), Some(written), "two spellings of one list");
+    }
+}
+
+/// A machine whose every file is the same bytes, sshd_config among them: whatever is found is told without control characters.
+pub fn doctor(data: &[u8]) {
+    struct Same<'a>(&'a [u8]);
+    impl Machine for Same<'_> {
+        fn read(&self, _: &str) -> Seen {
+            Seen::There(SeenFile { bytes: self.0.to_vec(), mode: 0o644, loose: None })
+        }
+        fn names(&self, _: &str) -> Vec<String> {
+            vec!["deploy".to_owned(), "x.conf".to_owned()]
+        }
+        fn host_key(&self, _: &str) -> HostKey {
+            let public = std::str::from_utf8(self.0).ok().and_then(public_part);
+            public.map_or(HostKey::Unreadable, |blob| HostKey::There { blob, mode: 0o600 })
+        }
+        fn account(&self, name: &str) -> Account {
+            std::str::from_utf8(self.0).map_or(Account::Unknown, |text| account_in(text, name))
+        }
+    }
+    let (config, client_config) = ("/etc/ssh/sshd_config", "/etc/ssh/ssh_config");
+    let question = Question { config, client_config, now: Time(1_798_761_600), wanted: None };
+    let examined = examine(&question, &Same(data));
+    assert!(!examined.findings.is_empty(), "no file is a configuration and a revocation list at once");
+    for finding in &examined.findings {
+        assert!(!finding.text.chars().any(char::is_control), "{:?}", finding.text);
     }
 }
 
@@ -142,6 +170,16 @@ pub mod seeds {
         full.revoke_key(key(4));
         full.revoke_sha256(Digest::of(b"a key"));
         [Krl::new(1, Time(0)), full].iter().map(|krl| krl.write(usize::MAX).expect("a list")).collect()
+    }
+
+    /// Of [`super::doctor`]: configurations, a file of CAs, and a host's private key.
+    pub fn doctor() -> Vec<Vec<u8>> {
+        let drop_in = "# Written by keys. Other words.\nHostKey /k\nHostCertificate /c\nTrustedUserCAKeys /a\nRevokedKeys /r\n\
+             AuthorizedPrincipalsFile /p/%u\nAuthorizedPrincipalsCommand none\nCASignatureAlgorithms ssh-ed25519\n";
+        let blocks = "Include /etc/ssh/sshd_config.d/*.conf\nUsePAM=yes\nMatch User \"a b\"\n  RevokedKeys none # why\nMatch all\nPort 2222\n";
+        let cas = format!("# CAs\n{}\n{}\n", key(1), key(2));
+        let private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAAXg=\n";
+        [drop_in, blocks, &cas, private].iter().map(|text| text.as_bytes().to_vec()).collect()
     }
 
     /// Of [`super::words`].
