@@ -136,8 +136,23 @@ const LOOKS: &[&str] = &[
 ];
 /// Words of sshd_config and of the files that it names.
 const DOCTOR: &[&str] = &[
-    "\nInclude x", "\nMatch all", "\nRevokedKeys ", "TrustedUserCAKeys", "HostKey", "HostCertificate ", "none", "yes", "/%u", "=", "\"", "*",
-    "AuthorizedPrincipalsFile", "CASignatureAlgorithms -", "ssh-ed25519 AAAA", "-----BEGIN OPENSSH PRIVATE KEY-----\n", "b3BlbnNzaC1rZXktdjEA",
+    "\nInclude x",
+    "\nMatch all",
+    "\nRevokedKeys ",
+    "TrustedUserCAKeys",
+    "HostKey",
+    "HostCertificate ",
+    "none",
+    "yes",
+    "/%u",
+    "=",
+    "\"",
+    "*",
+    "AuthorizedPrincipalsFile",
+    "CASignatureAlgorithms -",
+    "ssh-ed25519 AAAA",
+    "-----BEGIN OPENSSH PRIVATE KEY-----\n",
+    "b3BlbnNzaC1rZXktdjEA",
 ];
 const SSH: &[&str] = &[
     "ssh-ed25519",

@@ -178,7 +178,8 @@ pub mod seeds {
              AuthorizedPrincipalsFile /p/%u\nAuthorizedPrincipalsCommand none\nCASignatureAlgorithms ssh-ed25519\n";
         let blocks = "Include /etc/ssh/sshd_config.d/*.conf\nUsePAM=yes\nMatch User \"a b\"\n  RevokedKeys none # why\nMatch all\nPort 2222\n";
         let cas = format!("# CAs\n{}\n{}\n", key(1), key(2));
-        let private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAAXg=\n";
+        let private =
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAAXg=\n";
         [drop_in, blocks, &cas, private].iter().map(|text| text.as_bytes().to_vec()).collect()
     }
 
