@@ -7,6 +7,7 @@
 //! compare reseal [N]           N secrets (10 000), one PoP leaves; see reseal.rs
 //! compare secrets [N [M]]      N secrets (1 000) beside gpg, pass, age and sops with M (100) of them; see secrets.rs
 //! compare psk [N]              preshared keys of one node of N (1 000); see psk.rs
+//! compare ssh [N]              N SSH certificates (10 000) beside ssh-keygen; see ssh.rs
 //! compare record [N]           a log of N entries (1 000 000): append, hashes, audit, proofs, git; see record.rs
 //! ```
 //! Every figure is the median of N runs. Ours and the other take turns within a run, so that a machine that slows down
@@ -23,6 +24,7 @@ mod psk;
 mod record;
 mod reseal;
 mod secrets;
+mod ssh;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -78,6 +80,9 @@ fn main() {
     }
     if first.as_deref() == Some("psk") {
         return psk::measure(arguments.next().map_or(1_000, |n| n.parse().expect("a number of nodes")));
+    }
+    if first.as_deref() == Some("ssh") {
+        return ssh::measure(arguments.next().map_or(10_000, |n| n.parse().expect("a number of certificates")));
     }
     if first.as_deref() == Some("record") {
         return record::measure(arguments.next().map_or(1_000_000, |n| n.parse().expect("a number of entries")));

@@ -47,7 +47,7 @@ fn reader(i: usize) -> Reader {
 }
 
 /// Processor time of the children that have ended, in ticks of 10 ms.
-fn children() -> Duration {
+pub(crate) fn children() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("/proc");
     let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
     let ticks: u64 = [13, 14].map(|i: usize| fields[i].parse::<u64>().expect("a number")).iter().sum();
