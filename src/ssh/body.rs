@@ -341,7 +341,9 @@ mod tests {
     #[test]
     fn keys_of_the_wrong_kind_are_refused() {
         let token = sample::token_key();
-        assert_eq!(refused(|f| f.ca = token.clone()), BodyError::CaAlgorithm("sk-ssh-ed25519@openssh.com"));
+        assert_eq!(refused(|f| f.ca = sample::rsa_key()), BodyError::CaAlgorithm("ssh-rsa"));
+        let by_token = CertificateFields { ca: token.clone(), ..sample::user_fields() };
+        assert!(CertificateBody::new(by_token).is_ok(), "a CA may lie on a token");
         assert_eq!(refused(|f| f.ca = f.subject.clone()), BodyError::SelfSigned);
         let mut host = sample::host_fields();
         host.subject = token.clone();

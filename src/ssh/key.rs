@@ -318,6 +318,36 @@ mod tests {
     }
 
     #[test]
+    fn a_token_signs_with_its_application_and_counter() {
+        use ed25519_dalek::Signer as _;
+        let secret = ed25519_dalek::SigningKey::from_bytes(&[3; 32]);
+        let raw = secret.verifying_key().to_bytes();
+        let key = SshPublicKey::from_blob(&blob(&[b"sk-ssh-ed25519@openssh.com", &raw, b"ssh:"])).expect("a key");
+        // PROTOCOL.u2f: what a token signs is the hash of the application, flags, counter, and the hash of the message.
+        let (flags, counter) = (1_u8, 7_u32.to_be_bytes());
+        let signature = |message: &[u8]| {
+            let (application, message) = (Digest::of(b"ssh:").0, Digest::of(message).0);
+            let signed = [application.as_slice(), &[flags], &counter, &message].concat();
+            let mut out = blob(&[b"sk-ssh-ed25519@openssh.com", &secret.sign(&signed).to_bytes()]);
+            out.push(flags);
+            out.extend(counter);
+            out
+        };
+        let good = signature(b"message");
+        assert!(key.verify(b"message", &good));
+        assert!(!key.verify(b"massage", &good));
+        for at in 0..good.len() {
+            let mut wrong = good.clone();
+            wrong[at] ^= 1;
+            assert!(!key.verify(b"message", &wrong), "byte {at}");
+        }
+        // The same key without a token is another key, and its signature another.
+        let plain = SshPublicKey::from_ed25519(&raw).expect("a key");
+        assert!(!plain.verify(b"message", &good));
+        assert!(!key.verify(b"message", &blob(&[b"ssh-ed25519", &secret.sign(b"message").to_bytes()])));
+    }
+
+    #[test]
     fn accepted_keys_read_what_they_write() {
         let ed = ed25519_dalek::SigningKey::from_bytes(&[3; 32]).verifying_key().to_bytes();
         for key in [

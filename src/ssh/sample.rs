@@ -28,6 +28,15 @@ pub(super) fn token_key() -> SshPublicKey {
     SshPublicKey::from_blob(&blob).expect("a token's key")
 }
 
+pub(super) fn rsa_key() -> SshPublicKey {
+    let (mut n, mut blob) = (vec![0x55; 384], Vec::new());
+    n[0] = 0x80;
+    blob.put_string(b"ssh-rsa");
+    blob.put_positive(&[1, 0, 1]);
+    blob.put_positive(&n);
+    SshPublicKey::from_blob(&blob).expect("a key of 3072 bits")
+}
+
 pub(super) fn user_fields() -> CertificateFields {
     let valid_after = Time(1_795_244_100);
     CertificateFields {
