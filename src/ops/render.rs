@@ -84,6 +84,7 @@ pub fn wanted_of_ssh(node: Option<&MemberName>, fleet: &Fleet) -> Result<Wanted,
     };
     Ok(Wanted {
         accounts: node.map(accounts).transpose()?,
+        require_proof: state.policy.policy.ssh.require_proof,
         revoked_users: krl(CertificateKind::User, state)?,
         revoked_hosts: krl(CertificateKind::Host, state)?,
         user_cas: cas(Slot::SshUserCa, state, now),

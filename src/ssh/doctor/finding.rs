@@ -68,6 +68,8 @@ words! {
     PrincipalsStranger = "principals-stranger",
     /// The command that says who may log in is not there, or nobody runs it.
     PrincipalsCommand = "principals-command",
+    /// The policy wants proofs, and sshd does not ask for them.
+    ProofUnset = "proof-unset",
     /// No host key is there.
     HostKeyMissing = "host-key-missing",
     /// The host's private key can be read by others.
@@ -184,6 +186,7 @@ impl Code {
             }
             Self::PrincipalsStranger => "others can log in to that account than the policy lets in, or fewer",
             Self::PrincipalsCommand => "nobody can log in by SSH certificate, where no file lets them in",
+            Self::ProofUnset => "a certificate that the log never decided lets in: a stolen CA key is enough",
             Self::HostKeyMissing | Self::HostKeyMode => "sshd leaves the key out; without any other it does not start",
             Self::HostCertificateUnset
             | Self::HostCertificateMissing
@@ -237,6 +240,9 @@ impl Code {
             | Self::KrlSurplus => BUILD,
             Self::CaMissing | Self::CaLacks | Self::CaStranger | Self::PrincipalsMissing | Self::PrincipalsEmpty => {
                 RENDER
+            }
+            Self::ProofUnset => {
+                "'keys ssh render --node POP --out DIR', copy its files in their order, then reload sshd"
             }
             Self::CaLine | Self::CaLineLast => {
                 "take the line out, or put it last: CAs of new algorithms come after the old ones"

@@ -111,6 +111,8 @@ pub struct Wanted {
     pub host_names: BTreeSet<String>,
     /// Who is let in to which account, if it was said which node it is.
     pub accounts: Option<BTreeMap<Login, BTreeSet<Principal>>>,
+    /// Whether the policy lets in nobody without the proof that the log decided his certificate.
+    pub require_proof: bool,
 }
 
 /// What is asked.

@@ -31,6 +31,11 @@ impl Doctor<'_> {
         if let Some((_, pattern)) = file {
             self.files(pattern);
         }
+        let asks = command.is_some_and(|(s, _)| s.values.get(1..3).is_some_and(|verb| verb == ["ssh", "principals"]));
+        if self.question.wanted.as_ref().is_some_and(|w| w.require_proof) && !asks {
+            let place = file.map_or(self.question.config, |(setting, _)| setting.file.as_str());
+            self.found(Code::ProofUnset, place, "AuthorizedPrincipalsCommand is not 'keys ssh principals'");
+        }
     }
 
     fn command(&mut self, program: &str) {

@@ -42,6 +42,7 @@ fn wanted() -> Wanted {
         host_cas: cas(),
         host_names: ["fra1.cdn.example".to_owned()].into(),
         accounts: Some([("deploy".parse().expect("good"), [Principal::user("ops").expect("good")].into())].into()),
+        require_proof: false,
     }
 }
 
@@ -409,4 +410,27 @@ fn the_public_half_is_told_without_the_private_one() {
     }
     assert_eq!(account_in("a:!:1\nb:*:1\nc::", "a"), Account::Locked);
     assert_eq!((account_in("a:!", "b"), account_in("b:*:1", "b")), (Account::Missing, Account::Open));
+}
+
+/// The policy wants proofs: the drop-in from before lets in without, the one from now asks the command.
+#[test]
+fn a_node_that_asks_for_no_proof_is_found_out() {
+    let asked = |disk: &Disk| {
+        let wanted = Some(Wanted { require_proof: true, ..wanted() });
+        let question = Question { config: CONFIG, client_config: CLIENT, now: begin().plus(Span::hours(1)), wanted };
+        examine(&question, disk).findings.iter().map(|f| f.code).collect::<Vec<_>>()
+    };
+    let mut disk = good();
+    assert_eq!(asked(&disk), [Code::ProofUnset]);
+    let file = "AuthorizedPrincipalsFile /etc/keys/ssh/principals/%u\nAuthorizedPrincipalsCommand none";
+    let command = "AuthorizedPrincipalsFile none\nAuthorizedPrincipalsCommand /usr/local/bin/keys ssh principals \
+                   --directory /etc/keys/ssh %u %t %k\nAuthorizedPrincipalsCommandUser nobody";
+    edit(&mut disk, DROP_IN, file, command);
+    disk.put("/usr/local/bin/keys", "the program");
+    disk.change("/usr/local/bin/keys", |file| file.mode = 0o755);
+    assert_eq!(asked(&disk), [Code::PrincipalsMissing], "trust.json is not there");
+    disk.put("/etc/keys/ssh/trust.json", "{}");
+    assert_eq!(asked(&disk), []);
+    edit(&mut disk, DROP_IN, "keys ssh principals", "keys-of-others ssh keys");
+    assert!(asked(&disk).contains(&Code::ProofUnset));
 }
