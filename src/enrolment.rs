@@ -2,6 +2,9 @@
 //!
 //! The private halves are given to the caller to put into its home; nothing here writes or sends them.
 
+mod cloud;
+mod config;
+
 use sequoia_openpgp as pgp;
 
 use pgp::Cert;
@@ -9,13 +12,16 @@ use pgp::packet::Signature;
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
-use crate::log::note::{SignatureLine, SignerKey};
+use crate::log::note::{Note, NoteError, SignatureLine, SignerKey};
 use crate::name::{FleetName, Kind, MemberName, Slot};
 use crate::openpgp::{self, Certificate, OpenpgpError, Profile, Use};
 use crate::ssh::SshPrivateKey;
-use crate::statement::{Facts, Request, RequestedKey, RequestedMember, key_hash, principal};
+use crate::statement::{Facts, Request, RequestedKey, RequestedMember, Token, key_hash, principal};
 use crate::time::{Span, Time};
 use crate::wireguard::{Lane, WgPrivateKey};
+
+pub use cloud::{CONFIG_PATH, CloudError, CloudFormat, Files, Parts, SCRIPT_PATH, UNIT, USER_DATA_BYTES_MAX};
+pub use config::{Config, ConfigError};
 
 /// A private key of a slot other than the OpenPGP ones, in the form of its own 0600 file.
 pub struct PrivateKey {
@@ -169,5 +175,20 @@ pub fn sign_request(
     let name = principal(fleet, owner);
     let line = SignatureLine { key_hash: key_hash(&name, &signer.public().fingerprint()), name, signature };
     let text = String::from_utf8_lossy(&body).into_owned();
-    Ok(crate::log::note::Note { text, signatures: vec![line] }.to_bytes())
+    Ok(Note { text, signatures: vec![line] }.to_bytes())
+}
+
+/// Has the token of an invitation sign a request file, too, in the name of its `owner`.
+///
+/// # Errors
+/// [`NoteError`], if it is no signed request.
+pub fn sign_with_token(
+    request: &[u8],
+    token: &Token,
+    owner: &MemberName,
+    fleet: &FleetName,
+) -> Result<Vec<u8>, NoteError> {
+    let mut note = Note::parse(request)?;
+    note.signatures.push(token.sign(&principal(fleet, owner), &note.text));
+    Ok(note.to_bytes())
 }

@@ -8,6 +8,7 @@
 //!   seen                                 the newest checkpoint that was accepted here
 //!   restored                             it came out of a backup: the checkpoint of then. Nothing is signed while it is there
 //!   seen-head                            the newest head that was accepted here while it waited for cosigners
+//!   mirrors                              where this machine brings its keyring from, an address a line
 //!   emergencies/<64 digits>              an emergency that counts here before the log has it, named by its statement's id
 //!   evidence/fork-9c02ab41d5e7           what shows that a log cannot be right
 //!   members/fra1/openpgp.tsk             the certificate with its secrets (OpenPGP transferable secret key)
@@ -20,7 +21,9 @@
 //! ```
 //! Every file is 0600 from birth. Nothing copies a private key out of here but a backup that names its member (`crate::ops`).
 
+mod agent;
 mod held;
+mod mirrors;
 
 use std::path::{Path, PathBuf};
 
@@ -43,6 +46,7 @@ use crate::openpgp::Fingerprint;
 use crate::ssh_agent::SshAgent;
 use crate::wireguard::exchange::KemPrivate;
 
+pub use agent::AgentMemory;
 pub use held::HeldEmergency;
 
 /// Why a home cannot be used.

@@ -36,6 +36,7 @@
 //! | [`limits`] | every bound on what is read, with its reason | core |
 //! | [`text`] | showing what others wrote; hexadecimal; near words | core |
 //! | `words` | macros for enums of fixed words | core |
+//! | `ed25519` | Ed25519 signatures of keys that sign much | core |
 //! | [`digest`] | SHA-256 values | core |
 //! | [`time`] | points in time and spans, in whole seconds | core |
 //! | [`cidr`] | address ranges | core |
@@ -54,16 +55,21 @@
 //! | [`audit`] | the report for auditors: values, page, bundle, sample | core |
 //! | [`lint`] | findings about secrets, rules, and values that were never sealed | core |
 //! | [`login`] | what `sshd` asks: whether the log decided an SSH certificate | core |
+//! | [`agent`] | what a machine's agent does, worked out: deliveries, steps between generations, rounds | core |
 //! | [`disk`] | files that are old or new, never torn | shell |
 //! | [`gpg_agent`] | signing and opening through gpg-agent | shell |
 //! | [`ssh_agent`] | CA keys behind an ssh-agent | shell |
+//! | `http` | a small HTTP/1.1 server, with bounds | shell |
 //! | [`store`] | a keyring on a disk; appending to the log | shell |
 //! | [`home`] | where private halves lie | shell |
 //! | [`fleet`] | an opened fleet: questions and changes | shell |
 //! | [`witness`] | cosigning logs, and asking others to | shell |
+//! | [`remote`] | a keyring that is kept elsewhere: pulling it, handing in | shell |
 //! | [`ops`] | what people and machines do with it | shell |
+//! | [`node`] | what the agent touches on its machine: files of services, hooks, systemd | shell |
 //! | [`cli`] | the command | shell |
 
+pub mod agent;
 pub mod audit;
 pub mod backup;
 pub mod cidr;
@@ -72,6 +78,7 @@ pub mod cli;
 pub mod digest;
 #[cfg(feature = "shell")]
 pub mod disk;
+mod ed25519;
 pub mod enrolment;
 #[cfg(feature = "shell")]
 pub mod fleet;
@@ -80,16 +87,22 @@ pub mod formats;
 pub mod gpg_agent;
 #[cfg(feature = "shell")]
 pub mod home;
+#[cfg(feature = "net")]
+mod http;
 pub mod json;
 pub mod limits;
 pub mod lint;
 pub mod log;
 pub mod login;
 pub mod name;
+#[cfg(feature = "shell")]
+pub mod node;
 pub mod openpgp;
 #[cfg(feature = "shell")]
 pub mod ops;
 pub mod policy;
+#[cfg(feature = "net")]
+pub mod remote;
 pub mod ssh;
 #[cfg(feature = "shell")]
 pub mod ssh_agent;

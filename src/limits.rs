@@ -37,6 +37,10 @@ pub const CERT_SUBKEYS_MAX: usize = 256;
 pub const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// Services enrolled with one request.
 pub const SERVICES_MAX: usize = 64;
+/// Invitations made by one statement: four times the machines that a large site racks at once.
+pub const INVITATIONS_MAX: usize = 4_096;
+/// How long an invitation may be good, from its making to its end, in days. Whoever needs longer makes another one.
+pub const INVITATION_DAYS_MAX: u64 = 30;
 /// One policy file, bytes.
 pub const POLICY_BYTES_MAX: usize = 1 << 20;
 /// Readers of one secret (members).
@@ -71,6 +75,33 @@ pub const WITNESS_CONNECTIONS_MAX: usize = 32;
 pub const COSIGNERS_MAX: usize = SIGNATURES_MAX - 1;
 /// A cosigner's address, bytes.
 pub const URL_BYTES_MAX: usize = 300;
+/// What is handed in at one time over HTTP, bytes: a request, or a statement with what it refers to. Each connection may hold
+/// one in memory.
+pub const SUBMIT_BYTES_MAX: usize = 8 << 20;
+/// Objects with one statement that is handed in: each change brings up to three, of which a request is one for many.
+pub const SUBMIT_OBJECTS_MAX: usize = 3 * CHANGES_MAX;
+/// What all connections of one server together may hold of bodies, bytes.
+pub const SUBMIT_BYTES_TOTAL_MAX: usize = 64 << 20;
+/// Connections that a mirror serves at one time.
+pub const MIRROR_CONNECTIONS_MAX: usize = 64;
+/// Requests that wait where strangers may hand them in. People look at each.
+pub const REQUESTS_WAITING_MAX: usize = 256;
+/// The same, bytes.
+pub const REQUESTS_WAITING_BYTES_MAX: usize = 64 << 20;
+/// Proposals of one member that wait where they are handed in over HTTP.
+pub const PROPOSALS_OF_ONE_MAX: usize = 64;
+/// Signature lines beside one proposal that is handed in over HTTP; those that count come first.
+pub const PROPOSAL_LINES_MAX: usize = 4 * SIGNATURES_MAX;
+/// Files that wait at a mirror and are listed or pulled: proposals, signatures, requests, cosignatures.
+pub const WAITING_FILES_MAX: usize = 4_096;
+/// That list, bytes: paths have at most 150.
+pub const WAITING_BYTES_MAX: usize = WAITING_FILES_MAX * 160;
+/// What is handed in from one address before it has to wait, and how many more a second then.
+pub const SUBMITS_AT_ONCE_MAX: u32 = 120;
+/// Addresses whose pace is remembered.
+pub const SUBMITTERS_MAX: usize = 1_024;
+/// Addresses from which a machine brings its keyring. Each may cost its deadline, so a few.
+pub const MIRRORS_MAX: usize = 16;
 /// One proof that the log has an entry, bytes: the path, the checkpoint, and as much of what somebody put beside.
 pub const PROOF_BYTES_MAX: usize = 256 << 10;
 /// One tile or entry bundle, bytes: 256 entries of the largest size with their length prefixes.
@@ -181,3 +212,19 @@ pub const EVIDENCE_FILES_MAX: usize = 256;
 pub const LINT_FILE_BYTES_MAX: usize = 1 << 20;
 /// How much of one line it looks at, bytes.
 pub const LINT_LINE_BYTES_MAX: usize = 64 << 10;
+/// Files delivered to one service: each is a descriptor for whoever reads a generation as a whole.
+pub const DELIVERY_FILES_MAX: usize = 64;
+/// Secrets in one delivered file: a certificate, its chain, its key.
+pub const DELIVERY_PARTS_MAX: usize = 8;
+/// Hooks of one machine.
+pub const HOOKS_MAX: usize = 256;
+/// Words of one hook's command line.
+pub const HOOK_ARGUMENTS_MAX: usize = 64;
+/// How long a hook may take at most, seconds: the agent does nothing else meanwhile.
+pub const HOOK_SECONDS_MAX: u64 = 600;
+/// What the agent notes of one generation, bytes: [`DELIVERY_FILES_MAX`] files of [`DELIVERY_PARTS_MAX`] parts.
+pub const MANIFEST_BYTES_MAX: usize = 256 << 10;
+/// One acknowledgement, bytes: a machine with [`SERVICES_MAX`] services, and a signature of the post-quantum profile.
+pub const ACK_BYTES_MAX: usize = 64 << 10;
+/// One credential, bytes: systemd's own bound.
+pub const CREDENTIAL_BYTES_MAX: usize = 1 << 20;

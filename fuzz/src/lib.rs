@@ -167,6 +167,12 @@ const SSH: &[&str] = &[
     "\0\0\0\u{1}",
 ];
 
+const SUBMISSION: &[&str] = &["keys/submit/v1\n", "entry ", "request ", "object ", "\n", "0", "18446744073709551615", "{\"act\":", "\n\n\u{2014} "];
+const PUBLIC: &[&str] = &[
+    "keyring/", "policy/", "log/", "checkpoint", "tile/", "entries/", ".p/", "commit/", "objects/", "ssh/", "sealed/", "certs/",
+    "proposals/", "requests/", "body", ".sig", ".request", ".pgp", ".toml", "..", "//", "%2e",
+];
+
 targets! {
     log::note, NOTE;
     log::vkey, NOTE;
@@ -182,6 +188,7 @@ targets! {
     statement::entry, STATEMENT;
     statement::request, STATEMENT;
     statement::recipients, STATEMENT;
+    statement::submission, SUBMISSION;
     fold::replay, STATEMENT;
     fold::state, JSON;
     openpgp::certificate, PACKETS;
@@ -203,6 +210,7 @@ targets! {
     name::names, NAMES;
     name::ranges, NAMES;
     name::paths, NAMES;
+    name::public, PUBLIC;
     name::shown, &["\u{1b}[2J", "\u{202e}", "\u{200b}", "\n[GNUPG:] GOODSIG"];
     backup::contents, &["share-", ".pgp", "body.pgp", "manifest.json", "manifest.sig", "ustar\0", "0000600\0", "{\"backup\":\""];
     backup::manifest, JSON;

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use keys::login::{Trust, admit};
+use keys::login::{BreakGlassOrder, Trust, admit};
 use keys::name::FleetName;
 use keys::ssh::{
     CaSigner, CertificateAuthority as _, CertificateBody, CertificateFields, CertificateKind, Nonce, Principal, Serial,
-    SshPrivateKey, Staple, issue,
+    SshPrivateKey, SshSignature, Staple, Stapled, issue,
 };
 use keys::time::{Span, Time};
 use rand::SeedableRng as _;
@@ -22,13 +22,17 @@ pub fn trust(data: &[u8]) {
 }
 
 /// Entry and proof, with two bytes before that say how long the entry is, in a certificate of a CA whose key was stolen: nobody
-/// is let in by it, since nobody whom the node knows has signed anything.
+/// is let in by it, since nobody whom the node knows has signed anything. The same as a break-glass order and a signature.
 pub fn staple(data: &[u8]) {
     let Some((length, rest)) = data.split_first_chunk::<2>() else { return };
     let Some((entry, proof)) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length))) else { return };
     let fleet: FleetName = "cdn.example".parse().expect("a name");
     let Some(staple) = Staple::new(&fleet, entry, proof) else { return };
-    assert_eq!(staple.parts(), Ok((entry, proof)));
+    assert_eq!(staple.parts(), Ok(Stapled::Proof(entry, proof)));
+    if let Ok(order) = BreakGlassOrder::parse(entry) {
+        assert_eq!(order.to_bytes(), entry);
+    }
+    let broken = SshSignature::from_bytes(proof).and_then(|made| Staple::break_glass(&fleet, entry, &[made]));
     static KNOWN: OnceLock<(Trust, CertificateBody, CaSigner)> = OnceLock::new();
     let (trust, body, ca) = KNOWN.get_or_init(|| {
         let trust = Trust::parse(&seeds::with_members()).expect("a seed");
@@ -49,9 +53,11 @@ pub fn staple(data: &[u8]) {
         });
         (trust, body.expect("a body"), ca)
     });
-    let certificate = issue(body, Serial::of_entry(1), Some(&staple), ca).expect("it fits");
     let accepted: BTreeSet<Principal> = [Principal::user("deploy:fra1").expect("good")].into();
-    assert!(admit(trust, &accepted, &certificate).is_err(), "somebody is let in");
+    for staple in [Some(staple), broken].iter().flatten() {
+        let certificate = issue(body, Serial::of_entry(1), Some(staple), ca).expect("it fits");
+        assert!(admit(trust, &accepted, &certificate).is_err(), "somebody is let in");
+    }
 }
 
 /// What to begin with.
@@ -62,11 +68,15 @@ pub mod seeds {
 
     use crate::example;
 
-    fn known(members: &str, terms: &str) -> Vec<u8> {
+    /// Break-glass keys; nobody here has the private halves.
+    const GLASS: &str = "\"break-glass\":{\"extensions\":[],\"keys\":[\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB7Dee07XPoLwzaJdaSc6ms37bpW3hQGtAUnHYb8gBkx\",\
+                         \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILTSOncMhcGPMI0pyK92xP1z53KBmZVU3g78N/cidI/o\"],\"lifetime\":7200,\"principals\":[\"deploy:fra1\"],\"sign\":2},";
+
+    fn known(glass: &str, members: &str, terms: &str) -> Vec<u8> {
         // The key that has signed the proof of the other target's seed.
         let key = SignerKey::generate("cdn.example/keys/1", &mut StdRng::from_seed([7; 32])).verifier();
         format!(
-            "{{\"cosigners\":[],\"fleet\":\"cdn.example\",\"log\":\"cdn.example/keys/1\",\"log_keys\":[\"{key}\"],\
+            "{{{glass}\"cosigners\":[],\"fleet\":\"cdn.example\",\"log\":\"cdn.example/keys/1\",\"log_keys\":[\"{key}\"],\
              \"members\":{members},\"need\":{{}},\"terms\":{terms},\"v\":1}}\n"
         )
         .into_bytes()
@@ -75,6 +85,7 @@ pub mod seeds {
     /// With somebody who may log in, and has no key.
     pub(super) fn with_members() -> Vec<u8> {
         known(
+            GLASS,
             r#"{"alice":{"keys":[],"kind":"operator","principals":["deploy:fra1"],"roles":["operator","root"]}}"#,
             r#"{"operator":{"critical_options":{},"extensions":[],"lifetime":57600,"quorums":[{"self":1}]}}"#,
         )
@@ -82,7 +93,7 @@ pub mod seeds {
 
     /// Of [`super::trust`].
     pub fn trust() -> Vec<Vec<u8>> {
-        vec![known("{}", "{}"), with_members()]
+        vec![known("", "{}", "{}"), with_members()]
     }
 
     /// Of [`super::staple`].

@@ -63,6 +63,16 @@ pub fn ranges(data: &[u8]) {
     }
 }
 
+/// Paths that a mirror is asked for: each has one spelling, and names nothing outside.
+pub fn public(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    let Some(public) = keys::store::Public::parse(text) else { return };
+    assert_eq!(public.path(), text);
+    assert!(text.split('/').all(|part| !part.is_empty() && !part.starts_with('.')));
+    assert!(text.ends_with(&public.below()));
+    let _ = public.is_immutable();
+}
+
 /// Paths of a keyring: what a synced directory may hold.
 pub fn paths(data: &[u8]) {
     let Some(text) = text(data) else { return };
@@ -133,6 +143,20 @@ pub mod seeds {
             "objects/ssh/00000000000000000034",
             "commit/00000000000000000042",
             &object,
+        ])
+    }
+
+    /// Of [`super::public`].
+    pub fn public() -> Vec<Vec<u8>> {
+        let digest = "1f".repeat(32);
+        lines(&[
+            "keyring/log/checkpoint",
+            "keyring/log/tile/0/x001/234.p/5",
+            "keyring/log/commit/00000000000000000042",
+            "keyring/sealed/fra1/nginx/tls.key.pgp",
+            "policy/fleet.toml",
+            &format!("keyring/proposals/{digest}/body"),
+            &format!("keyring/objects/sealed/{digest}"),
         ])
     }
 

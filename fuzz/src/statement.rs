@@ -2,7 +2,7 @@
 
 use keys::json;
 use keys::log::note::Note;
-use keys::statement::{Entry, RecipientSet, Request, Statement};
+use keys::statement::{Entry, Handed, RecipientSet, Request, Statement, Submission};
 
 /// Canonical JSON has one spelling.
 pub fn json(data: &[u8]) {
@@ -43,6 +43,23 @@ pub fn request(data: &[u8]) {
     assert_eq!(again, request);
     for member in &request.members {
         assert!(request.member(&member.member).is_some());
+    }
+}
+
+/// What is handed in keeps its bytes, and its objects are parts of it.
+pub fn submission(data: &[u8]) {
+    let Ok(Submission { handed, objects }) = Submission::parse(data) else { return };
+    let held: usize = objects.iter().map(Vec::len).sum();
+    assert!(held <= data.len());
+    match handed {
+        Handed::Entry(entry) => {
+            let written = Submission::of_entry(&entry, &objects).expect("it was short enough to be read");
+            assert!(written == data || objects.is_empty());
+            assert_eq!(Submission::parse(&written).expect("what is written is read").objects, objects);
+        }
+        Handed::Request(request, bytes) => {
+            assert_eq!(Request::parse(&bytes).expect("it was read before").0, *request);
+        }
     }
 }
 
@@ -93,6 +110,15 @@ pub mod seeds {
         all.sort_by_key(Vec::len);
         all.truncate(2);
         all
+    }
+
+    /// Of [`super::submission`]: a request, an entry, an entry with objects.
+    pub fn submission() -> Vec<Vec<u8>> {
+        let entries = entry();
+        let objects = vec![b"one".to_vec(), Vec::new()];
+        let bundle = entries.first().and_then(|bytes| Entry::parse(bytes).ok());
+        let bundle = bundle.and_then(|entry| Submission::of_entry(&entry, &objects).ok());
+        request().into_iter().take(1).chain(entries.into_iter().take(1)).chain(bundle).collect()
     }
 
     /// Of [`super::recipients`].

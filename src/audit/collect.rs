@@ -262,7 +262,7 @@ impl<O: Objects> Collector<O> {
         let Some(entry) = &taken.entry else { return };
         let (signed, need) = (&entry.signed, &taken.need);
         let statement = &signed.statement;
-        let alone = verdict.applied > 0 && verdict.signers.iter().eq([&statement.by]);
+        let alone = verdict.applied > 0 && verdict.signers.iter().eq([&statement.by]) && need.agreed.is_empty();
         count.alone += usize::from(alone);
         if alone && need.grave {
             self.grave.insert(verdict.index, need.operators);

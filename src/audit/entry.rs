@@ -24,7 +24,10 @@ pub(super) fn touched(act: Option<&Act>, state: &State) -> BTreeSet<MemberName> 
         state.members.keys().filter(|n| *n == name || n.owner() == *name).cloned().collect::<Vec<_>>()
     };
     match act {
-        Some(Act::Enroll(list)) => list.iter().map(|c| c.member.clone()).collect(),
+        // By an invitation another machine may take a name over, and the services of the one before leave.
+        Some(Act::Enroll(list)) => {
+            list.iter().flat_map(|c| with_services(&c.member).into_iter().chain([c.member.clone()])).collect()
+        }
         Some(Act::Retire(list)) => list.iter().flat_map(|c| with_services(&c.member)).collect(),
         Some(Act::Emergency(list)) => list.iter().flat_map(|c| with_services(&c.member)).collect(),
         Some(Act::Publish(list)) => list.iter().map(|c| c.member.clone()).collect(),
@@ -37,7 +40,9 @@ pub(super) fn touched(act: Option<&Act>, state: &State) -> BTreeSet<MemberName> 
             | Act::Reseal(_)
             | Act::Remove(_)
             | Act::SshIssue(_)
-            | Act::SshRevoke(_),
+            | Act::SshRevoke(_)
+            | Act::Invite(_)
+            | Act::Uninvite(_),
         ) => BTreeSet::new(),
         _ => state.members.keys().cloned().collect(),
     }

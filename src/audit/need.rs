@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::name::{ActName, Address, Kind, MemberName, Scope};
 use crate::policy::{Case, Role, Rule};
 use crate::state::{Objects, State};
-use crate::statement::{Act, Entry, RecipientSet, Reseal, Seal, principal_member};
+use crate::statement::{Act, Approval, Enroll, Entry, RecipientSet, Request, Reseal, Seal, principal_member};
 
 /// What an entry needed, by the state before it.
 #[derive(Debug, Default)]
@@ -19,6 +19,8 @@ pub(super) struct Need {
     pub grave: bool,
     /// How many operators there were to decide it.
     pub operators: usize,
+    /// Those who had agreed beforehand, by an invitation.
+    pub agreed: BTreeSet<MemberName>,
 }
 
 /// One change, as quorums see it.
@@ -33,8 +35,9 @@ impl Need {
         let act = &entry.signed.statement.act;
         let subjects = subjects(entry, state, objects);
         let quorums = &state.policy.policy.fleet.quorums;
-        let mut need = Self::default();
-        for name in entry.signatures.iter().filter_map(|line| principal_member(&state.fleet, &line.name)) {
+        let mut need = Self { agreed: agreed(act, state, objects), ..Self::default() };
+        let signed = entry.signatures.iter().filter_map(|line| principal_member(&state.fleet, &line.name));
+        for name in signed.chain(need.agreed.iter().cloned()).collect::<BTreeSet<_>>() {
             let roles = roles(&name, &subjects, state);
             need.roles.insert(name, roles);
         }
@@ -60,16 +63,28 @@ impl Need {
     /// How many of whom there are among `signers`.
     pub(super) fn given(&self, signers: &BTreeSet<MemberName>) -> BTreeMap<String, usize> {
         let mut given = BTreeMap::new();
-        for role in signers.iter().filter_map(|s| self.roles.get(s)).flatten() {
+        for role in signers.union(&self.agreed).filter_map(|s| self.roles.get(s)).flatten() {
             *given.entry(role.word().to_owned()).or_default() += 1;
         }
         given
     }
 }
 
+/// Who made the invitations by which members join, where that is their agreement.
+fn agreed(act: &Act, state: &State, objects: &impl Objects) -> BTreeSet<MemberName> {
+    let Act::Enroll(list) = act else { return BTreeSet::new() };
+    let invitation = |change: &Enroll| {
+        let (request, ..) = Request::parse(&objects.object(&change.request).ok()?).ok()?;
+        let found = state.invitations.get(&change.member.owner())?;
+        (request.invitation?.token == found.invited.token && found.invited.approval == Approval::Auto).then_some(found)
+    };
+    let active = |name: &&MemberName| state.members.get(*name).is_some_and(|m| m.is_active());
+    list.iter().filter_map(invitation).flat_map(|i| i.approved.iter().filter(active).cloned()).collect()
+}
+
 fn is_grave(act: ActName, case: Option<Case>) -> bool {
     match (act, case) {
-        (ActName::PolicyUpdate | ActName::Rekey | ActName::Emergency, _) => true,
+        (ActName::PolicyUpdate | ActName::Rekey | ActName::Emergency | ActName::Invite, _) => true,
         (ActName::Enroll, Some(case)) => case != Case::Service,
         (ActName::Retire, Some(case)) => matches!(case, Case::Operator | Case::Authority),
         (ActName::Activate, Some(case)) => case == Case::Unscheduled,

@@ -4,17 +4,24 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::agent_args::AgentArgs;
 use super::backup_args::{Backup, Drill, Restore};
+use super::bootstrap_cmd::Bootstrap;
+use super::cloud_cmd::CloudConfig;
 use super::emergency_cmd::EmergencyArgs;
 use super::git_cmd::Git;
 use super::import_args::{Export, Import};
+use super::invite_cmd::Invite;
 use super::lint_cmd::Lint;
 use super::node_args::Ssh;
+use super::pull_cmd::PullArgs;
 use super::record_args::{Audit, Log};
+use super::serve_cmd::{Serve, Submit};
 use super::value_args::{Copy, Diff, Edit, Exec, Template};
 use super::wg_args::Wg;
 use crate::name::{Address, FleetName, Glob, Label, MemberName, Slot};
 use crate::statement::RetireReason;
+use crate::time::Span;
 use crate::wireguard::Host;
 
 /// Secrets and key lifecycle manager.
@@ -100,6 +107,12 @@ pub(super) enum Command {
     Status(Status),
     /// Make keys on this machine and ask to be admitted
     Enroll(Enroll),
+    /// Let a machine join by a token that is good once
+    Invite(Invite),
+    /// Join by what this machine was given at its birth; run again until it ends with 0
+    Bootstrap(Bootstrap),
+    /// Write what a machine is born with, so that it joins by itself: user-data, NoCloud, Ignition, sh
+    CloudConfig(CloudConfig),
     /// Show what waits for signatures, or sign it
     Approve(Approve),
     /// Take a waiting proposal of one's own back
@@ -138,6 +151,12 @@ pub(super) enum Command {
     Rotate(Rotate),
     /// Catch up: make missing standby keys, renew, reseal; what a machine runs from time to time
     Sync(Sync),
+    /// Bring the keyring up to date from a mirror, checked before any of it counts
+    Pull(PullArgs),
+    /// Hand in at a mirror what waits here: proposals, signatures, requests
+    Submit(Submit),
+    /// Serve the fleet's directory over HTTP, and take what is handed in
+    Serve(Serve),
     /// Bring secrets' recipients up to date, leaving their bodies as they are
     Reseal(Reseal),
     /// Make new values for secrets, as the policy says: those that are due, or burned
@@ -154,6 +173,8 @@ pub(super) enum Command {
     Wg(Wg),
     /// SSH certificates and configurations
     Ssh(Ssh),
+    /// Keep this machine as the log has it: secrets as files of its services, keys, certificates; runs on
+    Agent(AgentArgs),
     /// The record
     Log(Log),
     /// Report on a period for auditors: what happened, who approved it, what was late, who could read what
@@ -207,6 +228,7 @@ pub(super) struct Init {
 #[command(after_help = "Examples:
   keys enroll fra1 --service nginx --service dns --endpoint 198.51.100.1
   keys enroll fra1 --service redis                 one more service on a PoP that is a member
+  keys enroll fra1 --token fra1.token              as it was invited to, see 'keys invite'
   keys enroll bob --operator 'Bob <bob@ops.example>'
   keys enroll bob --operator 'Bob <bob@ops.example>' --founding cdn.example --out bob.request")]
 pub(super) struct Enroll {
@@ -236,16 +258,36 @@ pub(super) struct Enroll {
     /// The profile of a fleet that is not founded yet
     #[arg(long, default_value = "compat", value_name = "PROFILE", value_parser = ["compat", "modern"])]
     pub profile: String,
+    /// Join by an invitation: the file with its token, '-' for stdin. Services, region and roles are those of the invitation
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["services", "region", "roles", "operator", "authority", "founding"])]
+    pub token: Option<PathBuf>,
     /// Write the request to this file, '-' for stdout [default: into the fleet's keyring]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  keys status
+  keys status --nodes --check
+  keys status --nodes --entry 120 --json")]
 pub(super) struct Status {
     /// Exit 9 if anything wants attention
     #[arg(long)]
     pub check: bool,
+    /// Show what the machines say of themselves instead, wave by wave
+    #[arg(long)]
+    pub nodes: bool,
+    /// Who has this entry of the log, counted from 0 [default: the newest that is published]
+    #[arg(long, value_name = "N", requires = "nodes")]
+    pub entry: Option<u64>,
+    /// After how long without a word from it a machine is stale
+    #[arg(long, value_name = "SPAN", default_value = "3h", value_parser = span, requires = "nodes")]
+    pub stale: Span,
+}
+
+fn span(text: &str) -> Result<Span, String> {
+    Span::parse(text).ok_or_else(|| "expected a whole number and s, m, h or d, for example 3h".to_owned())
 }
 
 #[derive(Debug, ClapArgs)]

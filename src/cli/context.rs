@@ -18,6 +18,7 @@ use crate::fleet::{Draft, Fleet, Known, Placed, View};
 use crate::home::Home;
 use crate::log::note::Note;
 use crate::ops;
+use crate::ssh_agent::SshAgent;
 use crate::state::{AppliedHere, Void, Watch};
 use crate::store::Store;
 use crate::time::Time;
@@ -79,6 +80,11 @@ impl Context {
         Self { fleet, home, pin, snapshot, ssh_agent, now: Time::from_system(SystemTime::now()), ..*self }
     }
 
+    /// The same, with no time before this one: what was verified once is not undone by a clock that is behind.
+    pub(super) fn not_before(self, floor: Time) -> Self {
+        Self { now: self.now.max(floor), ..self }
+    }
+
     /// The same, for another fleet and home: what the demo runs on.
     pub(super) fn elsewhere(&self, fleet: &Path, home: &Path) -> Self {
         Self {
@@ -94,6 +100,11 @@ impl Context {
             color: self.color,
             now: Time::from_system(SystemTime::now()),
         }
+    }
+
+    /// The same, with the fleet's id pinned.
+    pub(super) fn pinned(&self, id: &Digest) -> Self {
+        Self { pin: Some(id.to_string()), ..self.again() }
     }
 
     pub(super) fn now(&self) -> Time {
@@ -129,6 +140,11 @@ impl Context {
 
     pub(super) fn home(&self) -> Result<Home, CliError> {
         Ok(Home::open(self.home_path()?)?.with_ssh_agent(self.ssh_agent.clone()))
+    }
+
+    /// The person's ssh-agent, if there is one.
+    pub(super) fn ssh_agent(&self) -> Option<SshAgent> {
+        self.ssh_agent.as_deref().map(SshAgent::at)
     }
 
     /// The home, if there is one: for questions that anybody may ask.

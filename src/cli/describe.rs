@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use crate::name::{Address, Label, MemberName};
 use crate::policy::Case;
 use crate::state::State;
-use crate::statement::{Act, Facts, RecipientSet, Request, RestoreDrill, Signed, Statement};
+use crate::statement::{
+    Act, Approval, Facts, Invitations, Invited, RecipientSet, Request, RestoreDrill, Signed, Statement,
+};
 use crate::time::rough;
 
 /// A statement's head line: `member.enroll by alice, 2026-11-21T07:00:00Z: a new site`.
@@ -101,6 +103,8 @@ pub(super) fn act(
             c.why
         )],
         Act::Emergency(list) => list.iter().flat_map(|c| retire(&c.member, c.why.word(), true, state)).collect(),
+        Act::Invite(c) => invitations(objects(&c.invitations)),
+        Act::Uninvite(list) => list.iter().map(|c| format!("the invitation of {} is withdrawn", c.member)).collect(),
         Act::Object(list) => {
             list.iter().map(|c| format!("statement {} can never take effect", c.statement.short())).collect()
         }
@@ -117,6 +121,41 @@ pub(super) fn act(
             vec![format!("the state after {} entries (root {}) is {}", c.size, c.root.short(), c.state)]
         }
     }
+}
+
+/// How many invitations of one statement are told one by one.
+const INVITED_MAX: usize = 40;
+
+fn invitations(list: Option<Vec<u8>>) -> Vec<String> {
+    let Some(list) = list.and_then(|bytes| Invitations::parse(&bytes).ok()) else {
+        return vec!["a list of invitations that cannot be read".to_owned()];
+    };
+    let mut lines: Vec<String> = list.invitations.iter().take(INVITED_MAX).map(invited).collect();
+    match list.invitations.len().saturating_sub(INVITED_MAX) {
+        0 => {}
+        more => lines.push(format!("and {more} more")),
+    }
+    lines
+}
+
+/// An invitation on one line: who, where, with what, when, and who is still asked.
+pub(super) fn invited(invited: &Invited) -> String {
+    let services: Vec<&str> = invited.services.iter().map(Label::as_str).collect();
+    let services = if services.is_empty() { String::new() } else { format!(" with {}", services.join(", ")) };
+    let replaces = invited.replaces.as_deref().map(|old| format!(" in place of the lost {}", short_key(old)));
+    let machine = if invited.machine.is_some() { ", only a machine of one hardware UUID" } else { "" };
+    let asked = match invited.approval {
+        Approval::Auto => "whoever has the token joins, and nobody is asked again",
+        Approval::Operators => "the enrolment is approved anew",
+    };
+    format!(
+        "pop {}{services}{}{} may join from {} until {}{machine}; {asked}",
+        invited.member,
+        place(&invited.facts),
+        replaces.unwrap_or_default(),
+        invited.not_before,
+        invited.not_after
+    )
 }
 
 fn drill(report: &RestoreDrill) -> String {

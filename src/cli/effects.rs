@@ -9,6 +9,8 @@ use crate::text::escape;
 
 /// How many addresses of secrets one line names before it only counts.
 const NAMED_MAX: usize = 6;
+/// How many invitations are told one by one.
+const INVITED_MAX: usize = 40;
 /// How many keys are told one by one.
 const KEYS_MAX: usize = 24;
 
@@ -50,6 +52,19 @@ pub(super) fn lines(effects: &Effects) -> Vec<String> {
         }
     }
     ssh(&effects.ssh, &mut lines);
+    let many = effects.invited.len() > INVITED_MAX;
+    for (name, effect) in effects.invited.iter().take(INVITED_MAX) {
+        lines.push(format!("+ {}", super::describe::invited(&effect.invited)));
+        if effect.supersedes {
+            lines.push(format!("- the invitation that {name} had is good no more"));
+        }
+    }
+    if many {
+        lines.push(format!("+ {} more are invited", effects.invited.len().saturating_sub(INVITED_MAX)));
+    }
+    lines.extend(
+        list(&effects.uninvited).map(|names| format!("- nobody can join any more as {names} by the invitation")),
+    );
     lines.extend(effects.stopped.iter().map(|id| format!("- statement {id} can never take effect")));
     if lines.is_empty() {
         lines.push("nothing that can be told apart from the present state".to_owned());
@@ -69,6 +84,8 @@ pub(super) fn summary(effects: &Effects) -> String {
     part(effects.rules.len().saturating_sub(effects.rules.iter().filter(|r| r.weaker).count()), "rules change");
     part(effects.joins.len(), "join");
     part(effects.leaves.len(), "leave");
+    part(effects.invited.len(), "are invited");
+    part(effects.uninvited.len(), "are invited no longer");
     part(effects.readers_gained().len(), "gain secrets");
     part(effects.readers_lost().len(), "lose secrets");
     part(effects.keys.len(), "keys change");

@@ -11,7 +11,7 @@ use crate::openpgp::SealError;
 use crate::ops::OpsError;
 use crate::policy::PolicyError;
 use crate::ssh::KrlError;
-use crate::state::{ObjectError, ReplayError, Void};
+use crate::state::{Admission, ObjectError, ReplayError, Void};
 use crate::store::StoreError;
 
 /// How a command ended.
@@ -278,6 +278,18 @@ impl From<OpsError> for CliError {
             OpsError::NoSecret(_) | OpsError::NoSecrets(_) | OpsError::NoMember(_) | OpsError::NoMatch(_) => {
                 Self::new(Exit::NotFound, &e).hint("'keys status' and 'keys ls' show what there is")
             }
+            OpsError::Refused { ref decision, .. } => {
+                let hint = match decision.admission {
+                    Admission::UnknownInvitation => "operators look at 'keys invite list --all'; the log here may be behind",
+                    Admission::TokenReused | Admission::GenerationConflict => {
+                        "tell the operators AT ONCE: if that other machine is none of theirs, it has stolen the place, and 'keys revoke' stops it"
+                    }
+                    _ => "operators make another invitation: 'keys invite'",
+                };
+                Self::new(Exit::No, &e).hint(hint)
+            }
+            OpsError::NoInvitation(_) => Self::new(Exit::NotFound, &e)
+                .hint("'keys invite list --all' shows those on record; a machine that has joined leaves by 'keys revoke'"),
             OpsError::KeyElsewhere { .. } => Self::new(Exit::NotFound, &e)
                 .hint("private keys stay where they were made; run this there, or give --home"),
             OpsError::HomeTaken(_) => Self::failed(&e).hint("a fleet has a home of its own; give one with --home"),

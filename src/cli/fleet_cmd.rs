@@ -7,14 +7,14 @@ use super::context::{Context, Go, placed_exit, placed_json, placed_text, reason}
 use super::describe;
 use super::effects;
 use super::exit::{CliError, Exit};
-use super::founding::{read_file, waiting_requests};
+use super::founding::read_file;
 use super::output::complain;
 use crate::digest::Digest;
 use crate::fleet::{Fleet, FleetError, Placed, Proposal, Sequencer, Signer, Standing};
 use crate::home::Home;
 use crate::limits::REQUEST_BYTES_MAX;
 use crate::ops::{self, OpsError};
-use crate::state::{Locked, Objects as _};
+use crate::state::{Agreed, Asked, Decision, Locked, Objects as _};
 use crate::statement::{Act, Request, Signed};
 use crate::store::{Store, StoreError};
 
@@ -150,7 +150,7 @@ fn gone(context: &Context, args: &Approve, proposal: &Proposal, fleet: &mut Flee
 }
 
 fn requests(fleet: &Fleet) -> Result<Vec<Waiting>, CliError> {
-    let found = waiting_requests(fleet.store())?;
+    let found = ops::waiting_requests(fleet.store())?;
     Ok(found.into_iter().map(|(_, bytes)| Waiting::Request { id: Digest::of(&bytes), bytes }).collect())
 }
 
@@ -204,6 +204,12 @@ fn describe_waiting(waiting: &Waiting, fleet: &mut Fleet, detail: Detail) -> Res
                 Err(e) => return Ok(vec![format!("request {}: {e}", id.short())]),
             };
             let mut lines = vec![format!("request {} of {}", id.short(), request.at)];
+            if request.invitation.is_some()
+                && let Ok(asked) = Asked::parse(bytes)
+            {
+                let Decision { admission, why } = fleet.state().admission(&asked, fleet.now(), Agreed::ByInvitation);
+                lines.push(format!("  by invitation ({admission}): {why}"));
+            }
             for member in &request.members {
                 let place = describe::place(&member.facts);
                 lines.push(format!(

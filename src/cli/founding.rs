@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::args::{Enroll, Init};
 use super::context::{Context, placed_exit, placed_json, placed_text, reason, shown};
 use super::exit::{CliError, Exit};
@@ -13,9 +15,9 @@ use crate::home::Home;
 use crate::limits::ROLES_MAX;
 use crate::name::{Kind, MemberName};
 use crate::openpgp::Profile;
-use crate::ops::{self, Founder, Founding, Joining};
-use crate::statement::Facts;
-use crate::store::{Store, StoreError, request_path};
+use crate::ops::{self, Founder, Founding, Joining, Ticket};
+use crate::statement::{Facts, Machine, Token, machine_digest};
+use crate::store::request_path;
 use crate::wireguard::Endpoint;
 
 fn profile(word: &str) -> Profile {
@@ -163,9 +165,41 @@ pub(super) fn enroll(context: &Context, args: &Enroll) -> Result<Exit, CliError>
         context.say(&format!("pinning the fleet {} by its id {}", fleet.state().fleet, fleet.state().id));
         context.say("compare the id with the one that the operators have; --pin ID does it for you");
     }
-    let request = ops::ask(&joining, &home, &mut fleet, &mut context.rng()?)?;
+    let request = match &args.token {
+        None => ops::ask(&joining, &home, &mut fleet, &mut context.rng()?)?,
+        Some(path) => {
+            let machine = machine(&fleet.state().id);
+            let ticket = Ticket { token: read_token(path)?, machine, endpoint: joining.facts.endpoint };
+            ops::ask_by_invitation(&args.member, &ticket, &home, &mut fleet, &mut context.rng()?)?
+        }
+    };
     context.remember(Some(&home), &fleet);
     deliver(context, args, &request, Some(&home))
+}
+
+/// Reads a token from a file, or from stdin.
+pub(super) fn read_token(path: &Path) -> Result<Token, CliError> {
+    let bytes = match path == Path::new("-") {
+        true => {
+            let mut bytes = Vec::new();
+            let read = std::io::Read::read_to_end(&mut std::io::Read::take(std::io::stdin().lock(), 256), &mut bytes);
+            read.map_err(|e| CliError::new(Exit::Unknown, format!("cannot read stdin: {e}")))?;
+            bytes
+        }
+        false => read_file(path, 256)?,
+    };
+    let bytes = Zeroizing::new(bytes);
+    let text = std::str::from_utf8(&bytes).map(str::trim_end).unwrap_or_default();
+    Token::parse(text).map_err(|e| CliError::usage(format!("{} {e}", shown(path))))
+}
+
+/// What this machine is told apart by; what cannot be read is left out.
+pub(super) fn machine(fleet: &Digest) -> Machine {
+    let digest = |path: &str, what: &str| {
+        let text = read_file(Path::new(path), 256).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        text.filter(|text| !text.trim().is_empty()).map(|text| machine_digest(fleet, what, &text))
+    };
+    Machine { dmi: digest("/sys/class/dmi/id/product_uuid", "dmi"), id: digest("/etc/machine-id", "id") }
 }
 
 /// Writes the request where it was asked for, or among the keyring's proposals.
@@ -194,27 +228,15 @@ fn deliver(context: &Context, args: &Enroll, request: &[u8], home: Option<&Home>
     context.out.line(&format!("request {}", id.short()))?;
     context.say(&format!("{} wants to join: {place}", args.member));
     let next = if home.is_some() {
-        "An operator runs 'keys approve', where an authority is."
+        match &args.token {
+            Some(_) => "An authority takes it in with its next 'keys sync'.",
+            None => "An operator runs 'keys approve', where an authority is.",
+        }
     } else {
         "Give it to whoever founds the fleet: 'keys init … --operator FILE'."
     };
     context.say(next);
     Ok(Exit::Ok)
-}
-
-/// The requests that wait: path and bytes.
-pub(super) fn waiting_requests(store: &Store) -> Result<Vec<(String, Vec<u8>)>, CliError> {
-    let mut found = Vec::new();
-    for (name, _) in store.disk().list("proposals/requests")?.iter().filter(|(n, _)| n.ends_with(".request")) {
-        let path = format!("proposals/requests/{name}");
-        match store.read(&path, crate::limits::REQUEST_BYTES_MAX) {
-            Ok(bytes) => found.extend(bytes.map(|bytes| (path, bytes))),
-            // Too large, or no file: whoever can write here can write nonsense.
-            Err(StoreError::Damaged { .. }) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(found)
 }
 
 /// Reads a file that the user named, of at most `limit` bytes.

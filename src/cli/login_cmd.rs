@@ -15,7 +15,7 @@ use super::exit::{CliError, Exit};
 use super::founding::read_file;
 use crate::limits::{KEY_FILE_BYTES_MAX, TRUST_BYTES_MAX};
 use crate::login::{Admitted, Trust, admit};
-use crate::ssh::{Login, NodeInput, Principal, SshCertificate};
+use crate::ssh::{Login, NodeInput, Principal, SshCertificate, SshPublicKey};
 use crate::text::escape;
 
 /// Where a machine's log takes messages (syslog(3)).
@@ -28,6 +28,13 @@ pub(super) fn principals(context: &Context, directory: &Path, login: &str, line:
     let judged = judge(directory, login, line);
     match &judged {
         Ok(admitted) => {
+            if !admitted.broke_glass.is_empty() {
+                let serial = SshCertificate::parse(line).map(|c| c.serial()).unwrap_or_default();
+                let by = admitted.broke_glass.iter().filter_map(|k| k.parse().ok());
+                let by: Vec<String> = by.map(|k: SshPublicKey| k.fingerprint()).collect();
+                let (login, by) = (escape(login), by.join(", "));
+                log(&format!("break-glass: {} may come in as {login} (serial {serial}), by {by}", admitted.member));
+            }
             if context.json {
                 let principals: Vec<&str> = admitted.principals.iter().map(Principal::as_str).collect();
                 return context

@@ -5,11 +5,19 @@
     reason = "this is the shell: it reads the clock, the environment and the arguments"
 )]
 
+mod agent_args;
+mod agent_cmd;
+mod agent_deliver;
+mod agent_log;
+mod agent_units;
 mod args;
 mod audit_cmd;
 mod audit_text;
 mod backup_args;
 mod backup_cmd;
+mod bootstrap_cmd;
+mod break_glass_cmd;
+mod cloud_cmd;
 mod context;
 mod demo;
 mod describe;
@@ -34,18 +42,21 @@ mod history_cmd;
 mod hook;
 mod import_args;
 mod import_cmd;
+mod invite_cmd;
 mod krl_cmd;
 mod lint_cmd;
 mod lint_files;
 mod log_cmd;
 mod login_cmd;
 mod node_args;
+mod nodes_status;
 mod object_cmd;
 mod output;
 mod pass_cmd;
 mod policy_cmd;
 mod proof_cmd;
 mod publish_cmd;
+mod pull_cmd;
 mod record_args;
 mod render_cmd;
 mod renew_cmd;
@@ -53,6 +64,7 @@ mod restore_cmd;
 mod rotate_cmd;
 mod scratch;
 mod secret_cmd;
+mod serve_cmd;
 mod shape_cmd;
 mod sign_batch;
 mod snapshot_cmd;
@@ -138,6 +150,9 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
     match command {
         Command::Init(a) => founding::init(context, a),
         Command::Enroll(a) => founding::enroll(context, a),
+        Command::CloudConfig(a) => cloud_cmd::cloud_config(context, a),
+        Command::Bootstrap(a) => bootstrap_cmd::bootstrap(context, a),
+        Command::Invite(a) => invite_cmd::invite(context, a),
         Command::Status(a) => status::status(context, a),
         Command::Approve(a) => fleet_cmd::approve(context, a),
         Command::Withdraw(a) => object_cmd::withdraw(context, a),
@@ -157,6 +172,9 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Who(a) => secret_cmd::who(context, a),
         Command::Reach(a) => secret_cmd::reach(context, a),
         Command::Rotate(a) => rotate_cmd::rotate(context, a),
+        Command::Pull(a) => pull_cmd::pull_command(context, a),
+        Command::Submit(a) => serve_cmd::submit_command(context, a),
+        Command::Serve(a) => serve_cmd::serve(context, a),
         Command::Sync(a) => rotate_cmd::sync(context, a),
         Command::Reseal(a) => rotate_cmd::reseal(context, a),
         Command::Renew(a) => renew_cmd::renew(context, a),
@@ -166,6 +184,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Emergency(a) => emergency_cmd::emergency(context, a),
         Command::Wg(a) => wg_cmd::wg(context, a),
         Command::Ssh(a) => render_cmd::ssh(context, a),
+        Command::Agent(a) => agent_cmd::agent(context, a),
         Command::Log(a) => log_cmd::log(context, a),
         Command::Audit(a) => audit_cmd::audit(context, a),
         Command::Ring(a) => log_cmd::ring(context, a),

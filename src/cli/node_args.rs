@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::args::{Change, Reason};
+use crate::cidr::AnyCidr;
 use crate::name::{Glob, MemberName};
 use crate::ssh::doctor::Severity;
 use crate::time::Span;
@@ -85,6 +86,11 @@ pub(super) enum SshVerb {
         algorithm: String,
         /// The certificate: %k
         certificate: String,
+    },
+    /// Certificates while the log is out of reach, by the keys that the policy keeps in safes
+    BreakGlass {
+        #[command(subcommand)]
+        verb: BreakGlassVerb,
     },
     /// Find what is wrong with this machine's SSH: what sshd -t is silent about and logins show
     #[command(after_help = DOCTOR_HELP)]
@@ -221,4 +227,52 @@ pub(super) enum SshSign {
 
 fn span(text: &str) -> Result<Span, String> {
     Span::parse(text).ok_or_else(|| "expected a whole number and s, m, h or d, for example 8h".to_owned())
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BreakGlassVerb {
+    /// Write what the holders of break-glass keys have to sign; needs a copy of the keyring, and nothing else
+    #[command(after_help = "Examples:
+  keys ssh break-glass order alice --key id.pub --out order
+  ssh-keygen -Y sign -n break-glass@keys -f safe-b order
+  keys ssh break-glass issue order --signature order.sig --ca-key safe-a")]
+    Order(BreakGlassOrderArgs),
+    /// Sign the certificate with the key that the order names as its CA, once enough others have signed the order
+    Issue {
+        /// The order
+        order: PathBuf,
+        /// Signatures over it, by ssh-keygen -Y sign
+        #[arg(long = "signature", value_name = "FILE")]
+        signatures: Vec<PathBuf>,
+        /// The CA's private key, without a passphrase [default: one that the ssh-agent has]
+        #[arg(long, value_name = "FILE")]
+        ca_key: Option<PathBuf>,
+        /// Write the certificate here [default: beside the order, as ORDER-cert.pub]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct BreakGlassOrderArgs {
+    /// Who is to be let in
+    pub member: MemberName,
+    /// The public key's file
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// The break-glass key that will sign the certificate, by its fingerprint [default: the first]
+    #[arg(long, value_name = "SHA256:…")]
+    pub ca: Option<String>,
+    /// Some of the principals that the policy gives [default: all]
+    #[arg(long = "principal", value_name = "NAME")]
+    pub principals: Vec<String>,
+    /// Shorter than the policy's lifetime
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    pub lifetime: Option<Span>,
+    /// Networks that the login may come from [default: anywhere]
+    #[arg(long = "source-address", value_name = "CIDR")]
+    pub source_addresses: Vec<AnyCidr>,
+    /// Write the order here
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
 }

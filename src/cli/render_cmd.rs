@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::args::Change;
+use super::break_glass_cmd;
 use super::context::{Context, placed_exit, placed_json, placed_text, reason, shown};
 use super::doctor_cmd;
 use super::exit::{CliError, Exit};
@@ -101,6 +102,7 @@ pub(super) fn ssh(context: &Context, args: &Ssh) -> Result<Exit, CliError> {
             super::login_cmd::principals(context, directory, login, &format!("{algorithm} {certificate}"))
         }
         SshVerb::Inspect { file } => inspect(context, file),
+        SshVerb::BreakGlass { verb } => break_glass_cmd::break_glass(context, verb),
         SshVerb::Doctor(args) => doctor_cmd::doctor(context, args),
         SshVerb::Krl { verb } => krl_cmd::krl(context, verb),
         SshVerb::Revoke { serials, keys, change, reason: why } => {

@@ -71,10 +71,10 @@ pub(super) fn sync(context: &Context, args: &Sync) -> Result<Exit, CliError> {
     if args.change.dry_run {
         return sync_dry(context);
     }
-    let CaughtUp { done, placed, issued, stuck, troubles } =
+    let CaughtUp { done, placed, issued, stuck, troubles, refused } =
         context.change(|fleet, home| catch_up(context, fleet, home, &args.change))?;
     complain_of(&stuck);
-    troubles.iter().for_each(|t| complain(t));
+    troubles.iter().chain(&refused).for_each(|t| complain(t));
     // A machine without the log's key has done its part when it has handed in what is complete.
     let lacking = placed.iter().any(|p| matches!(p, Placed::Proposed { .. }));
     let exit = match lacking {
@@ -86,7 +86,7 @@ pub(super) fn sync(context: &Context, args: &Sync) -> Result<Exit, CliError> {
         let placed: Vec<Value> = placed.iter().map(placed_json).collect();
         let stuck: Vec<Value> = stuck.iter().map(stuck_json).collect();
         return context.answer(
-            json!({ "done": done, "placed": placed, "ssh_certificates": issued, "stuck": stuck, "troubles": troubles }),
+            json!({ "done": done, "placed": placed, "ssh_certificates": issued, "stuck": stuck, "troubles": troubles, "refused": refused }),
             exit,
         );
     }
@@ -123,15 +123,24 @@ fn sync_dry(context: &Context) -> Result<Exit, CliError> {
 /// What catching up came to.
 pub(super) struct CaughtUp {
     /// What was done.
-    done: Vec<String>,
+    pub done: Vec<String>,
     /// Where it ended up.
-    placed: Vec<Placed>,
+    pub placed: Vec<Placed>,
     /// How many SSH certificates were signed.
-    issued: usize,
+    pub issued: usize,
     /// What could not be resealed.
-    stuck: Vec<Stuck>,
+    pub stuck: Vec<Stuck>,
     /// What else could not be done.
-    troubles: Vec<String>,
+    pub troubles: Vec<String>,
+    /// Requests by invitation that were refused.
+    pub refused: Vec<String>,
+}
+
+impl CaughtUp {
+    /// The first thing that could not be done.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.stuck.first().map(stuck_text).or_else(|| self.troubles.first().cloned())
+    }
 }
 
 /// Catches up until there is nothing more to do here, or what there is waits for somebody else.
@@ -142,9 +151,10 @@ pub(super) fn catch_up(
     change: &super::args::Change,
 ) -> Result<CaughtUp, CliError> {
     let (mut done, mut placed, mut stuck, mut troubles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut refused = Vec::new();
     for _ in 0..ROUNDS_MAX {
         let plan = ops::plan_sync(home, fleet, &mut context.rng()?)?;
-        (stuck, troubles) = (plan.stuck, plan.troubles);
+        (stuck, troubles, refused) = (plan.stuck, plan.troubles, plan.refused);
         if plan.drafts.is_empty() {
             break;
         }
@@ -157,7 +167,7 @@ pub(super) fn catch_up(
     }
     ops::destroy_private(home, fleet)?;
     let issued = ops::issue_pending(home, fleet)?.len();
-    Ok(CaughtUp { done, placed, issued, stuck, troubles })
+    Ok(CaughtUp { done, placed, issued, stuck, troubles, refused })
 }
 
 fn complain_of(stuck: &[Stuck]) {

@@ -6,7 +6,6 @@ use super::args::Status;
 use super::context::Context;
 use super::describe::relative;
 use super::exit::{CliError, Exit};
-use super::founding::waiting_requests;
 use super::policy_cmd::{changed, draft, in_force};
 use crate::fleet::{Fleet, Standing};
 use crate::name::{Kind, MemberName};
@@ -27,6 +26,9 @@ pub(super) struct Item {
 
 /// `keys status`.
 pub(super) fn status(context: &Context, args: &Status) -> Result<Exit, CliError> {
+    if args.nodes {
+        return super::nodes_status::nodes(context, args);
+    }
     let mut fleet = context.open()?;
     let items = items(context, &mut fleet)?;
     let exit = if args.check && !items.is_empty() { Exit::Pending } else { Exit::Ok };
@@ -174,7 +176,7 @@ fn items(context: &Context, fleet: &mut Fleet) -> Result<Vec<Item>, CliError> {
     if let Some(home) = context.maybe_home()? {
         items.extend(super::emergency_cmd::attention(&home, fleet)?);
     }
-    for (_, bytes) in waiting_requests(fleet.store())? {
+    for (_, bytes) in crate::ops::waiting_requests(fleet.store())? {
         let who = crate::statement::Request::parse(&bytes)
             .map(|(r, ..)| r.members.iter().map(|m| m.member.to_string()).collect::<Vec<_>>().join(", "));
         items.push(Item {

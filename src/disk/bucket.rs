@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::files::part;
-use super::{Backend, Created, DiskError, EntryKind, context};
+use super::{Backend, Created, DiskError, EntryKind, Reader, context};
 
 /// What names one version of an object: its entity tag.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,6 +84,11 @@ impl<B: Bucket> Backend for Objects<B> {
 
     fn read(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, DiskError> {
         Ok(self.context("read", path, self.bucket.get(path, limit))?.map(|(bytes, _)| bytes))
+    }
+
+    fn reader(&self, path: &str) -> Result<Option<Reader>, DiskError> {
+        let found = self.read(path, usize::MAX)?;
+        Ok(found.map(|bytes| (bytes.len() as u64, Box::new(io::Cursor::new(bytes)) as Box<_>)))
     }
 
     fn list(&self, directory: &str) -> Result<Vec<(String, EntryKind)>, DiskError> {

@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Backend, Created, DiskError, EntryKind, TEMPORARY, context, parent};
+use super::{Backend, Created, DiskError, EntryKind, Reader, TEMPORARY, context, parent};
 
 /// The file-system calls, relative to a root that no path leaves: components are names, without `.` and `..`, and no
 /// symbolic link is followed.
@@ -30,6 +30,14 @@ pub trait Files: Send + Sync {
     /// Those of the file system.
     fn read_part(&self, path: &str, offset: u64, length: usize) -> io::Result<Option<Vec<u8>>> {
         Ok(self.read(path, usize::MAX)?.map(|bytes| part(&bytes, offset, length)))
+    }
+
+    /// Opens a file to be read from beginning to end; `None` if there is none.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    fn reader(&self, path: &str) -> io::Result<Option<Reader>> {
+        Ok(self.read(path, usize::MAX)?.map(|bytes| (bytes.len() as u64, Box::new(io::Cursor::new(bytes)) as Box<_>)))
     }
 
     /// Names and kinds in a directory, sorted; empty if there is none. `""` is the root.
@@ -167,6 +175,10 @@ impl Backend for Directory {
 
     fn read(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, DiskError> {
         self.context("read", path, self.files.read(path, limit))
+    }
+
+    fn reader(&self, path: &str) -> Result<Option<Reader>, DiskError> {
+        self.context("read", path, self.files.reader(path))
     }
 
     fn list(&self, directory: &str) -> Result<Vec<(String, EntryKind)>, DiskError> {

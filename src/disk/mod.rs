@@ -13,6 +13,7 @@
 mod bucket;
 mod files;
 mod memory;
+mod overlay;
 mod real;
 mod stream;
 
@@ -74,6 +75,7 @@ pub enum Created {
 trait Backend: Send + Sync {
     fn read(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, DiskError>;
     fn read_part(&self, path: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>, DiskError>;
+    fn reader(&self, path: &str) -> Result<Option<Reader>, DiskError>;
     fn list(&self, directory: &str) -> Result<Vec<(String, EntryKind)>, DiskError>;
     fn create(&self, path: &str, bytes: &[u8]) -> Result<Created, DiskError>;
     fn replace(&self, path: &str, bytes: &[u8]) -> Result<(), DiskError>;
@@ -96,6 +98,10 @@ pub struct Disk {
     backend: Arc<dyn Backend>,
 }
 
+/// A file that is read from beginning to end, and how many bytes it has. It stays the one that was opened, whatever takes its
+/// place meanwhile.
+pub type Reader = (u64, Box<dyn io::Read + Send>);
+
 /// The prefix of temporary files.
 const TEMPORARY: &str = ".tmp-";
 
@@ -108,6 +114,11 @@ impl Disk {
     /// A disk over an object store.
     pub fn of_bucket(bucket: impl Bucket + 'static) -> Self {
         Self { backend: Arc::new(bucket::Objects::new(bucket)) }
+    }
+
+    /// This disk over another one: what is not here is read there, and what is written is written here.
+    pub fn over(&self, lower: &Self) -> Self {
+        Self { backend: Arc::new(overlay::Overlay { upper: self.clone(), lower: lower.clone() }) }
     }
 
     /// The root, for messages.
@@ -135,6 +146,14 @@ impl Disk {
     /// [`DiskError`].
     pub fn read_part(&self, path: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>, DiskError> {
         self.backend.read_part(path, offset, length)
+    }
+
+    /// Opens a file to be read from beginning to end; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn reader(&self, path: &str) -> Result<Option<Reader>, DiskError> {
+        self.backend.reader(path)
     }
 
     /// Every file below `directory`, with its path from the root, sorted; directories are walked, other things listed

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
 
-use super::{EntryKind, Files};
+use super::{EntryKind, Files, Reader};
 
 /// Who may read what is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +123,12 @@ impl Files for RealFiles {
         let mut bytes = Vec::with_capacity(length.min(1 << 20));
         file.take(length as u64).read_to_end(&mut bytes)?;
         Ok(Some(bytes))
+    }
+
+    fn reader(&self, path: &str) -> io::Result<Option<Reader>> {
+        let Some(file) = self.open_file(path)? else { return Ok(None) };
+        let length = file.metadata()?.len();
+        Ok(Some((length, Box::new(file))))
     }
 
     fn read(&self, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::proposals::{Proposal, standing_of};
 use super::views::MARK;
-use super::{Fleet, FleetError, Known, Signer, Standing, View};
+use super::{Fleet, FleetError, Signer, Standing};
 use crate::digest::Digest;
 use crate::disk::Created;
 use crate::log::note::{SignerKey, VerifierKey};
@@ -143,20 +143,16 @@ impl Fleet {
         if self.is_founded() && !clean {
             self.tidy()?;
         }
-        // Whoever was interrupted is not always who wrote before us.
-        if let Some(from) = if clean { finished } else { Some(0) }
-            && self.is_founded()
-        {
-            self.refresh_views(from)?;
-            // Who was interrupted while publishing has left the views of what is published behind.
-            if self.waiting() > 0
-                && let Some(published) = &self.published
-            {
-                let head = (published.note.clone(), published.checkpoint.clone());
-                let view = View::At(Box::new(head));
-                let then = Self::open_view(self.store.clone(), &Known::default(), self.now, &mut |_, _| {}, view);
-                then?.refresh_views(0)?;
-            }
+        // Whoever was interrupted is not always who wrote before us; and a pull may have brought any number of entries.
+        match finished {
+            _ if !self.is_founded() => {}
+            _ if !clean => self.refresh_all_views()?,
+            Some(from) => self.refresh_views(from)?,
+            None => return Ok(()),
+        }
+        // Who was interrupted while publishing has left the views of what is published behind.
+        if let Some(then) = self.then()? {
+            if clean { then.refresh_views(0)? } else { then.refresh_all_views()? }
         }
         Ok(())
     }
@@ -380,7 +376,10 @@ fn precedence(act: &Act) -> u8 {
 }
 
 /// Whether a statement that is void for this reason will be void for ever: what it was made for has passed.
-fn is_final(void: &Void) -> bool {
+pub(super) fn is_final(void: &Void) -> bool {
+    if let Void::Admission { admission, .. } = void {
+        return !admission.may_change();
+    }
     matches!(
         void,
         Void::Stale { .. }

@@ -15,7 +15,7 @@ use crate::log::tile::tiles_of;
 use crate::store::{CHECKPOINT, HEAD, SignedHead, StoreError, root_at};
 
 /// Whose lines a head may have.
-struct Signers {
+pub(super) struct Signers {
     log: Vec<VerifierKey>,
     cosigners: Vec<CosignerKey>,
 }
@@ -27,7 +27,7 @@ impl Signers {
     }
 
     /// The first line that is nobody's.
-    fn strange<'n>(&self, note: &'n Note) -> Option<&'n SignatureLine> {
+    pub(super) fn strange<'n>(&self, note: &'n Note) -> Option<&'n SignatureLine> {
         let is_cosigners = |line: &SignatureLine| self.cosigners.iter().any(|key| key.time(&note.text, line).is_some());
         note.signatures.iter().find(|line| !self.is_logs(note, line) && !is_cosigners(line))
     }
@@ -39,12 +39,17 @@ fn nobodys(line: &SignatureLine) -> String {
 }
 
 impl Fleet {
-    /// Checks `log/checkpoint`, `log/head` and everything under `log/cosignatures/`. The tiles have been checked before.
-    pub(super) fn check_heads(&self, files: &[(String, EntryKind)], report: &mut Report) -> Result<(), FleetError> {
+    /// Whose lines the heads of this log may have.
+    pub(super) fn signers(&self) -> Signers {
         let now = self.logged_state().policy.policy.fleet.publication.as_ref();
         let then = self.published().and_then(|p| p.publication.as_ref());
         let cosigners = now.into_iter().chain(then).flat_map(|p| &p.cosigners).map(|c| c.key.clone()).collect();
-        let signers = Signers { log: self.every_log_key(), cosigners };
+        Signers { log: self.every_log_key(), cosigners }
+    }
+
+    /// Checks `log/checkpoint`, `log/head` and everything under `log/cosignatures/`. The tiles have been checked before.
+    pub(super) fn check_heads(&self, files: &[(String, EntryKind)], report: &mut Report) -> Result<(), FleetError> {
+        let signers = self.signers();
         for (path, _) in files {
             let left_by = path.strip_prefix("log/cosignatures/").and_then(Digest::parse);
             if left_by.is_none() && ![CHECKPOINT, HEAD].contains(&path.as_str()) {

@@ -18,7 +18,6 @@ use crate::limits::{
 use crate::log::tile::TILE_WIDTH;
 use crate::name::{Address, MemberName};
 use crate::openpgp::{Certificate, Sealed};
-use crate::ssh::{Serial, SshCertificate};
 use crate::state::{ObjectError, ReplayError, State, Void, Watch};
 use crate::statement::ObjectKind;
 use crate::store::{
@@ -159,7 +158,7 @@ impl Fleet {
             let mut snapshots = Comparison::of(store, passed.snapshots, left.as_ref(), keep)?;
             let watch = Some(&mut snapshots as &mut dyn Watch);
             match Self::replayed_from(store.clone(), known, now, progress, watch, View::Newest, left) {
-                Ok(opened) => {
+                Ok(mut opened) => {
                     report.entries = size;
                     // Not what is left of `size`: somebody may have appended since.
                     report.earlier = opened.resumed;
@@ -170,6 +169,7 @@ impl Fleet {
                         let then = opened.then()?;
                         let views = then.as_ref().map_or(opened.logged_state(), Self::logged_state);
                         opened.check_files(views, &files, std::mem::take(&mut snapshots.objects), &mut report)?;
+                        opened.check_acks(&files, &mut report)?;
                         commits.check_signatures(store, &files, &opened.every_log_key(), &mut report)?;
                     }
                     snapshots.report(store, size, &mut report)?;
@@ -188,7 +188,7 @@ impl Fleet {
     }
 
     /// The fleet at the published head, if entries wait for cosigners: views are then of that.
-    fn then(&self) -> Result<Option<Self>, FleetError> {
+    pub(super) fn then(&self) -> Result<Option<Self>, FleetError> {
         let Some(published) = self.published().filter(|_| self.waiting() > 0) else { return Ok(None) };
         let view = View::At(Box::new((published.note.clone(), published.checkpoint.clone())));
         Self::open_view(self.store.clone(), &Known::default(), self.now, &mut |_, _| {}, view).map(Some)
@@ -257,7 +257,7 @@ impl Fleet {
                 self.check_issued(path, serial, report)?;
             } else if let Some(address) = Address::from_path(path) {
                 self.check_sealed(path, &address, state, report)?;
-            } else if !path.starts_with("proposals/") {
+            } else if !path.starts_with("proposals/") && !path.starts_with(super::acks::DIRECTORY) {
                 report.damage(path, "the log knows nothing of it");
             }
         }
@@ -344,19 +344,7 @@ impl Fleet {
 
     fn check_issued(&self, path: &str, serial: u64, report: &mut Report) -> Result<(), FleetError> {
         let Some(bytes) = report.read(&self.store, path, KEY_FILE_BYTES_MAX)? else { return Ok(()) };
-        let certificate = std::str::from_utf8(&bytes)
-            .ok()
-            .and_then(|t| t.strip_suffix('\n'))
-            .and_then(|t| SshCertificate::parse(t).ok());
-        let issued = self.logged_state().issued.get(&serial);
-        let right = match (certificate, issued, Serial::new(serial)) {
-            (Some(certificate), Some(issued), Some(serial)) => {
-                certificate.verify_issued(&issued.certificate, serial).is_ok()
-                    && format!("{}\n", certificate.to_line()).as_bytes() == bytes
-            }
-            _ => false,
-        };
-        if !right {
+        if !self.is_issued(serial, &bytes) {
             report
                 .damage(path, format!("it is not the SSH certificate that entry {} decided", serial.saturating_sub(1)));
         }

@@ -4,8 +4,10 @@
 //! committed (its quorum is met, and this machine has the log's key) or left as a proposal. The caller holds the
 //! keyring's lock from before it reads the state its draft is made from.
 
+mod acks;
 mod ahead;
 mod apart;
+mod arrive;
 mod change;
 mod commit;
 mod commits;
@@ -21,6 +23,7 @@ mod proposals;
 mod published;
 mod signing;
 mod snapshot;
+mod submitted;
 mod tree;
 mod views;
 
@@ -42,6 +45,8 @@ use crate::time::{Span, Time};
 #[cfg(feature = "net")]
 pub(crate) use evidence::fork;
 
+pub use acks::{AckProblem, ack_path};
+pub use arrive::SealedHere;
 pub use change::{Absorbed, Draft, Placed, Sequencer};
 pub use error::FleetError;
 pub use inspect::{Problem, Report, Severity};
@@ -49,6 +54,7 @@ pub use kept::{Going, Keep};
 pub use proposals::{Proposal, Standing};
 pub use published::{Published, View};
 pub use signing::Signer;
+pub use submitted::{Refusal, Taken};
 
 /// What is known before a keyring is read.
 #[derive(Debug, Clone, Default)]
@@ -174,7 +180,7 @@ impl Fleet {
 
     /// The keys that may have signed a commit beyond the head: the log's keys, and the standbys that one of its entries may
     /// have put in their place.
-    pub(super) fn commit_keys(&self) -> Vec<VerifierKey> {
+    pub fn commit_keys(&self) -> Vec<VerifierKey> {
         let Some(state) = self.replay.state() else { return Vec::new() };
         let standbys = state.authority_keys(Slot::Log).into_iter().filter_map(|(_, k)| VerifierKey::parse(&k.key).ok());
         self.log_keys().into_iter().chain(standbys).collect()
@@ -269,6 +275,12 @@ impl Fleet {
             View::Published | View::At(_) => read_checkpoint(&self.store),
         };
         there.ok().map(|(_, checkpoint)| checkpoint.size) != read
+    }
+
+    /// Goes on at a later time: for whoever keeps a fleet open.
+    pub fn set_now(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        self.look();
     }
 
     /// The keyring.

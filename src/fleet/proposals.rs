@@ -95,7 +95,7 @@ impl Fleet {
     }
 
     /// What a body says; `None` if it is not there, is another than its name says, or is no statement.
-    fn statement(&self, id: &Digest) -> Result<Option<Signed>, FleetError> {
+    pub(super) fn statement(&self, id: &Digest) -> Result<Option<Signed>, FleetError> {
         let body = self.read(&format!("{}/body", directory(id)))?;
         Ok(body.filter(|body| Digest::of(body) == *id).and_then(|body| Signed::parse(&body).ok()))
     }
@@ -106,7 +106,7 @@ impl Fleet {
     }
 
     /// The signature lines beside a body, not yet verified.
-    fn lines(&self, id: &Digest) -> Result<Vec<SignatureLine>, FleetError> {
+    pub(super) fn lines(&self, id: &Digest) -> Result<Vec<SignatureLine>, FleetError> {
         let mut lines = Vec::new();
         for (name, kind) in self.store.disk().list(&directory(id))? {
             let digest = name.strip_suffix(".sig").and_then(Digest::parse).filter(|_| kind == EntryKind::File);

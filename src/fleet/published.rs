@@ -264,7 +264,7 @@ impl Fleet {
     }
 
     /// Removes `log/head` where the published one is as large.
-    fn remove_outgrown_head(&self) -> Result<(), FleetError> {
+    pub(super) fn remove_outgrown_head(&self) -> Result<(), FleetError> {
         if let (CHECKPOINT, _) = read_newest(&self.store)? {
             self.store.disk().remove(HEAD)?;
         }

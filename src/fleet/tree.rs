@@ -162,20 +162,25 @@ impl Tree {
         (Self { size, leaves, tiles, right: BTreeSet::new() }, edge.root())
     }
 
-    /// The tree as the commit beyond the checkpoint makes it, if there is a right one: its writer may have written some of
-    /// its tiles already.
+    /// The tree as the commits beyond the checkpoint make it, as far as they are right, if there is one: a writer may have
+    /// written some of its tiles already, or a pull those of several commits.
     fn ahead(&self, store: &Store) -> Result<Option<Self>, FleetError> {
-        let bytes = match store.read(&format!("log/{}", Commit::path(self.size)), COMMIT_BYTES_MAX) {
-            Err(StoreError::Damaged { .. }) => None,
-            other => other?,
-        };
-        let Some(commit) = bytes.and_then(|b| Commit::parse(&b)).map(|(c, _)| c).filter(|c| c.old_size == self.size)
-        else {
-            return Ok(None);
-        };
-        let leaves = self.leaves.iter().copied().chain(commit.entries.iter().map(|e| merkle::leaf(e))).collect();
-        let (tree, root) = Self::of(commit.new_size(), leaves);
-        Ok((root == commit.new_root).then_some(tree))
+        let mut found: Option<Self> = None;
+        loop {
+            let tree = found.as_ref().unwrap_or(self);
+            let bytes = match store.read(&format!("log/{}", Commit::path(tree.size)), COMMIT_BYTES_MAX) {
+                Err(StoreError::Damaged { .. }) => None,
+                other => other?,
+            };
+            let commit = bytes.and_then(|b| Commit::parse(&b)).map(|(c, _)| c);
+            let Some(commit) = commit.filter(|c| c.old_size == tree.size) else { return Ok(found) };
+            let leaves = tree.leaves.iter().copied().chain(commit.entries.iter().map(|e| merkle::leaf(e))).collect();
+            let (next, root) = Self::of(commit.new_size(), leaves);
+            if root != commit.new_root {
+                return Ok(found);
+            }
+            found = Some(next);
+        }
     }
 
     /// Checks every file below `log/`, and that none is missing or strange. What remains of the commits is given back.

@@ -105,7 +105,9 @@ fn subjects(act: &Act) -> (BTreeSet<MemberName>, BTreeSet<Address>) {
         | Act::Backup(_)
         | Act::Drill(_)
         | Act::Snapshot(_)
-        | Act::Rekey(_) => (BTreeSet::new(), BTreeSet::new()),
+        | Act::Rekey(_)
+        | Act::Invite(_)
+        | Act::Uninvite(_) => (BTreeSet::new(), BTreeSet::new()),
     }
 }
 
@@ -169,6 +171,9 @@ impl Fleet {
 
     /// The same for everything, after more entries than are remembered.
     pub(super) fn refresh_all_views(&self) -> Result<(), FleetError> {
+        if !self.store.disk().has_lock() || self.waiting() > 0 {
+            return Ok(());
+        }
         self.state().members.keys().try_for_each(|member| self.refresh_certificate(member))?;
         self.state().secrets.keys().try_for_each(|address| self.refresh_sealed(address))?;
         self.refresh_views(0)
@@ -182,6 +187,12 @@ impl Fleet {
             self.store.disk().replace(&path, &self.store.object(&found.cert)?)?;
         }
         Ok(())
+    }
+
+    /// Brings these sealed files to the addresses where the log has them.
+    pub(super) fn place_sealed(&self, files: &BTreeSet<Digest>) -> Result<(), FleetError> {
+        let mut live = self.logged_state().live_secrets().filter(|(_, secret)| files.contains(&secret.file));
+        live.try_for_each(|(address, _)| self.refresh_sealed(address))
     }
 
     fn refresh_sealed(&self, address: &Address) -> Result<(), FleetError> {

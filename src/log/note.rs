@@ -190,6 +190,12 @@ impl VerifierKey {
         Ok(parsed)
     }
 
+    /// The Ed25519 key of these bytes, under a name; `None` if they are no key, or one of small order.
+    pub(crate) fn of_raw(name: &str, raw: &[u8; 32]) -> Option<Self> {
+        let key = VerifyingKey::from_bytes(raw).ok().filter(|key| is_key_name(name) && !key.is_weak())?;
+        Some(Self { name: name.to_owned(), algorithm: ED25519, key })
+    }
+
     /// Whether `signature` is this key's over `message`, by the strict rule (no malleability, no small order).
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         Signature::from_slice(signature).is_ok_and(|s| self.key.verify_strict(message, &s).is_ok())
@@ -228,6 +234,11 @@ impl SignerKey {
     pub(super) fn generate_for(name: &str, algorithm: u8, rng: &mut impl rand::CryptoRng) -> Self {
         assert!(is_key_name(name), "'{name}' cannot name a key");
         Self { name: name.to_owned(), algorithm, key: SigningKey::generate(rng) }
+    }
+
+    /// The key of a seed (RFC 8032), under a name that can name a key.
+    pub(crate) fn of_seed(name: &str, seed: &[u8; 32]) -> Self {
+        Self { name: name.to_owned(), algorithm: ED25519, key: SigningKey::from_bytes(seed) }
     }
 
     /// The public half.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::break_glass;
+use super::order::OrderError;
 use super::trust::{Trust, TrustedMember, UserTerms};
 use crate::digest::Digest;
 use crate::limits::FUTURE_SECONDS_MAX;
@@ -10,7 +12,7 @@ use crate::log::proof::{Proof, ProofError};
 use crate::name::{ActName, Kind, MemberName};
 use crate::openpgp::{StatementSignature, material};
 use crate::policy::{Case, Quorums, Role, Rule, Signers};
-use crate::ssh::{CertificateError, CertificateKind, Principal, Serial, SshCertificate, Staple};
+use crate::ssh::{CertificateError, CertificateKind, Principal, Serial, SshCertificate, Staple, Stapled};
 use crate::statement::{Act, Entry, EntryError, Issue, Signed, key_hash, principal, principal_member};
 use crate::time::Span;
 
@@ -48,6 +50,20 @@ pub enum Refusal {
     /// Too few signed the entry.
     #[error("the entry that decides it lacks {0}")]
     Quorum(String),
+    /// The policy names no break-glass keys, or not the one that signed it.
+    #[error("its CA is none of the break-glass keys of this fleet")]
+    NoBreakGlass,
+    /// What it carries is no break-glass order.
+    #[error("what it carries is no break-glass order: it {0}")]
+    Order(#[from] OrderError),
+    /// Too few of the break-glass keys have signed.
+    #[error("only {found} of the break-glass keys have signed it; it takes {needed}")]
+    BreakGlass {
+        /// How many.
+        found: usize,
+        /// How many it takes.
+        needed: usize,
+    },
     /// A good certificate, for elsewhere.
     #[error("nothing that it names is accepted by this account")]
     Elsewhere,
@@ -61,6 +77,8 @@ pub struct Admitted {
     /// The principals that the account accepts and that the policy gives the member here. `sshd` then looks whether the
     /// certificate has one of them.
     pub principals: BTreeSet<Principal>,
+    /// The break-glass keys that signed for it, if the log did not decide it.
+    pub broke_glass: BTreeSet<String>,
 }
 
 /// Judges a certificate for an account that accepts these principals.
@@ -73,7 +91,12 @@ pub fn admit(trust: &Trust, accepted: &BTreeSet<Principal>, certificate: &SshCer
     }
     let unproven = || Refusal::Unproven(trust.fleet.to_string());
     let staple = Staple::of(certificate).filter(|s| s.is_of(&trust.fleet)).ok_or_else(unproven)?;
-    let (entry, proof) = staple.parts()?;
+    let (entry, proof) = match staple.parts()? {
+        Stapled::Proof(entry, proof) => (entry, proof),
+        Stapled::BreakGlass(order, signatures) => {
+            return break_glass::admit(trust, accepted, certificate, order, &signatures);
+        }
+    };
     let proof = Proof::parse(proof)?;
     proof.verify(entry, &trust.log_keys)?;
     if let Some(cosigned) = trust.publication().map(|p| p.judge(&proof.note)).filter(|c| !c.missing.is_empty()) {
@@ -95,7 +118,7 @@ pub fn admit(trust: &Trust, accepted: &BTreeSet<Principal>, certificate: &SshCer
     if !certificate.principals().iter().any(|own| principals.iter().any(|p| p.as_str() == own)) {
         return Err(Refusal::Elsewhere);
     }
-    Ok(Admitted { member: issue.member.clone(), principals })
+    Ok(Admitted { member: issue.member.clone(), principals, broke_glass: BTreeSet::new() })
 }
 
 fn terms_of<'t>(trust: &'t Trust, name: &MemberName) -> Result<(&'t TrustedMember, &'t UserTerms), Refusal> {

@@ -9,15 +9,21 @@
 //! 3. the members whose signatures the entry bears are the quorum that the policy asks for,
 //! 4. lifetime, options and principals are what the policy gives the member.
 //!
+//! Where the log is out of reach, holders of break-glass keys sign instead: [`BreakGlass`] says how many of them it takes.
+//!
 //! So whoever has stolen a CA's key, or the log's key with it, opens nothing. What it cannot know is what happened after the
 //! node's files were rendered: who has left is in the KRL and missing in the newer [`Trust`].
 //!
 //! Left to others: the clock (`sshd` judges the validity), the KRL (`sshd` reads it), files and logs (`crate::cli`).
 
 mod admit;
+mod break_glass;
+mod order;
 #[cfg(test)]
 mod tests;
 mod trust;
 
 pub use admit::{Admitted, Refusal, admit};
+pub use break_glass::BreakGlass;
+pub use order::{BreakGlassOrder, NAMESPACE as BREAK_GLASS_NAMESPACE, OrderError};
 pub use trust::{Trust, TrustError, TrustedKey, TrustedMember, UserTerms};

@@ -17,6 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::break_glass::BreakGlass;
 use crate::json::{self, JsonError};
 use crate::log::cosign::CosignerKey;
 use crate::log::note::VerifierKey;
@@ -52,6 +53,14 @@ pub enum TrustError {
         /// How many are named.
         there: usize,
     },
+    /// Break-glass keys of which one is enough, or which are never enough.
+    #[error("asks for {sign} of {keys} break-glass keys")]
+    BreakGlass {
+        /// How many have to sign.
+        sign: usize,
+        /// How many there are.
+        keys: usize,
+    },
     /// A rule that asks for nobody.
     #[error("lets nobody's signature be enough for a certificate of a member of the kind {0}")]
     NoQuorum(Kind),
@@ -77,6 +86,9 @@ pub struct Trust {
     pub terms: BTreeMap<Kind, UserTerms>,
     /// Whoever may sign for a certificate, or have one.
     pub members: BTreeMap<MemberName, TrustedMember>,
+    /// Who lets people in while the log is out of reach.
+    #[serde(rename = "break-glass", default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<BreakGlass>,
 }
 
 /// Somebody whose cosignature counts.
@@ -157,6 +169,7 @@ impl Trust {
             need: publication.map(|p| p.need.clone()).unwrap_or_default(),
             terms: terms.collect(),
             members: BTreeMap::new(),
+            break_glass: None,
         }
     }
 
@@ -184,6 +197,11 @@ impl Trust {
             if usize::try_from(*need).unwrap_or(usize::MAX) > there || *need == 0 {
                 return Err(TrustError::Cosigners { kind: *kind, need: *need, there });
             }
+        }
+        if let Some(BreakGlass { sign, keys, .. }) = &trust.break_glass
+            && (*sign < 2 || *sign > keys.len())
+        {
+            return Err(TrustError::BreakGlass { sign: *sign, keys: keys.len() });
         }
         let nobody = |t: &UserTerms| t.quorums.iter().any(|q| q.values().all(|n| *n == 0));
         match trust.terms.iter().find(|(_, terms)| nobody(terms)) {

@@ -43,4 +43,8 @@ words! {
     Rekey = "log.rekey",
     /// Members are stopped at once, by people and machines that the log does not reach; it is logged later.
     Emergency = "emergency",
+    /// Machines may join by a token each, within a window.
+    Invite = "member.invite",
+    /// Invitations are withdrawn.
+    Uninvite = "member.uninvite",
 }

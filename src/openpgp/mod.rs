@@ -9,7 +9,6 @@
 mod bind;
 mod certificate;
 mod certify;
-mod ed25519;
 mod make;
 mod message;
 mod packets;

@@ -1,11 +1,11 @@
-//! Verifying many signatures of few keys, as a log has them: of a key that signs often the multiples are kept (`ed25519.rs`),
+//! Verifying many signatures of few keys, as a log has them: of a key that signs often the multiples are kept (`crate::ed25519`),
 //! and every other signature is left to Sequoia. Either way the same ones verify.
 
 use std::collections::BTreeMap;
 
 use super::PublicKey;
-use super::ed25519::{Claim, Known, hold};
 use super::sign::{Numbers, StatementSignature, ed25519_key};
+use crate::ed25519::{Claim, Known, hold};
 
 /// Signatures of a key after which its multiples are computed, which takes as long as some twenty checks save.
 const SIGNATURES_MIN: usize = 48;

@@ -5,10 +5,12 @@ use super::act::{carry_out, signing_key};
 use crate::digest::Digest;
 use crate::fleet::{Draft, Fleet, FleetError, Placed};
 use crate::home::Home;
+use crate::limits::REQUEST_BYTES_MAX;
 use crate::name::{Kind, MemberName};
 use crate::openpgp::{Certificate, Grant, amount_for, certify};
+use crate::state::{Agreed, Asked, Decision};
 use crate::statement::{Act, Enroll, Request, RequestedMember};
-use crate::store::request_path;
+use crate::store::{Store, StoreError, request_path};
 
 /// Turns a request into the statement that admits its members. PoPs are certified by an authority of this home,
 /// authorities by its operators; services come certified by their PoP.
@@ -119,4 +121,48 @@ pub(super) fn certifiers(home: &Home, fleet: &Fleet, kind: Kind) -> Result<Vec<M
         .into_iter()
         .filter(|m| fleet.state().members.get(m).is_some_and(|s| s.is_active() && s.kind == kind))
         .collect())
+}
+
+/// The requests that wait in a keyring: path and bytes.
+///
+/// # Errors
+/// [`FleetError`].
+pub fn waiting_requests(store: &Store) -> Result<Vec<(String, Vec<u8>)>, FleetError> {
+    let mut found = Vec::new();
+    for (name, _) in store.disk().list("proposals/requests")?.iter().filter(|(n, _)| n.ends_with(".request")) {
+        let path = format!("proposals/requests/{name}");
+        match store.read(&path, REQUEST_BYTES_MAX) {
+            Ok(bytes) => found.extend(bytes.map(|bytes| (path, bytes))),
+            // Too large, or no file: whoever can write here can write nonsense.
+            Err(StoreError::Damaged { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(found)
+}
+
+/// A request that waits and answers an invitation.
+pub(super) struct Invited {
+    /// The PoP that asks; none, if it is no PoP's.
+    pub pop: Option<MemberName>,
+    /// Where it waits.
+    pub path: String,
+    /// The request file.
+    pub bytes: Vec<u8>,
+    /// What becomes of it now.
+    pub decision: Decision,
+}
+
+/// The requests that wait and answer an invitation, each judged as of now.
+pub(super) fn invited(fleet: &Fleet) -> Result<Vec<Invited>, OpsError> {
+    let mut found = Vec::new();
+    for (path, bytes) in waiting_requests(fleet.store())? {
+        let Ok(asked) = Asked::parse(&bytes) else { continue };
+        if asked.request.invitation.is_none() {
+            continue;
+        }
+        let decision = fleet.state().admission(&asked, fleet.now(), Agreed::ByInvitation);
+        found.push(Invited { pop: asked.pop().map(|p| p.member.clone()), path, bytes, decision });
+    }
+    Ok(found)
 }

@@ -7,14 +7,15 @@ use rand::CryptoRng;
 use super::OpsError;
 use super::act::signing_key;
 use crate::digest::Digest;
-use crate::enrolment::{Fresh, Setting, sign_request};
+use crate::enrolment::{Fresh, Setting, sign_request, sign_with_token};
 use crate::fleet::Fleet;
 use crate::home::{Home, HomeError};
 use crate::name::{FleetName, Kind, Label, MemberName, Slot};
 use crate::openpgp::{self, Certificate, Fingerprint, Grant, Profile, certify, seal};
-use crate::state::Void;
-use crate::statement::{Facts, Request, RequestedKey, RequestedMember};
+use crate::state::{Admission, Agreed, Asked, Decision, Void};
+use crate::statement::{Facts, Machine, Presented, Request, RequestedKey, RequestedMember, Token};
 use crate::time::{Span, Time};
+use crate::wireguard::Endpoint;
 
 /// The lifetime of an operator's certificate that is made before there is a policy to say so.
 pub(super) const OPERATOR_VALIDITY: Span = Span::days(1095);
@@ -42,19 +43,92 @@ pub struct Joining {
 /// # Errors
 /// [`OpsError`].
 pub fn ask(joining: &Joining, home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Result<Vec<u8>, OpsError> {
+    ask_with(joining, None, home, fleet, rng)
+}
+
+/// What a machine has been given to join with, and what it says of itself.
+#[derive(Debug)]
+pub struct Ticket {
+    /// The invitation's token.
+    pub token: Token,
+    /// What the machine is told apart by.
+    pub machine: Machine,
+    /// Where it is reached, if the invitation does not say.
+    pub endpoint: Option<Endpoint>,
+}
+
+/// Asks to be admitted by an invitation: as what, the invitation says, which has to be in the log. Otherwise like [`ask`];
+/// run again with another token it asks with that, and with the keys that there are.
+///
+/// # Errors
+/// [`OpsError::Refused`], if nothing can come of the request; no key is made then.
+pub fn ask_by_invitation(
+    member: &MemberName,
+    ticket: &Ticket,
+    home: &Home,
+    fleet: &mut Fleet,
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<u8>, OpsError> {
+    let (state, key) = (fleet.state(), ticket.token.key());
+    let refused = |admission, why: &str| OpsError::Refused {
+        member: member.clone(),
+        decision: Decision { admission, why: why.to_owned() },
+    };
+    let found = state.invitations.iter().find(|(_, i)| i.invited.token == key);
+    let Some((name, found)) = found else {
+        let why = "the log has no invitation with this token: it was withdrawn, replaced, or is not logged yet";
+        return Err(refused(Admission::UnknownInvitation, why));
+    };
+    if name != member {
+        return Err(refused(Admission::WrongMember, &format!("the token is for {name}")));
+    }
+    let mut facts = found.invited.facts.clone();
+    facts.endpoint = facts.endpoint.or_else(|| ticket.endpoint.clone());
+    let services = found.invited.services.iter().cloned().collect();
+    let joining = Joining { member: member.clone(), kind: Kind::Pop, services, facts, user_id: None };
+    let own = home.secret_certificate(member)?.map(|cert| cert.fingerprint());
+    if state.members.get(member).is_some_and(|m| m.is_active() && Some(&m.fingerprint) == own.as_ref()) {
+        return Err(OpsError::Present(member.clone()));
+    }
+    // Keys are made for a request that can be granted.
+    let at = fleet.now();
+    for (bad, admission, why) in [
+        (found.withdrawn.is_some(), Admission::UnknownInvitation, "the invitation was withdrawn"),
+        (at > found.invited.not_after, Admission::Expired, "the invitation's window is over"),
+        (found.used.is_some(), Admission::TokenReused, "a machine has joined by this token already"),
+    ] {
+        if bad {
+            return Err(refused(admission, why));
+        }
+    }
+    let request = ask_with(&joining, Some(ticket), home, fleet, rng)?;
+    let asked = Asked::parse(&request).map_err(|e| OpsError::Request(e.to_string()))?;
+    let decision = fleet.state().admission(&asked, fleet.now(), Agreed::ByInvitation);
+    match decision.admission {
+        Admission::Ok | Admission::PendingApproval | Admission::NotYetValid => Ok(request),
+        _ => Err(OpsError::Refused { member: member.clone(), decision }),
+    }
+}
+
+fn ask_with(
+    joining: &Joining,
+    ticket: Option<&Ticket>,
+    home: &Home,
+    fleet: &mut Fleet,
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<u8>, OpsError> {
     home.settle()?;
     let owner = &joining.member;
     let state = fleet.state();
-    let setting = Shared {
-        fleet: state.fleet.clone(),
-        log: state.log.clone(),
-        profile: state.policy.policy.fleet.profile,
-        now: fleet.now(),
-    };
-    let member_already = state.members.get(owner).is_some_and(|m| m.is_active());
+    let setting = Shared::of(fleet);
+    // Where another machine is invited in the place of this member, the member is no obstacle.
+    let replaced = ticket.and_then(|_| state.invitations.get(owner)?.invited.replaces.clone());
+    let is_there = |m: &crate::state::Member| m.is_active() && replaced != Some(m.fingerprint.to_hex());
+    let member_already = state.members.get(owner).is_some_and(is_there);
     let services: Vec<MemberName> =
         joining.services.iter().map(|s| MemberName::service(s.clone(), owner.host_label().clone())).collect();
-    if let Some(there) = services.iter().find(|s| fleet.state().members.get(*s).is_some_and(|m| m.is_active())) {
+    let is_taken = |s: &&MemberName| state.members.get(*s).is_some_and(|m| m.is_active());
+    if let Some(there) = services.iter().find(is_taken).filter(|_| replaced.is_none()) {
         return Err(present(there, home)?);
     }
     if member_already && services.is_empty() {
@@ -62,6 +136,7 @@ pub fn ask(joining: &Joining, home: &Home, fleet: &mut Fleet, rng: &mut impl Cry
     }
     let wanted: BTreeSet<&MemberName> = (!member_already).then_some(owner).into_iter().chain(&services).collect();
     if let Some(request) = waiting_request(&wanted, home, fleet)? {
+        let request = with_ticket(request, owner, ticket, home, fleet)?;
         home.set_pin(&fleet.pin())?;
         return Ok(request);
     }
@@ -109,11 +184,55 @@ pub fn ask(joining: &Joining, home: &Home, fleet: &mut Fleet, rng: &mut impl Cry
     let signing = signing.and_then(|k| Fingerprint::from_hex(&k).ok()).ok_or_else(elsewhere)?;
     let mut signer = signing_key(home, owner, &owner_certificate, &signing)?.ok_or_else(elsewhere)?;
     let request = Request::new(setting.now, setting.log.clone(), requested);
-    let bytes = sign_request(&request, owner, signer.as_mut(), &setting.fleet, setting.now)?;
+    let bytes = signed(request, owner, ticket, signer.as_mut(), &setting)?;
     for name in wanted {
         home.disk().replace(&request_path(name), &bytes).map_err(HomeError::from)?;
     }
     home.set_pin(&fleet.pin())?;
+    Ok(bytes)
+}
+
+/// Signs a request, by the token as well if there is one.
+fn signed(
+    request: Request,
+    owner: &MemberName,
+    ticket: Option<&Ticket>,
+    signer: &mut (dyn sequoia_openpgp::crypto::Signer + Send + Sync),
+    setting: &Shared,
+) -> Result<Vec<u8>, OpsError> {
+    let Some(ticket) = ticket else { return Ok(sign_request(&request, owner, signer, &setting.fleet, setting.now)?) };
+    let request = request.answering(Presented { machine: ticket.machine.clone(), token: ticket.token.key() });
+    let bytes = sign_request(&request, owner, signer, &setting.fleet, setting.now)?;
+    sign_with_token(&bytes, &ticket.token, owner, &setting.fleet)
+        .map_err(|e| OpsError::Impossible(format!("the request of {owner} {e}")))
+}
+
+/// The request that waits, or, if it does not answer the invitation at hand, another one with the same keys that does.
+fn with_ticket(
+    bytes: Vec<u8>,
+    owner: &MemberName,
+    ticket: Option<&Ticket>,
+    home: &Home,
+    fleet: &Fleet,
+) -> Result<Vec<u8>, OpsError> {
+    let (request, ..) = Request::parse(&bytes).map_err(|e| OpsError::Request(e.to_string()))?;
+    let Some(ticket) = ticket.filter(|t| request.invitation.as_ref().map(|i| i.token) != Some(t.token.key())) else {
+        return Ok(bytes);
+    };
+    let elsewhere = || OpsError::KeyElsewhere { member: owner.clone(), slot: Slot::Sign };
+    let own = request.member(owner).ok_or_else(elsewhere)?;
+    let certificate =
+        Certificate::parse(&own.cert).map_err(|problem| OpsError::Certificate { member: owner.clone(), problem })?;
+    let signing = own.keys.iter().find(|k| k.slot == Slot::Sign && k.active).map(|k| k.key.clone());
+    let signing = signing.and_then(|k| Fingerprint::from_hex(&k).ok()).ok_or_else(elsewhere)?;
+    let mut signer = signing_key(home, owner, &certificate, &signing)?.ok_or_else(elsewhere)?;
+    let setting = Shared::of(fleet);
+    let names: Vec<MemberName> = request.members.iter().map(|m| m.member.clone()).collect();
+    let request = Request::new(setting.now, setting.log.clone(), request.members);
+    let bytes = signed(request, owner, Some(ticket), signer.as_mut(), &setting)?;
+    for name in &names {
+        home.disk().replace(&request_path(name), &bytes).map_err(HomeError::from)?;
+    }
     Ok(bytes)
 }
 
@@ -208,6 +327,12 @@ struct Shared {
 }
 
 impl Shared {
+    fn of(fleet: &Fleet) -> Self {
+        let state = fleet.state();
+        let profile = state.policy.policy.fleet.profile;
+        Self { fleet: state.fleet.clone(), log: state.log.clone(), profile, now: fleet.now() }
+    }
+
     fn setting(&self) -> Setting<'_> {
         Setting { fleet: &self.fleet, log: &self.log, profile: self.profile, now: self.now }
     }
@@ -217,7 +342,7 @@ fn request_path(member: &MemberName) -> String {
     format!("members/{member}/request")
 }
 
-fn saved_request(home: &Home, member: &MemberName) -> Result<Option<Vec<u8>>, OpsError> {
+pub(super) fn saved_request(home: &Home, member: &MemberName) -> Result<Option<Vec<u8>>, OpsError> {
     Ok(home.disk().read(&request_path(member), crate::limits::REQUEST_BYTES_MAX).map_err(HomeError::from)?)
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::OpsError;
 use crate::fleet::{Fleet, FleetError};
 use crate::log::note::VerifierKey;
-use crate::login::{Trust, TrustedKey, TrustedMember};
+use crate::login::{BreakGlass, Trust, TrustedKey, TrustedMember};
 use crate::name::{Kind, MemberName, Slot};
 use crate::openpgp::Fingerprint;
 use crate::policy::Role;
@@ -45,6 +45,7 @@ pub(super) fn staple(serial: u64, issued: &Issued, fleet: &Fleet) -> Result<Stap
 pub(super) fn trust(pop: &MemberName, fleet: &mut Fleet) -> Result<Trust, OpsError> {
     let (state, now) = (fleet.state(), fleet.now());
     let mut trust = Trust::of(state, log_keys(state));
+    trust.break_glass = BreakGlass::at(state, pop);
     let longest = trust.terms.values().map(|t| Span(t.lifetime)).max().unwrap_or_default();
     let may = |kind: Kind| matches!(kind, Kind::Operator | Kind::Authority) || trust.terms.contains_key(&kind);
     let mut found: Vec<(MemberName, TrustedMember, Vec<Signing>)> = Vec::new();

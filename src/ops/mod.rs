@@ -72,11 +72,14 @@
 mod act;
 mod admit;
 mod backup;
+mod bootstrap;
+mod break_glass;
 mod drill;
 mod emergency;
 mod export;
 mod found;
 mod import;
+mod invite;
 mod join;
 mod krl;
 mod lint;
@@ -107,14 +110,16 @@ use crate::name::{Address, FleetName, MemberName, NameError, Slot};
 use crate::openpgp::{CertificateError, OpenpgpError, SealError};
 use crate::policy::PolicyError;
 use crate::ssh::KrlError;
-use crate::state::{ReadersError, Void};
+use crate::state::{Decision, ReadersError, Void};
 
 pub use act::{carry_out, sequencer, signers};
-pub use admit::{admit, grant, is_admitted};
+pub use admit::{admit, grant, is_admitted, waiting_requests};
 pub use backup::{
     BackupPlan, Custodian, Sources, adopt_id, backup_draft, check_holds, check_share, open_share, plan_backup,
     verify_backup, write_backup,
 };
+pub use bootstrap::{Stage, is_signed_by, stage};
+pub use break_glass::{BreakGlassWish, check_break_glass, issue_break_glass, order_break_glass};
 pub use drill::{
     CANARY, DrillFindings, KeyAndFile, canary, canary_value, compare, copy_keyring, open_canary, session_key,
 };
@@ -122,7 +127,8 @@ pub use emergency::{Fate, apply_emergency, deciders, hand_in_emergencies, plan_e
 pub use export::ForeignReader;
 pub use found::{Founded, Founder, Founding, approve_founding, found};
 pub use import::{Fate as ImportFate, ImportPlan, Incoming, plan_import};
-pub use join::{Joining, ask, ask_to_found};
+pub use invite::{Inviting, Terms, invite_draft, parse_inventory, plan_invite, plan_uninvite};
+pub use join::{Joining, Ticket, ask, ask_by_invitation, ask_to_found};
 pub use krl::{KrlAge, KrlCheck, SerialsPlan, certificates_of, check_krl, krl, krl_bytes, plan_revoke_serials};
 pub use lint::{Lint, duplicate_values, lint, sealed_file};
 pub use mesh::{agent_wants, check_policy, ends, fixed_peers, mesh, mesh_findings, wanted_lanes, wireguard_files};
@@ -137,7 +143,7 @@ pub use ring::{Ring, export_ring};
 pub use rotate::{RotatePlan, Rotation, Selection, Skipped, plan_rekey, plan_rotate};
 pub use seal::{SealPlan, plan_remove, plan_seal, plan_seal_without, seal, seal_all, shape_of};
 pub use snapshot::plan_snapshot;
-pub use ssh::{IssuePlan, issue_pending, issued_certificate, plan_host, plan_user, uncertified_hosts};
+pub use ssh::{IssuePlan, issue_all, issue_pending, issued_certificate, plan_host, plan_user, uncertified_hosts};
 pub use sync::{SyncPlan, destroy_private, plan_sync, sync_todo};
 pub use template::{Filter, Template, TemplateError};
 pub use whence::name_entries;
@@ -235,6 +241,9 @@ pub enum OpsError {
     /// This home cannot do it.
     #[error("this home has no {0}")]
     NoActor(&'static str),
+    /// Nobody was invited by that name, or the invitation is good no more.
+    #[error("{0} has no invitation that could be withdrawn")]
+    NoInvitation(MemberName),
     /// A key that is needed is elsewhere.
     #[error("the {slot} key of {member} is not in this home")]
     KeyElsewhere {
@@ -246,6 +255,14 @@ pub enum OpsError {
     /// A request that cannot be used.
     #[error("the request {0}")]
     Request(String),
+    /// Nothing can come of joining by this invitation.
+    #[error("{member} cannot join by this invitation ({}): {}", decision.admission, decision.why)]
+    Refused {
+        /// Who would join.
+        member: MemberName,
+        /// The result.
+        decision: Decision,
+    },
     /// A file or directory is in the way.
     #[error("{0} is not empty; a new fleet needs a place of its own")]
     InTheWay(String),

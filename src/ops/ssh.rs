@@ -3,7 +3,7 @@
 //! The log decides what is signed; [`issue_pending`] then signs whatever the log has decided and nobody has signed yet,
 //! so an issuance that was interrupted between the two is finished by whoever runs next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::CryptoRng;
 
@@ -15,17 +15,17 @@ use crate::home::{Home, HomeError};
 use crate::limits::KEY_FILE_BYTES_MAX;
 use crate::name::{Glob, Kind, MemberName, Slot};
 use crate::ssh::{
-    CaSigner, CertificateAuthority, CertificateBody, CertificateFields, CertificateKind, KeyId, Nonce, Principal,
-    Serial, SshCertificate, SshPrivateKey, SshPublicKey, issue,
+    CaSigner, CertificateAuthority, CertificateBody, CertificateError, CertificateFields, CertificateKind, Issuer,
+    KeyId, Nonce, Order, Principal, Serial, SshCertificate, SshPrivateKey, SshPublicKey,
 };
 use crate::ssh_agent::AgentCa;
-use crate::state::{KeyState, Member, State};
+use crate::state::{Issued, KeyState, Member, State};
 use crate::statement::{Act, Issue};
 use crate::store::issued_path;
 use crate::time::{Span, Time};
 
 /// How far before the present a certificate begins, for hosts whose clock is behind.
-const BACKDATE: Span = Span(300);
+pub(super) const BACKDATE: Span = Span(300);
 
 /// SSH certificates to be decided.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -202,6 +202,9 @@ fn key_id(text: &str) -> Result<KeyId, OpsError> {
     text.parse().map_err(|e: crate::ssh::WordError| OpsError::Ssh(e.to_string()))
 }
 
+/// Certificates that are signed and written before the next ones are looked at.
+const AT_A_TIME: usize = 1024;
+
 /// Signs every certificate that the log has decided, that is still of use, whose CA key is in this home and that nobody
 /// has signed yet. Where the policy wants the proof in it, it waits until the head with its entry is published. Gives the serials and the certificates that are there now.
 ///
@@ -209,29 +212,68 @@ fn key_id(text: &str) -> Result<KeyId, OpsError> {
 /// [`OpsError`].
 pub fn issue_pending(home: &Home, fleet: &Fleet) -> Result<Vec<(u64, SshCertificate)>, OpsError> {
     let (state, disk) = (fleet.state(), fleet.store().disk());
-    let mut signed = Vec::new();
     let now = fleet.now();
-    let wanted = state
-        .issued
-        .iter()
-        .filter(|(s, i)| !state.revoked_serials.contains(*s) && i.certificate.fields().valid_before > now);
-    for (&number, issued) in wanted {
-        let path = issued_path(number);
-        if disk.read(&path, KEY_FILE_BYTES_MAX).map_err(crate::fleet::FleetError::from)?.is_some() {
+    let mut wanted: BTreeMap<(CertificateKind, &SshPublicKey), Vec<(Serial, &Issued)>> = BTreeMap::new();
+    for (&number, issued) in &state.issued {
+        let fields = issued.certificate.fields();
+        let Some(serial) = Serial::new(number) else { continue };
+        if state.revoked_serials.contains(&number) || fields.valid_before <= now {
             continue;
         }
-        let (Some(serial), Some(ca)) = (Serial::new(number), ca_signer(&issued.certificate, home, state)?) else {
-            continue;
-        };
-        // Without its proof a certificate would have to be signed twice, and there is one of each serial.
-        let Stapling::Ready(staple) = staple(number, issued, fleet)? else { continue };
-        let certificate =
-            issue(&issued.certificate, serial, staple.as_ref(), &*ca).map_err(|e| OpsError::Ssh(e.to_string()))?;
-        let line = format!("{}\n", certificate.to_line());
-        let _: Created = disk.create(&path, line.as_bytes()).map_err(crate::fleet::FleetError::from)?;
-        signed.push((number, certificate));
+        if disk.read(&issued_path(number), KEY_FILE_BYTES_MAX).map_err(crate::fleet::FleetError::from)?.is_none() {
+            wanted.entry((fields.kind, &fields.ca)).or_default().push((serial, issued));
+        }
     }
+    let mut signed = Vec::new();
+    for ((kind, key), wanted) in wanted {
+        let Some(ca) = ca_signer(kind, key, home, state)? else { continue };
+        let issuer = Issuer::new(&*ca.signs, wanted.len());
+        for wanted in wanted.chunks(AT_A_TIME) {
+            for (serial, certificate) in sign_some(wanted, &issuer, ca.at_once, fleet)? {
+                let line = format!("{}\n", certificate.to_line());
+                let path = issued_path(serial);
+                let _: Created = disk.create(&path, line.as_bytes()).map_err(crate::fleet::FleetError::from)?;
+                signed.push((serial, certificate));
+            }
+        }
+    }
+    signed.sort_by_key(|(serial, _)| *serial);
     Ok(signed)
+}
+
+/// Those of `wanted` that need not wait, signed by `at_once` threads.
+fn sign_some(
+    wanted: &[(Serial, &Issued)],
+    issuer: &Issuer<'_, Signs>,
+    at_once: usize,
+    fleet: &Fleet,
+) -> Result<Vec<(u64, SshCertificate)>, OpsError> {
+    let mut ready = Vec::new();
+    for (serial, issued) in wanted {
+        // Without its proof a certificate would have to be signed twice, and there is one of each serial.
+        if let Stapling::Ready(staple) = staple(serial.number(), issued, fleet)? {
+            ready.push((*serial, &issued.certificate, staple));
+        }
+    }
+    let orders: Vec<Order<'_>> =
+        ready.iter().map(|(serial, body, staple)| Order { body, serial: *serial, staple: staple.as_ref() }).collect();
+    let certificates = issue_all(issuer, &orders, at_once);
+    let pairs = orders.iter().zip(certificates);
+    pairs.map(|(o, made)| Ok((o.serial.number(), made.map_err(|e| OpsError::Ssh(e.to_string()))?))).collect()
+}
+
+/// Has an issuer sign `orders` by `at_once` threads, and gives the certificates in their order.
+pub fn issue_all<C: CertificateAuthority + Sync + ?Sized>(
+    issuer: &Issuer<'_, C>,
+    orders: &[Order<'_>],
+    at_once: usize,
+) -> Vec<Result<SshCertificate, CertificateError>> {
+    let each = orders.len().div_ceil(at_once.max(1)).max(1);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = orders.chunks(each).map(|part| scope.spawn(|| issuer.issue(part))).collect();
+        let join = |part: std::thread::ScopedJoinHandle<'_, _>| part.join().expect("issuing does not panic");
+        parts.into_iter().flat_map(join).collect()
+    })
 }
 
 /// The SSH certificate with this serial, if it is signed yet.
@@ -245,30 +287,35 @@ pub fn issued_certificate(serial: u64, fleet: &Fleet) -> Result<Option<SshCertif
     SshCertificate::parse(line.trim_end()).map(Some).map_err(|e| OpsError::Ssh(e.to_string()))
 }
 
-/// Who signs a certificate, if the CA's private key is in this home or in the agent that it knows.
-fn ca_signer(
-    body: &CertificateBody,
-    home: &Home,
-    state: &State,
-) -> Result<Option<Box<dyn CertificateAuthority>>, OpsError> {
-    let slot = match body.fields().kind {
+type Signs = dyn CertificateAuthority + Sync;
+
+/// A CA that can be asked to sign.
+struct Ca {
+    signs: Box<Signs>,
+    /// By how many threads. An agent is asked for one signature at a time: somebody may have to touch a token.
+    at_once: usize,
+}
+
+/// Who signs for this CA key, if its private half is in this home or in the agent that it knows.
+fn ca_signer(kind: CertificateKind, ca: &SshPublicKey, home: &Home, state: &State) -> Result<Option<Ca>, OpsError> {
+    let slot = match kind {
         CertificateKind::Host => Slot::SshHostCa,
         CertificateKind::User => Slot::SshUserCa,
     };
-    let ca = &body.fields().ca;
     let public = ca.to_string();
     for (name, _) in state.authority_keys(slot).into_iter().filter(|(_, k)| k.key == public) {
         match home.key(name, slot, &public) {
             Ok(text) => {
                 let key = SshPrivateKey::from_openssh(&text).map_err(|e| OpsError::Ssh(e.to_string()))?;
-                return Ok(Some(Box::new(CaSigner::from(key))));
+                let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+                return Ok(Some(Ca { signs: Box::new(CaSigner::from(key)), at_once }));
             }
             // The authority itself has to be here: whose agent happens to have the key is not yet the CA.
             Err(HomeError::NoKey { .. }) if home.members()?.contains(name) => {
                 let Some(agent) = home.ssh_agent() else { continue };
                 // One that is not there, or has other keys, is as good as none.
                 if let Ok(Some(found)) = AgentCa::find(&agent, ca) {
-                    return Ok(Some(Box::new(found)));
+                    return Ok(Some(Ca { signs: Box::new(found), at_once: 1 }));
                 }
             }
             Err(HomeError::NoKey { .. }) => {}

@@ -10,13 +10,13 @@ use rand::CryptoRng;
 
 use super::OpsError;
 use super::act::signing_key;
-use super::admit::certifiers;
+use super::admit::{Invited, admit, certifiers, invited};
 use super::join::OPERATOR_VALIDITY;
 use super::psk::{make_exchange, standby_exchange};
 use super::reseal::{Stuck, plan_reseal};
 use super::ssh::plan_host;
 use crate::enrolment::private_key;
-use crate::fleet::{Draft, Fleet, Standing};
+use crate::fleet::{Draft, Fleet, FleetError, Standing};
 use crate::home::Home;
 use crate::limits::{CHANGES_MAX, FUTURE_SECONDS_MAX};
 use crate::log::note::SignerKey;
@@ -24,7 +24,7 @@ use crate::name::{Address, Kind, MemberName, Scope, Slot};
 use crate::openpgp::{self, Certificate, Fingerprint, Grant, Use, certify};
 use crate::policy::ssh::CaKey;
 use crate::ssh::SshPrivateKey;
-use crate::state::{Drift, KeyState, Member, SlotKey, SlotKeys};
+use crate::state::{Admission, Drift, KeyState, Member, SlotKey, SlotKeys};
 use crate::statement::{Act, Certify, Destroy, Publish, PublishedKey, principal};
 use crate::time::{Span, Time};
 use crate::wireguard::{Lane, WgPrivateKey};
@@ -45,6 +45,8 @@ pub struct SyncPlan {
     pub stuck: Vec<Stuck>,
     /// What else failed, and kept nothing else from being done.
     pub troubles: Vec<String>,
+    /// Requests by invitation that were refused, and why: somebody may have to look, nothing here has failed.
+    pub refused: Vec<String>,
     /// Members and secrets with a statement on the way.
     busy: Busy,
 }
@@ -76,9 +78,9 @@ impl Busy {
             Act::Destroy(list) => {
                 self.keys.extend(list.iter().filter(|c| member(&c.member)).map(|c| c.key.clone()));
             }
+            Act::Enroll(list) => self.members.extend(list.iter().map(|c| c.member.clone()).filter(member)),
             Act::Genesis(_)
             | Act::PolicyUpdate(_)
-            | Act::Enroll(_)
             | Act::Retire(_)
             | Act::Activate(_)
             | Act::Remove(_)
@@ -89,7 +91,9 @@ impl Busy {
             | Act::Drill(_)
             | Act::Snapshot(_)
             | Act::Rekey(_)
-            | Act::Emergency(_) => {}
+            | Act::Emergency(_)
+            | Act::Invite(_)
+            | Act::Uninvite(_) => {}
         }
     }
 }
@@ -148,7 +152,38 @@ pub fn plan_sync(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Re
     reseal_own(home, fleet, &mut plan)?;
     destroy_unneeded(home, fleet, &mut plan)?;
     certify_hosts(home, fleet, &mut plan, rng)?;
+    admit_invited(home, fleet, &mut plan)?;
     Ok(plan)
+}
+
+/// Has an authority of this home admit those who ask with an invitation. Where operators have to agree it proposes that,
+/// once.
+fn admit_invited(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<(), OpsError> {
+    let Some(authority) = certifiers(home, fleet, Kind::Authority)?.into_iter().next() else { return Ok(()) };
+    for Invited { pop, path, bytes, decision } in invited(fleet)? {
+        let name = pop.as_ref().map_or_else(|| "somebody".to_owned(), ToString::to_string);
+        if pop.as_ref().is_some_and(|pop| plan.busy.members.contains(pop)) {
+            continue;
+        }
+        match decision.admission {
+            Admission::Ok | Admission::PendingApproval => match admit(&bytes, "by invitation", home, fleet) {
+                Ok(draft) => {
+                    plan.busy.members.extend(pop);
+                    let told = vec![format!("{name} joins by its invitation")];
+                    plan.drafts.push(Draft { author: Some(authority.clone()), told, ..draft });
+                }
+                Err(e) => plan.troubles.push(format!("{name} does not join by its invitation: {e}")),
+            },
+            Admission::NotYetValid => {}
+            // Granted: among the waiting ones it would be offered again.
+            Admission::Duplicate => {
+                fleet.store().disk().remove(&path).map_err(FleetError::from)?;
+                fleet.store().disk().prune("proposals/requests");
+            }
+            _ => plan.refused.push(format!("refused: a request of {name} ({}): {}", decision.admission, decision.why)),
+        }
+    }
+    Ok(())
 }
 
 /// What catching up would do, told without doing it: making keys to show them would be a change.
@@ -188,6 +223,11 @@ pub fn sync_todo(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Re
     reseal_own(home, fleet, &mut plan)?;
     destroy_unneeded(home, fleet, &mut plan)?;
     certify_hosts(home, fleet, &mut plan, rng)?;
+    if !certifiers(home, fleet, Kind::Authority)?.is_empty() {
+        let may_join = |i: &Invited| matches!(i.decision.admission, Admission::Ok | Admission::PendingApproval);
+        let names = invited(fleet)?.into_iter().filter(may_join).filter_map(|i| i.pop);
+        todo.extend(names.map(|pop| format!("{pop}: join by its invitation")));
+    }
     todo.extend(plan.drafts.into_iter().flat_map(|d| d.told));
     Ok(todo)
 }

@@ -104,7 +104,9 @@ impl Wanted {
             | Act::Drill(_)
             | Act::Snapshot(_)
             | Act::Rekey(_)
-            | Act::Emergency(_) => {}
+            | Act::Emergency(_)
+            | Act::Invite(_)
+            | Act::Uninvite(_) => {}
         }
     }
 

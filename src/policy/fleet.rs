@@ -345,6 +345,10 @@ fn quorum_table(two: usize, majority: usize) -> Vec<(&'static str, Vec<Row>)> {
             "A snapshot: by whose word a new machine may start from a state instead of replaying the log. Each signer replays it.",
             vec![row(ActName::Snapshot, None, operator(two))],
         ),
+        (
+            "Invitations: a machine joins by a token that is good once. Who signs one has agreed to whatever comes with the token.",
+            vec![row(ActName::Invite, None, operator(two)), row(ActName::Uninvite, None, operator(1))],
+        ),
     ]
 }
 

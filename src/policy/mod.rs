@@ -3,6 +3,8 @@
 //! A policy is in force once its quorum has signed a `policy.update` that names its files by digest; the files under
 //! `policy/` in a working copy are a draft until then. Every file refuses unknown keys, with line and caret.
 
+pub mod break_glass;
+mod delivery;
 pub mod fleet;
 mod generate;
 mod line;
@@ -16,6 +18,7 @@ pub mod wireguard;
 
 use std::collections::BTreeMap;
 
+pub use delivery::{Account, Delivery, FileMode, FileRule, OnExpiry, Source, Unit, check_file_name};
 pub use fleet::FleetPolicy;
 pub use generate::{Format, Generator};
 pub use lock::TimeLocks;

@@ -66,7 +66,9 @@ impl Case {
             | ActName::Drill
             | ActName::Snapshot
             | ActName::Rekey
-            | ActName::Emergency => &[],
+            | ActName::Emergency
+            | ActName::Invite
+            | ActName::Uninvite => &[],
         }
     }
 }

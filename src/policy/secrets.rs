@@ -2,9 +2,10 @@
 
 use serde::Deserialize;
 
+use super::delivery::Delivery;
 use super::generate::{Format, Generator};
 use super::{PolicyError, toml};
-use crate::name::{Address, Glob, Label};
+use crate::name::{Address, Glob, Label, MemberName};
 use crate::time::Span;
 
 /// The file's name.
@@ -19,6 +20,9 @@ pub struct SecretsPolicy {
     /// Rules; the first that matches an address holds.
     #[serde(default, rename = "secret")]
     pub rules: Vec<SecretRule>,
+    /// What is put on the machines' disks for their services; the first that matches a member holds.
+    #[serde(default, rename = "delivery")]
+    pub deliveries: Vec<Delivery>,
 }
 
 /// Readers for the day the owner's keys are lost.
@@ -129,7 +133,19 @@ impl SecretsPolicy {
                 return Err(PolicyError::Meaning { file: path, place, problem }.in_text(text));
             }
         }
+        for (i, delivery) in policy.deliveries.iter().enumerate() {
+            if let Some(problem) = delivery.problem() {
+                let place = format!("[[delivery]] number {}", i + 1);
+                return Err(PolicyError::Meaning { file: path, place, problem }.in_text(text));
+            }
+        }
         Ok(policy)
+    }
+
+    /// What is delivered to `member`, if anything is.
+    pub fn delivery(&self, member: &MemberName) -> Option<&Delivery> {
+        let text = member.to_string();
+        self.deliveries.iter().find(|delivery| delivery.to.matches(&text))
     }
 
     /// The rule for `address`, if there is one.

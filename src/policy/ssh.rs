@@ -10,6 +10,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use super::PolicyError;
+use super::break_glass::{BreakGlass, RawBreakGlass};
 use crate::cidr::{AnyCidr, CidrError};
 use crate::digest::Digest;
 use crate::limits::{KRL_BYTES_MAX, SSH_LIFETIME_DAYS_MAX, SSH_PRINCIPALS_MAX};
@@ -66,6 +67,8 @@ pub struct SshPolicy {
     pub user_ca: CaKey,
     /// Where the CA that signs hosts has its key.
     pub host_ca: CaKey,
+    /// Who lets people in while the log is out of reach.
+    pub break_glass: Option<BreakGlass>,
     /// Rules for hosts, in the order of the file.
     pub hosts: Vec<HostRule>,
     /// Rules for users by role.
@@ -255,6 +258,8 @@ struct RawPolicy {
 struct RawCas {
     user: RawCa,
     host: RawCa,
+    #[serde(rename = "break-glass")]
+    break_glass: Option<RawBreakGlass>,
 }
 
 #[derive(Deserialize)]
@@ -313,12 +318,12 @@ struct RawLog {
 }
 
 /// Which table or key, and what is wrong with it.
-struct Wrong {
+pub(super) struct Wrong {
     place: String,
     problem: String,
 }
 
-fn wrong<T>(place: impl fmt::Display, problem: impl fmt::Display) -> Result<T, Wrong> {
+pub(super) fn wrong<T>(place: impl fmt::Display, problem: impl fmt::Display) -> Result<T, Wrong> {
     Err(Wrong { place: place.to_string(), problem: problem.to_string() })
 }
 
@@ -342,6 +347,7 @@ impl RawPolicy {
         Ok(SshPolicy {
             user_ca: ca_key("ca.user.key", &self.ca.user.key)?,
             host_ca: ca_key("ca.host.key", &self.ca.host.key)?,
+            break_glass: self.ca.break_glass.map(|raw| raw.check(require_proof)).transpose()?,
             hosts: self.host.into_iter().map(RawHost::check).collect::<Result<_, _>>()?,
             users,
             accounts: self.accounts.into_iter().map(account).collect::<Result<_, _>>()?,
@@ -375,15 +381,18 @@ impl RawUser {
         for text in &self.source_address {
             source_addresses.insert(text.parse().or_else(|e: CidrError| wrong(place("source_address"), e))?);
         }
-        if let Some(unknown) = self.extensions.iter().find(|e| !EXTENSIONS.contains(&e.as_str())) {
-            let hint = nearest(unknown, EXTENSIONS).map(|word| format!("; did you mean '{word}'?")).unwrap_or_default();
-            let known = EXTENSIONS.join(", ");
-            let problem = format!("'{}' is not an extension; known are {known}{hint}", shown(unknown));
-            return wrong(place("extensions"), problem);
-        }
-        let extensions = self.extensions.into_iter().collect();
+        let extensions = extensions(&place("extensions"), self.extensions)?;
         Ok(UserRule { principals, lifetime: self.lifetime, source_addresses, extensions })
     }
+}
+
+pub(super) fn extensions(place: &str, names: Vec<String>) -> Result<BTreeSet<String>, Wrong> {
+    let Some(unknown) = names.iter().find(|e| !EXTENSIONS.contains(&e.as_str())) else {
+        return Ok(names.into_iter().collect());
+    };
+    let hint = nearest(unknown, EXTENSIONS).map(|word| format!("; did you mean '{word}'?")).unwrap_or_default();
+    let known = EXTENSIONS.join(", ");
+    wrong(place, format!("'{}' is not an extension; known are {known}{hint}", shown(unknown)))
 }
 
 fn ca_key(place: &str, keys: &RawKeys) -> Result<CaKey, Wrong> {
@@ -431,7 +440,7 @@ fn account((login, principals): (String, Vec<String>)) -> Result<(Login, Vec<Pri
 }
 
 /// Checks templates by expanding them for a sample node; a name of another length or shape may still fail later.
-fn templates(place: &str, kind: CertificateKind, texts: &[String]) -> Result<Vec<PrincipalTemplate>, Wrong> {
+pub(super) fn templates(place: &str, kind: CertificateKind, texts: &[String]) -> Result<Vec<PrincipalTemplate>, Wrong> {
     if !(1..=SSH_PRINCIPALS_MAX).contains(&texts.len()) {
         return wrong(place, format!("lists {} principals; 1 to {SSH_PRINCIPALS_MAX} are needed", texts.len()));
     }

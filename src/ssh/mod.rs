@@ -24,6 +24,7 @@ mod render;
 #[cfg(test)]
 mod sample;
 mod serials;
+mod sshsig;
 mod staple;
 mod wire;
 
@@ -33,11 +34,12 @@ pub use body::{
     Serial, VERIFY_REQUIRED,
 };
 pub use certificate::{CertificateError, SshCertificate};
-pub use issue::{issue, to_be_signed};
+pub use issue::{Issuer, Order, issue, to_be_signed};
 pub use key::{KeyAlgorithm, KeyError, SshPublicKey};
 pub use krl::{Krl, KrlError, KrlScope};
 pub use krl_entries::KrlEntry;
 pub use names::{ConfigPath, HostPattern, KeyId, Login, Principal, WordError};
 pub use private::{CaSigner, CertificateAuthority, SignError, SshPrivateKey};
 pub use render::{CaLine, NodeFile, NodeInput, ProofInput, RenderError, render};
-pub use staple::Staple;
+pub use sshsig::SshSignature;
+pub use staple::{Staple, Stapled};

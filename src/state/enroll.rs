@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::admission::is_signed_by;
 use super::fold::{Context, Objects, Replay, Stop};
-use super::{KeyState, Member, PublicKey, SlotKey, SlotKeys, State, Void};
+use super::{Admission, Agreed, Asked, Decision, KeyState, Member, PublicKey, SlotKey, SlotKeys, State, Void};
 use crate::digest::Digest;
 use crate::name::{ActName, Kind, MemberName, Slot};
-use crate::openpgp::{Certificate, CertificateError, Fingerprint, StatementSignature, material};
+use crate::openpgp::{Certificate, CertificateError, Fingerprint, material};
 use crate::policy::{Case, Role};
-use crate::statement::{
-    Enroll, Facts, Request, RequestedKey, RequestedMember, Retire, RetireReason, key_hash, principal,
-};
+use crate::statement::{Approval, Enroll, Facts, RequestedKey, RequestedMember, Retire, RetireReason};
 use crate::time::Time;
 use crate::wireguard::Lane;
 use crate::wireguard::address::lowest_free;
@@ -29,27 +28,89 @@ impl Case {
 }
 
 /// A newcomer, checked, and not yet in the state.
-pub(super) struct Admission {
+pub(super) struct Newcomer {
     name: MemberName,
     member: Member,
     materials: BTreeSet<Digest>,
     index: Option<(String, u64)>,
+    by_invitation: Option<ByInvitation>,
+}
+
+/// What an invitation gives to whoever joins by it.
+struct ByInvitation {
+    /// The PoP that was invited.
+    pop: MemberName,
+    /// What the invitation remembers of the request.
+    used: Digest,
+    /// Who has agreed by making the invitation, and still may.
+    agreed: BTreeSet<MemberName>,
+}
+
+/// What was asked for, found to be signed by its own.
+struct Wanted {
+    requested: RequestedMember,
+    certificate: Certificate,
+    by_invitation: Option<ByInvitation>,
 }
 
 impl<O: Objects> Replay<O> {
     pub(super) fn enroll(&mut self, change: &Enroll, context: &Context<'_>) -> Result<(), Stop> {
-        let admission = self.admission(change, context)?;
+        let before = self.replace(change, context)?;
+        let done = self.enroll_now(change, context);
+        if done.is_err() && before.is_some() {
+            self.state = before;
+        }
+        done
+    }
+
+    fn enroll_now(&mut self, change: &Enroll, context: &Context<'_>) -> Result<(), Stop> {
+        let newcomer = self.newcomer(change, context)?;
         // The member signed its own request, which was verified above: that is its own consent.
         let own = Some((&change.member, true));
-        self.quorum(ActName::Enroll, Some(Case::of_kind(change.kind)), own, context)?;
-        self.admit(admission)
+        let case = Some(Case::of_kind(change.kind));
+        match &newcomer.by_invitation {
+            None => self.quorum(ActName::Enroll, case, own, context)?,
+            // Whoever made the invitation has agreed to whatever comes with its token.
+            Some(invitation) => {
+                let signers = invitation.agreed.union(context.signers).cloned().collect();
+                self.quorum(ActName::Enroll, case, own, &Context { signers: &signers, ..*context })?;
+            }
+        }
+        self.admit(newcomer)
+    }
+
+    /// Takes out the machine in whose place another one was invited, if it joins by this change. Gives the state before.
+    fn replace(&mut self, change: &Enroll, context: &Context<'_>) -> Result<Option<State>, Stop> {
+        let name = &change.member;
+        let state = self.state_ref()?;
+        let Some(old) = state.members.get(name).filter(|m| m.is_active()).map(|m| m.fingerprint.to_hex()) else {
+            return Ok(None);
+        };
+        if state.invitations.get(name).is_none_or(|i| i.invited.replaces != Some(old)) {
+            return Ok(None);
+        }
+        let bytes = self.objects().object(&change.request)?;
+        let Ok(asked) = Asked::parse(&bytes) else { return Ok(None) };
+        let state = self.state_ref()?;
+        if state.admission(&asked, context.time, Agreed::Yes).admission != Admission::Ok {
+            return Ok(None);
+        }
+        // Whoever named the machine that is lost has agreed to that, and has to be enough for it.
+        let may_agree = |who: &&MemberName| state.may_agree(who, context.time);
+        let agreed = state.invitations.get(name).into_iter().flat_map(|i| i.approved.iter().filter(may_agree));
+        let signers = agreed.chain(context.signers).cloned().collect();
+        let before = state.clone();
+        let own = Some((name, false));
+        self.quorum(ActName::Retire, Some(Case::Pop), own, &Context { signers: &signers, ..*context })?;
+        self.state_mut()?.leave_with_services(name, RetireReason::Lost, context);
+        Ok(Some(before))
     }
 
     /// Everything about an enrolment but its quorum.
-    pub(super) fn admission(&mut self, change: &Enroll, context: &Context<'_>) -> Result<Admission, Stop> {
+    pub(super) fn newcomer(&mut self, change: &Enroll, context: &Context<'_>) -> Result<Newcomer, Stop> {
         let (name, kind) = (&change.member, change.kind);
+        let Wanted { requested, certificate: uncertified, by_invitation } = self.requested(change, context.time)?;
         self.state_ref()?.check_name(name, kind)?;
-        let (requested, uncertified) = self.requested(change)?;
         let certificate = self.certificate(name, &change.cert)?;
         let bad_certificate = |problem| Void::Certificate { member: name.clone(), problem };
         let cert_expires = self.state_ref()?.check_certificate(name, kind, &certificate, context.time)?;
@@ -82,12 +143,17 @@ impl<O: Objects> Replay<O> {
         } else {
             None
         };
-        Ok(Admission { name: name.clone(), member, materials, index })
+        Ok(Newcomer { name: name.clone(), member, materials, index, by_invitation })
     }
 
-    pub(super) fn admit(&mut self, admission: Admission) -> Result<(), Stop> {
-        let Admission { name, member, materials, index } = admission;
+    pub(super) fn admit(&mut self, newcomer: Newcomer) -> Result<(), Stop> {
+        let Newcomer { name, member, materials, index, by_invitation } = newcomer;
         let state = self.state_mut()?;
+        if let Some(ByInvitation { pop, used, .. }) = by_invitation
+            && let Some(invitation) = state.invitations.get_mut(&pop)
+        {
+            invitation.used = Some(used);
+        }
         for digest in materials {
             state.material.insert(digest, name.clone());
         }
@@ -103,20 +169,41 @@ impl<O: Objects> Replay<O> {
         Ok(())
     }
 
+    /// Whether the request in this object asks at `at` for `asked`, signed as it has to be, by the invitation that it names, if any.
+    ///
+    /// # Errors
+    /// [`Void`], saying why not.
+    pub fn check_request(&mut self, asked: &RequestedMember, request: Digest, at: Time) -> Result<(), Void> {
+        let change = Enroll { cert: request, kind: asked.kind, member: asked.member.clone(), request };
+        let named = self.state_ref().and_then(|state| Ok(state.check_name(&asked.member, asked.kind)?));
+        named.and_then(|()| self.requested(&change, at).map(drop)).map_err(|stop| {
+            let problem = |problem: String| Void::Request { member: asked.member.clone(), problem };
+            match stop {
+                Stop::Void(void) => void,
+                Stop::Object(e) => problem(e.to_string()),
+                Stop::Openpgp(e) => problem(e.to_string()),
+            }
+        })
+    }
+
     /// What the member asked for, verified to be signed by its own (a service's: its PoP's) active signing key.
-    fn requested(&mut self, change: &Enroll) -> Result<(RequestedMember, Certificate), Stop> {
+    fn requested(&mut self, change: &Enroll, at: Time) -> Result<Wanted, Stop> {
         let name = &change.member;
         let bad = |problem: String| Stop::from(Void::Request { member: name.clone(), problem });
-        let (request, body, lines) =
-            Request::parse(&self.objects().object(&change.request)?).map_err(|e| bad(e.to_string()))?;
+        let asked = Asked::parse(&self.objects().object(&change.request)?).map_err(|e| bad(e.to_string()))?;
         let state = self.state_ref()?;
-        if request.log != state.log {
+        if asked.request.log != state.log {
             return Err(bad("it is for another log".to_owned()));
         }
-        let requested = request.member(name).ok_or_else(|| bad("it does not name the member".to_owned()))?.clone();
+        let requested =
+            asked.request.member(name).ok_or_else(|| bad("it does not name the member".to_owned()))?.clone();
         if requested.kind != change.kind {
             return Err(bad(format!("it asks for a {}", requested.kind)));
         }
+        let by_invitation = match &asked.request.invitation {
+            Some(_) => Some(state.by_invitation(name, &asked, at)?),
+            None => None,
+        };
         let parse = |bytes: &[u8]| Certificate::parse(bytes).map_err(|e| bad(format!("its certificate {e}")));
         let own = parse(&requested.cert)?;
         let owner = name.owner();
@@ -131,17 +218,11 @@ impl<O: Objects> Replay<O> {
             (key, Arc::new(own.clone()))
         };
         let state = self.state_ref()?;
-        let principal = principal(&state.fleet, &owner);
-        let signed = lines.iter().filter(|line| line.name == principal).any(|line| {
-            let Ok(signature) = StatementSignature::parse(&line.signature, &state.fleet, &state.log) else {
-                return false;
-            };
-            let issuer = signature.issuer();
-            Some(issuer.to_hex()) == signing_key
-                && line.key_hash == key_hash(&principal, issuer)
-                && certificate.key(issuer).is_some_and(|key| signature.verify(key, &body).is_ok())
-        });
-        if signed { Ok((requested, own)) } else { Err(bad(format!("it is not signed by {owner}"))) }
+        let home = (&state.fleet, state.log.as_str());
+        match is_signed_by(&asked.lines, &asked.body, home, &owner, signing_key.as_deref(), &certificate) {
+            true => Ok(Wanted { requested, certificate: own, by_invitation }),
+            false => Err(bad(format!("it is not signed by {owner}"))),
+        }
     }
 
     pub(super) fn retire(&mut self, change: &Retire, context: &Context<'_>) -> Result<(), Stop> {
@@ -241,6 +322,33 @@ pub(super) fn check_key(
 }
 
 impl State {
+    /// Whether what an operator has signed earlier still counts: she is one, and her certificate has not expired.
+    fn may_agree(&self, who: &MemberName, at: Time) -> bool {
+        let operator = self.members.get(who).filter(|m| m.is_active() && m.kind == Kind::Operator);
+        operator.is_some_and(|m| m.cert_expires.is_none_or(|expires| expires > at))
+    }
+
+    /// What its invitation gives to a member that asks with one; the PoP joins first, then its services by the same request.
+    fn by_invitation(&self, name: &MemberName, asked: &Asked, at: Time) -> Result<ByInvitation, Void> {
+        let refuse = |Decision { admission, why }| Void::Admission { member: name.clone(), admission, why };
+        let decision = self.admission(asked, at, Agreed::Yes);
+        let follows = name.is_service() && decision.admission == Admission::Duplicate;
+        if decision.admission != Admission::Ok && !follows {
+            return Err(refuse(decision));
+        }
+        let pop = asked.pop().map(|pop| pop.member.clone()).ok_or_else(|| Void::NoMember(name.clone()))?;
+        let found = self.invitations.get(&pop).ok_or_else(|| Void::NoMember(pop.clone()))?;
+        if follows && at > found.invited.not_after {
+            let why = format!("the invitation was good until {}", found.invited.not_after);
+            return Err(refuse(Decision { admission: Admission::Expired, why }));
+        }
+        let agreed = match found.invited.approval {
+            Approval::Auto => found.approved.iter().filter(|who| self.may_agree(who, at)).cloned().collect(),
+            Approval::Operators => BTreeSet::new(),
+        };
+        Ok(ByInvitation { pop, used: asked.digest(), agreed })
+    }
+
     /// Checks that a certificate is valid, and in its member's name. An operator may bring one that she has had before,
     /// in whatever names; operators are known by the log, not by their user ids.
     pub(super) fn check_certificate(
@@ -319,7 +427,7 @@ impl State {
     }
 
     /// What the keys are made of; all of it has to be new to the fleet, now and ever, and used for one thing only.
-    fn new_materials(
+    pub(super) fn new_materials(
         &self,
         name: &MemberName,
         keys: &[RequestedKey],

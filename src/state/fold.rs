@@ -412,6 +412,8 @@ impl<O: Objects> Replay<O> {
             Act::Snapshot(c) => each(std::slice::from_ref(c), |c| self.snapshot(c, context)),
             Act::Rekey(c) => each(std::slice::from_ref(c), |c| self.rekey(c, context)),
             Act::Emergency(list) => each(list, |c| self.stop(c, context)),
+            Act::Invite(c) => each(std::slice::from_ref(c), |c| self.invite(c, context)),
+            Act::Uninvite(list) => each(list, |c| self.uninvite(c, context)),
         }
     }
 
@@ -446,6 +448,7 @@ impl<O: Objects> Replay<O> {
             drills: super::Drills::default(),
             snapshot: None,
             emergencies: BTreeMap::new(),
+            invitations: BTreeMap::new(),
         });
         let founded = self.found(entry, genesis, *id);
         if founded.is_err() {
@@ -469,8 +472,8 @@ impl<O: Objects> Replay<O> {
                 }
                 .into());
             }
-            let admission = self.admission(founder, &context)?;
-            self.admit(admission)?;
+            let newcomer = self.newcomer(founder, &context)?;
+            self.admit(newcomer)?;
         }
         let counted = self.count(&entry.signed, &entry.signatures)?;
         let of_kind = |kind| genesis.members.iter().filter(move |m| m.kind == kind).map(|m| &m.member);

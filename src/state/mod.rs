@@ -7,6 +7,7 @@
 //! [`State::to_bytes`] writes a state, [`State::digest`] names it, and [`Replay::resume`] goes on from one that was read:
 //! what it makes of the entries that follow is what a replay from the first one makes of them.
 
+mod admission;
 mod ahead;
 mod backups;
 mod cosigners;
@@ -15,6 +16,7 @@ mod effects;
 mod emergencies;
 mod enroll;
 mod fold;
+mod invitations;
 mod key;
 mod keys;
 mod locks;
@@ -43,15 +45,17 @@ use crate::ssh::CertificateBody;
 use crate::statement::{Facts, RetireReason};
 use crate::time::Time;
 
+pub use admission::{Admission, Agreed, Asked, Decision};
 pub use ahead::{Prepared, Preparer};
 pub use backups::{Drill, Drills, Held};
 pub use done::Done;
 pub use effects::{
-    AloneEffect, CertifiedEffect, Effects, KeyEffect, MeshEffect, RuleEffect, SecretEffect, SettingEffect, Sides,
-    SshEffects,
+    AloneEffect, CertifiedEffect, Effects, InvitedEffect, KeyEffect, MeshEffect, RuleEffect, SecretEffect,
+    SettingEffect, Sides, SshEffects,
 };
 pub use emergencies::{AppliedHere, EmergencyLogged};
 pub use fold::{ObjectError, Objects, Replay, ReplayError, Verdict, Watch};
+pub use invitations::Invitation;
 pub use key::{KeyState, PublicKey, SlotKey, SlotKeys};
 pub use locks::{Locked, Unlocked};
 pub use query::{Drift, Due, ReadersError};
@@ -114,6 +118,9 @@ pub struct State {
     /// Emergencies that were declared, by their ids.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub emergencies: BTreeMap<Digest, EmergencyLogged>,
+    /// Who may join, or has joined, by a token: the newest invitation of each name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub invitations: BTreeMap<MemberName, Invitation>,
 }
 
 /// The policy in force.

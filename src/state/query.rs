@@ -179,7 +179,8 @@ impl State {
 
     /// The CA keys of a slot that machines have to trust at `at`: those that are active or standby, and those replaced
     /// since, or of an authority that has retired, as long as a certificate that the log lets them sign is good. Those of
-    /// an authority in wrong hands are never among them.
+    /// an authority in wrong hands are never among them. Those that sign users' certificates include the policy's
+    /// break-glass keys.
     pub fn trusted_cas(&self, slot: Slot, at: Time) -> BTreeSet<&str> {
         let good = self.issued.iter().filter(|(serial, issued)| {
             issued.certificate.fields().valid_before > at && !self.revoked_serials.contains(*serial)
@@ -187,13 +188,14 @@ impl State {
         let in_use: BTreeSet<String> = good.map(|(_, issued)| issued.certificate.fields().ca.to_string()).collect();
         let honest = |m: &&Member| m.kind == Kind::Authority && m.retired.is_none_or(|(_, why)| !why.burns());
         let keys = self.members.values().filter(honest).flat_map(|m| m.slot(slot)).flat_map(|s| &s.keys);
-        keys.filter(|k| match k.state {
+        let trusted = keys.filter(|k| match k.state {
             KeyState::PreActive | KeyState::Active => true,
             KeyState::Deactivated | KeyState::Destroyed => in_use.contains(&k.key),
             KeyState::Compromised => false,
-        })
-        .map(|k| k.key.as_str())
-        .collect()
+        });
+        let break_glass = self.policy.policy.ssh.break_glass.iter().filter(|_| slot == Slot::SshUserCa);
+        let break_glass = break_glass.flat_map(|b| &b.keys).map(String::as_str);
+        trusted.map(|k| k.key.as_str()).chain(break_glass).collect()
     }
 
     /// Members with a given key state anywhere, for reports: how many keys of each state there are.

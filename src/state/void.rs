@@ -4,7 +4,7 @@ use crate::digest::Digest;
 use crate::name::{ActName, Address, Kind, MemberName, Slot};
 use crate::openpgp::CertificateError;
 use crate::policy::{Case, PolicyError};
-use crate::state::KeyState;
+use crate::state::{Admission, KeyState};
 use crate::time::{Span, Time};
 
 /// Why an entry or a change is void.
@@ -142,6 +142,24 @@ pub enum Void {
         member: MemberName,
         /// What is wrong.
         problem: String,
+    },
+    /// An invitation that there must not be, or is not there.
+    #[error("the invitation of {member}: {problem}")]
+    Invitation {
+        /// Who is invited.
+        member: MemberName,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A request that does not join by its invitation.
+    #[error("{member} does not join by its invitation ({admission}): {why}")]
+    Admission {
+        /// Who asked.
+        member: MemberName,
+        /// The result.
+        admission: Admission,
+        /// In words.
+        why: String,
     },
     /// A key that is not acceptable.
     #[error("the {slot} key '{key}' of {member} {problem}")]

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use super::fold::{Objects, Stop};
 use super::policy::read_policy;
 use super::{
-    Done, Drills, EmergencyLogged, Held, Issued, Locked, Member, MeshIndexes, ObjectError, PolicyInForce, Recorded,
-    Secret, State,
+    Done, Drills, EmergencyLogged, Held, Invitation, Issued, Locked, Member, MeshIndexes, ObjectError, PolicyInForce,
+    Recorded, Secret, State,
 };
 use crate::digest::Digest;
 use crate::json::{self, JsonError};
@@ -77,6 +77,8 @@ struct Parts {
     snapshot: Option<Recorded>,
     #[serde(default)]
     emergencies: BTreeMap<Digest, EmergencyLogged>,
+    #[serde(default)]
+    invitations: BTreeMap<MemberName, Invitation>,
 }
 
 #[derive(Deserialize)]
@@ -156,6 +158,7 @@ impl Parts {
             drills: self.drills,
             snapshot: self.snapshot,
             emergencies: self.emergencies,
+            invitations: self.invitations,
         })
     }
 }

@@ -53,6 +53,10 @@ pub enum Act {
     Rekey(Rekey),
     /// See [`ActName::Emergency`].
     Emergency(Vec<Stop>),
+    /// See [`ActName::Invite`]. Always one: the invitations are an object.
+    Invite(Invite),
+    /// See [`ActName::Uninvite`].
+    Uninvite(Vec<Uninvite>),
 }
 
 impl Act {
@@ -78,6 +82,8 @@ impl Act {
             Self::Snapshot(_) => ActName::Snapshot,
             Self::Rekey(_) => ActName::Rekey,
             Self::Emergency(_) => ActName::Emergency,
+            Self::Invite(_) => ActName::Invite,
+            Self::Uninvite(_) => ActName::Uninvite,
         }
     }
 
@@ -108,6 +114,7 @@ impl Act {
                 list.iter().flat_map(|c| [(c.recipients, K::Recipients), (c.file, K::Sealed)]).collect()
             }
             Self::Snapshot(c) => vec![(c.state, K::State)],
+            Self::Invite(c) => vec![(c.invitations, K::Invitations)],
             Self::Activate(_)
             | Self::Destroy(_)
             | Self::Remove(_)
@@ -117,7 +124,8 @@ impl Act {
             | Self::Backup(_)
             | Self::Drill(_)
             | Self::Rekey(_)
-            | Self::Emergency(_) => Vec::new(),
+            | Self::Emergency(_)
+            | Self::Uninvite(_) => Vec::new(),
         }
     }
 }
@@ -139,6 +147,8 @@ pub enum ObjectKind {
     Shape,
     /// A preshared-key exchange of a WireGuard lane.
     Exchange,
+    /// A list of invitations.
+    Invitations,
     /// A sealed file, always the last of these. Kept at its address, not among the objects, once the log has it; earlier versions are not kept.
     Sealed,
 }
@@ -490,4 +500,22 @@ pub struct Stop {
     pub member: MemberName,
     /// Why.
     pub why: StopReason,
+}
+
+/// Machines may join.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Invite {
+    /// The list of invitations, an object ([`super::Invitations`]): a thousand do not fit into an entry.
+    pub invitations: Digest,
+}
+
+/// An invitation is withdrawn. Like every change that only stops something, it names no predecessor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Uninvite {
+    /// Who was invited.
+    pub member: MemberName,
+    /// By which token.
+    pub token: super::TokenKey,
 }

@@ -208,6 +208,8 @@ fn changes(act: &Act) -> Vec<Value> {
         Act::Drill(all) => list(all),
         Act::Rekey(one) => list(std::slice::from_ref(one)),
         Act::Emergency(all) => list(all),
+        Act::Invite(one) => list(std::slice::from_ref(one)),
+        Act::Uninvite(all) => list(all),
     }
 }
 
@@ -269,6 +271,8 @@ fn parse_act(name: ActName, changes: impl Changes) -> Result<Act, StatementError
         ActName::Snapshot => Act::Snapshot(one(changes)?),
         ActName::Rekey => Act::Rekey(one(changes)?),
         ActName::Emergency => Act::Emergency(list(changes)?),
+        ActName::Invite => Act::Invite(one(changes)?),
+        ActName::Uninvite => Act::Uninvite(list(changes)?),
     })
 }
 

@@ -14,13 +14,19 @@
 mod acts;
 mod body;
 mod entry;
+mod invitation;
 mod request;
+mod submission;
+mod token;
 
 pub use acts::{
-    Act, Activate, BackupMade, Certify, Destroy, Enroll, ExchangeDigests, Genesis, Issue, ObjectKind, Objection,
-    Outcome, PolicyUpdate, Publish, PublishedKey, Rekey, Remove, Reseal, RestoreDrill, Retire, RetireReason,
-    RevokeIssued, Seal, Snapshot, Stop, StopReason,
+    Act, Activate, BackupMade, Certify, Destroy, Enroll, ExchangeDigests, Genesis, Invite, Issue, ObjectKind,
+    Objection, Outcome, PolicyUpdate, Publish, PublishedKey, Rekey, Remove, Reseal, RestoreDrill, Retire, RetireReason,
+    RevokeIssued, Seal, Snapshot, Stop, StopReason, Uninvite,
 };
 pub use body::{Statement, StatementError};
 pub use entry::{Entry, EntryError, Signed, key_hash, principal, principal_member};
-pub use request::{Facts, RecipientSet, Request, RequestedKey, RequestedMember};
+pub use invitation::{Approval, Invitations, Invited, machine_digest};
+pub use request::{Facts, Machine, Presented, RecipientSet, Request, RequestedKey, RequestedMember};
+pub use submission::{Handed, Submission, SubmissionError};
+pub use token::{Token, TokenError, TokenKey};

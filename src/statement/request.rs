@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::entry::EntryError;
+use super::token::TokenKey;
 use crate::digest::Digest;
 use crate::json;
 use crate::limits::{READERS_MAX, REQUEST_BYTES_MAX, ROLES_MAX, SERVICES_MAX};
@@ -27,11 +28,43 @@ use crate::wireguard::{Endpoint, Lane};
 pub struct Request {
     /// When it was made.
     pub at: Time,
+    /// The invitation that it answers. Such a request is signed by the invitation's token, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invitation: Option<Presented>,
     /// The log it is for.
     pub log: String,
     /// Who joins.
     pub members: Vec<RequestedMember>,
     v: u64,
+}
+
+/// What a request says of the invitation that it answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Presented {
+    /// The machine that it was made on.
+    #[serde(default, skip_serializing_if = "Machine::is_empty")]
+    pub machine: Machine,
+    /// The public half of the token.
+    pub token: TokenKey,
+}
+
+/// By what a machine is told apart: digests only (see [`super::machine_digest`]), as it tells them itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// Of the UUID that the hardware has, or the virtual machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dmi: Option<Digest>,
+    /// Of the id that the installed system has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Digest>,
+}
+
+impl Machine {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One member of a request.
@@ -99,7 +132,7 @@ fn roles<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<Label>, 
 }
 
 impl Facts {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -107,7 +140,12 @@ impl Facts {
 impl Request {
     /// A request for `members`.
     pub fn new(at: Time, log: String, members: Vec<RequestedMember>) -> Self {
-        Self { at, log, members, v: 1 }
+        Self { at, invitation: None, log, members, v: 1 }
+    }
+
+    /// The same, in answer to an invitation.
+    pub fn answering(self, invitation: Presented) -> Self {
+        Self { invitation: Some(invitation), ..self }
     }
 
     /// The bytes that the member signs.

@@ -12,14 +12,15 @@
 //! tiles are the same whoever writes them, and the checkpoint is replaced only as long as it is the one that was read. So a
 //! writer that is slow, or comes back after others have finished its work, changes nothing.
 
+use super::grow::Growing;
 use super::{CHECKPOINT, HEAD, Head, Store, StoreError, read_newest};
 use crate::disk::{Created, EntryKind};
-use crate::limits::{CHECKPOINT_BYTES_MAX, COMMIT_BYTES_MAX, TILE_BYTES_MAX};
+use crate::limits::{CHECKPOINT_BYTES_MAX, COMMIT_BYTES_MAX};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::commit::Commit;
 use crate::log::merkle;
 use crate::log::note::{Note, SignerKey, VerifierKey};
-use crate::log::tile::{LEVELS_MAX, Level, TILE_WIDTH, TileId, write_entry, write_hashes};
+use crate::log::tile::{LEVELS_MAX, Level, TILE_WIDTH, TileId};
 
 /// What an append came to.
 #[derive(Debug, Clone)]
@@ -136,30 +137,10 @@ pub fn complete(
     heads: &[&SignerKey],
     target: Target,
 ) -> Result<Appended, StoreError> {
-    let mut edge = head.map(|h| h.edge.clone()).unwrap_or_default();
-    let mut bundle = head.map(|h| h.bundle.clone()).unwrap_or_default();
-    for entry in &commit.entries {
-        let index = edge.size() / TILE_WIDTH;
-        bundle.push(entry.clone());
-        let full = edge.push(merkle::leaf(entry));
-        if edge.size().is_multiple_of(TILE_WIDTH) {
-            write_bundle(store, TileId { level: Level::Entries, index, width: TILE_WIDTH }, &bundle)?;
-            bundle.clear();
-        }
-        for (id, hashes) in full {
-            write_tile(store, id, &write_hashes(&hashes))?;
-        }
-    }
-    if !bundle.is_empty() {
-        write_bundle(
-            store,
-            TileId { level: Level::Entries, index: edge.size() / TILE_WIDTH, width: bundle.len() as u64 },
-            &bundle,
-        )?;
-    }
-    for (id, hashes) in edge.partial() {
-        write_tile(store, id, &write_hashes(hashes))?;
-    }
+    let mut growing = head.map(|h| Growing::after(h.edge.clone(), h.bundle.clone())).unwrap_or_default();
+    commit.entries.iter().try_for_each(|entry| growing.push(store, entry.clone()))?;
+    growing.finish(store)?;
+    let (edge, bundle) = growing.into_parts();
     let checkpoint = Checkpoint { origin: origin.to_owned(), size: edge.size(), root: edge.root() };
     let text = checkpoint.to_text();
     let note = Note { signatures: heads.iter().map(|key| key.sign(&text)).collect(), text };
@@ -234,24 +215,4 @@ pub fn sweep(store: &Store, size: u64) -> Result<(), StoreError> {
 /// Whether the path is that of a partial tile of which the tree of `size` leaves has a wider one.
 fn is_outgrown(path: &str, size: u64) -> bool {
     path.strip_prefix("log/").and_then(TileId::parse).is_some_and(|id| id.width < id.width_in(size))
-}
-
-fn write_bundle(store: &Store, id: TileId, entries: &[Vec<u8>]) -> Result<(), StoreError> {
-    let mut bytes = Vec::new();
-    for entry in entries {
-        write_entry(&mut bytes, entry);
-    }
-    write_tile(store, id, &bytes)
-}
-
-/// Writes a tile and reads it back: one flipped bit in a tile that was signed over has killed a public log.
-fn write_tile(store: &Store, id: TileId, bytes: &[u8]) -> Result<(), StoreError> {
-    let path = format!("log/{id}");
-    store.disk().replace(&path, bytes)?;
-    match store.disk().read(&path, TILE_BYTES_MAX)? {
-        Some(back) if back == bytes => Ok(()),
-        // Without a lock, somebody who is further on may have removed it already: it has a wider one.
-        None if id.width < TILE_WIDTH && !store.disk().has_lock() => Ok(()),
-        _ => Err(StoreError::Damaged { path, problem: "the disk gives back other bytes than were written".to_owned() }),
-    }
 }

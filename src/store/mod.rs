@@ -17,7 +17,9 @@
 //! another kind as one's sealed file must not take that object away.
 
 mod append;
+mod grow;
 mod prove;
+mod public;
 mod read;
 
 use crate::digest::Digest;
@@ -29,7 +31,9 @@ use crate::openpgp::Fingerprint;
 use crate::state::{ObjectError, Objects};
 
 pub use append::{Appended, Target, append, append_signed, collect, complete, finish, pending, sweep};
+pub use grow::Growing;
 pub use prove::{prove, prove_all};
+pub use public::Public;
 pub use read::{
     Bundle, CHECKPOINT, HEAD, Head, LogReader, SignedHead, consistency_proof, edge_at, read_checkpoint, read_hashes,
     read_newest, root_at,

@@ -13,7 +13,6 @@
 //! The record decides: a cosigner that has lost it may cosign a fork, and must not go on with its key.
 
 mod ask;
-mod http;
 mod record;
 mod serve;
 mod sign;

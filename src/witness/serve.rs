@@ -3,9 +3,10 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use super::http::{Request, Response};
-use super::{Witness, WitnessError, http};
+use super::{Witness, WitnessError};
 use crate::digest::Digest;
+use crate::http::{self, Bounds, Request, Response};
+use crate::limits::{WITNESS_CONNECTIONS_MAX, WITNESS_REQUEST_BYTES_MAX};
 use crate::log::witness::{AddCheckpoint, Refusal};
 use crate::time::Time;
 
@@ -21,7 +22,13 @@ pub fn serve(
     log: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<std::convert::Infallible, WitnessError> {
     let answer = move |request: &Request| answer(&witness, request, clock(), &log);
-    http::serve(listener, Arc::new(answer))
+    let bounds = Bounds {
+        connections: WITNESS_CONNECTIONS_MAX,
+        body_bytes: WITNESS_REQUEST_BYTES_MAX,
+        bodies_bytes: WITNESS_CONNECTIONS_MAX * WITNESS_REQUEST_BYTES_MAX,
+        name: "witness",
+    };
+    http::serve(listener, bounds, Arc::new(answer))
         .map_err(|source| WitnessError::Net { doing: "accept connections".to_owned(), source })
 }
 
@@ -31,9 +38,7 @@ fn answer(witness: &Witness, request: &Request, now: Time, log: &dyn Fn(&str)) -
         ("GET", path) => {
             let digest = path.strip_prefix('/').and_then(|p| p.strip_suffix("/checkpoint")).and_then(Digest::parse);
             match digest.map(|d| witness.last_by_digest(&d)) {
-                Some(Ok(Some((note, _)))) => {
-                    Response { status: 200, content_type: "text/plain; charset=utf-8", body: note.to_bytes() }
-                }
+                Some(Ok(Some((note, _)))) => Response::text(200, String::from_utf8_lossy(&note.to_bytes())),
                 Some(Err(e)) => failed(&e, log),
                 Some(Ok(None)) | None => Response::text(404, "there is no such checkpoint here"),
             }
@@ -46,11 +51,9 @@ fn answer(witness: &Witness, request: &Request, now: Time, log: &dyn Fn(&str)) -
 fn add(witness: &Witness, body: &[u8], now: Time, log: &dyn Fn(&str)) -> Response {
     let result = AddCheckpoint::parse(body).map_err(WitnessError::from).and_then(|request| witness.add(&request, now));
     match result {
-        Ok(line) => {
-            Response { status: 200, content_type: "text/plain; charset=utf-8", body: line.to_text().into_bytes() }
-        }
+        Ok(line) => Response::text(200, line.to_text()),
         Err(WitnessError::Refused(Refusal::Conflict(size))) => {
-            Response { status: 409, content_type: "text/x.tlog.size", body: format!("{size}\n").into_bytes() }
+            Response::of(409, "text/x.tlog.size", format!("{size}\n").into_bytes())
         }
         Err(WitnessError::Refused(refusal)) => {
             let status = match refusal {

@@ -9,9 +9,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::{Signer as _, SigningKey};
+use keys::ops::issue_all;
 use keys::ssh::{
-    CaSigner, CertificateAuthority as _, CertificateBody, CertificateFields, CertificateKind, Krl, KrlScope, Nonce,
-    Principal, Serial, SshPrivateKey, SshPublicKey, issue, to_be_signed,
+    CaSigner, CertificateAuthority as _, CertificateBody, CertificateFields, CertificateKind, Issuer, Krl, KrlScope, Nonce,
+    Order, Principal, Serial, SshPrivateKey, SshPublicKey, issue, to_be_signed,
 };
 use keys::time::{Span, Time};
 use rand::SeedableRng as _;
@@ -95,13 +96,30 @@ pub fn measure(count: usize) {
                 std::hint::black_box(issue(body, serial(n), None, &ca).expect("a certificate"));
             }
         });
+        let orders: Vec<Order<'_>> =
+            bodies.iter().enumerate().map(|(n, body)| Order { body, serial: serial(n), staple: None }).collect();
+        let together = measured(|| {
+            let made = issue_all(&Issuer::new(&ca, orders.len()), &orders, 1);
+            assert!(std::hint::black_box(made).iter().all(Result::is_ok));
+        });
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let both = measured(|| {
+            let made = issue_all(&Issuer::new(&ca, orders.len()), &orders, threads);
+            assert!(std::hint::black_box(made).iter().all(Result::is_ok));
+        });
         let whole = measured(|| {
-            for (n, file) in files.iter().enumerate() {
+            let read = |file: &std::path::PathBuf| {
                 let text = std::fs::read_to_string(file).expect("a file");
-                let key = SshPublicKey::parse_line(text.trim_end()).expect("a key");
-                let certificate = issue(&body(&key, &ca, n), serial(n), None, &ca).expect("a certificate");
+                SshPublicKey::parse_line(text.trim_end()).expect("a key")
+            };
+            let bodies: Vec<_> = files.iter().enumerate().map(|(n, file)| body(&read(file), &ca, n)).collect();
+            let order = |(n, body)| Order { body, serial: serial(n), staple: None };
+            let orders: Vec<Order<'_>> = bodies.iter().enumerate().map(order).collect();
+            let made = issue_all(&Issuer::new(&ca, orders.len()), &orders, threads);
+            for (n, (file, certificate)) in files.iter().zip(made).enumerate() {
                 let out = file.with_file_name(format!("k{n}-cert.pub"));
-                std::fs::write(out, format!("{}\n", certificate.to_line())).expect("a file");
+                let line = certificate.expect("a certificate").to_line();
+                std::fs::write(out, format!("{line}\n")).expect("a file");
             }
         });
         let one = measured(|| ssh_keygen(&ca_file, &files));
@@ -113,13 +131,18 @@ pub fn measure(count: usize) {
         println!("{count} SSH certificates");
         show("raw Ed25519 signatures of the same bytes", &raw, count);
         show("ours: bytes and signatures", &signed, count);
-        show("ours: and each signature verified", &verified, count);
+        show("ours: and each signature verified, one by one", &verified, count);
+        show("ours: and each signature verified, some at a time", &together, count);
+        show(&format!("the same, {threads} threads"), &both, count);
         show("ours: and files read and written", &whole, count);
         show("ssh-keygen, one process, files read and written", &one, count);
         show(&format!("ssh-keygen, one process a key, {} keys", few.len()), &each, few.len());
         let ratio = |a: &Took, b: &Took| a.cpu.as_secs_f64() / b.cpu.as_secs_f64();
         println!("signing rate / raw rate                        {:.3}", ratio(&raw, &signed));
-        println!("with verification / raw rate                   {:.3}", ratio(&raw, &verified));
+        println!("verified one by one / raw rate                 {:.3}", ratio(&raw, &verified));
+        println!("verified some at a time / raw rate             {:.3}", ratio(&raw, &together));
+        let by_the_clock = raw.wall.as_secs_f64() / both.wall.as_secs_f64();
+        println!("the same, {threads} threads / raw rate of one, by the clock {by_the_clock:.3}");
         println!("ssh-keygen, one process / ours                 {:.1}", ratio(&one, &whole));
         let scaled = each.cpu.as_secs_f64() / few.len() as f64 * count as f64;
         println!("ssh-keygen, one process a key / ours           {:.1}", scaled / whole.cpu.as_secs_f64());

@@ -1,6 +1,9 @@
 //! What somebody is shown before she signs: computed by her own program, whatever the proposer says, and however many
 //! signatures there are yet.
 
+use keys::ssh::SshPrivateKey;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
 use crate::support::{Sandbox, TestFleet, tests};
@@ -9,6 +12,7 @@ tests!["effects":
     a_proposal_shows_who_gains_and_who_loses,
     a_departure_shows_what_is_burned_and_what_stops,
     a_policy_shows_whose_word_weighs_more_and_which_secrets_move,
+    a_policy_shows_who_comes_in_without_the_log,
     what_cannot_be_computed_is_said,
 ];
 
@@ -138,6 +142,41 @@ fn a_policy_shows_whose_word_weighs_more_and_which_secrets_move(sandbox: &Sandbo
     fleet.keys("alice", &["sync"]).ok();
     let who = fleet.keys("alice", &["who", "nginx@fra1/tls.key", "--json"]).json();
     assert_eq!(who["drifted"], true, "{who}");
+}
+
+fn a_policy_shows_who_comes_in_without_the_log(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_two(sandbox);
+    fleet.join("fra1", "");
+    let path = sandbox.path("fleet/policy/ssh.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let keys: Vec<String> = (1..=3)
+        .map(|seed| format!("\"{}\"", SshPrivateKey::generate(&mut StdRng::seed_from_u64(seed)).public()))
+        .collect();
+    let glass = |count: usize, sign: usize, lifetime: &str| {
+        let table = format!(
+            "require_proof = true\n\n[ca.break-glass]\nkeys = [{}]\nsign = {sign}\nprincipals = [\"deploy:{{pop}}\"]\n\
+             lifetime = \"{lifetime}\"\nextensions = [\"permit-pty\"]\n",
+            keys[..count].join(", ")
+        );
+        std::fs::write(&path, text.replace("require_proof = false", &table)).unwrap();
+        let said = fleet.keys("alice", &["policy", "propose", "--yes"]).exits(4);
+        let proposal = waiting(&fleet, "bob");
+        says(&shown(&fleet, "bob", &proposal), &[said.lines().find(|l| l.contains("[ca.break-glass]")).unwrap()]);
+        let (ca, settings) = (&proposal["effects"]["ssh"]["user_ca"], &proposal["effects"]["settings"]);
+        let found = (ca["gains"].as_array().map_or(0, Vec::len), ca["loses"].as_array().map_or(0, Vec::len));
+        let weaker =
+            settings.as_array().unwrap().iter().find(|s| s["name"] == "[ca.break-glass]").unwrap()["weaker"].clone();
+        fleet.keys("bob", &["approve", "--all", "--yes"]).exits(4);
+        fleet.keys("alice", &["sync"]).ok();
+        (said, found, weaker == true)
+    };
+    let (said, cas, weaker) = glass(2, 2, "4h");
+    let parts =
+        ["[log] require_proof", "[log] staple_proof", "2 of 2 keys let in as deploy:{pop} for 4h, with permit-pty"];
+    says(&said, &parts);
+    assert_eq!((cas, weaker), ((2, 0), true), "{said}");
+    assert_eq!((glass(3, 3, "4h").1, glass(3, 3, "2h").2), ((1, 0), false));
+    assert_eq!((glass(3, 2, "2h").2, glass(2, 2, "2h").1), (true, (0, 1)));
 }
 
 fn what_cannot_be_computed_is_said(sandbox: &Sandbox) {

@@ -6,13 +6,19 @@
 #![allow(missing_docs, reason = "a test's name says what it shows")]
 
 mod admission;
+mod agent;
+mod agent_systemd;
+mod agent_trials;
 mod ahead;
 mod attacks;
 mod audit;
 mod backup;
 mod bad_input;
 mod beginnings;
+mod bootstrap;
+mod cloud_boot;
 mod counting;
+mod delivery;
 mod documents;
 mod drill;
 mod effects;
@@ -26,17 +32,20 @@ mod gpg;
 mod gpg_agent;
 mod hardening;
 mod import;
+mod inviting;
 mod kept;
 mod lifecycle;
 mod lint;
 mod locks;
 mod mesh;
 mod mesh_sim;
+mod nginx;
 mod objections;
 mod peers;
 mod proofs;
 mod recipients;
 mod rekey;
+mod remote;
 mod renew;
 mod replay;
 mod resealing;
@@ -51,6 +60,7 @@ mod ssh_doctor;
 mod ssh_keygen;
 mod ssh_revoke;
 mod sshd;
+mod sshd_break_glass;
 mod sshd_crash;
 mod sshd_logins;
 mod sshd_proof;
@@ -70,13 +80,19 @@ fn main() -> std::process::ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     let tests = [
         admission::tests(),
+        agent::tests(),
+        agent_systemd::tests(),
+        agent_trials::tests(),
         ahead::tests(),
         attacks::tests(),
         audit::tests(),
         backup::tests(),
         bad_input::tests(),
         beginnings::tests(),
+        bootstrap::tests(),
+        cloud_boot::tests(),
         counting::tests(),
+        delivery::tests(),
         documents::tests(),
         drill::tests(),
         effects::tests(),
@@ -90,17 +106,20 @@ fn main() -> std::process::ExitCode {
         gpg_agent::tests(),
         hardening::tests(),
         import::tests(),
+        inviting::tests(),
         kept::tests(),
         lifecycle::tests(),
         lint::tests(),
         locks::tests(),
         mesh_sim::tests(),
         mesh::tests(),
+        nginx::tests(),
         objections::tests(),
         peers::tests(),
         proofs::tests(),
         recipients::tests(),
         rekey::tests(),
+        remote::tests(),
         renew::tests(),
         replay::tests(),
         resealing::tests(),
@@ -115,6 +134,7 @@ fn main() -> std::process::ExitCode {
         ssh_keygen::tests(),
         ssh_revoke::tests(),
         sshd::tests(),
+        sshd_break_glass::tests(),
         sshd_crash::tests(),
         sshd_logins::tests(),
         sshd_proof::tests(),

@@ -3,14 +3,18 @@
 
 use std::collections::BTreeSet;
 
+use keys::digest::Digest;
 use keys::fleet::{Draft, Placed};
 use keys::log::note::SignatureLine;
 use keys::name::{Kind, Slot};
 use keys::ops::{self, Selection};
-use keys::state::{KeyState, Replay, Void};
-use keys::statement::{Act, Activate, Enroll, PolicyUpdate, Remove, Retire, RetireReason};
+use keys::ssh::{SshPrivateKey, SshPublicKey};
+use keys::state::{KeyState, Objects as _, Replay, Void};
+use keys::statement::{Act, Activate, Enroll, PolicyUpdate, Publish, PublishedKey, Remove, Retire, RetireReason};
 use keys::store::Store;
 use keys::time::{LATEST, Span, Time};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 
 use crate::support::stage::{Stage, id_of, member};
 use crate::support::{Sandbox, tests};
@@ -34,6 +38,7 @@ tests!["replay":
     what_is_void_has_no_effect,
     the_same_log_gives_the_same_state_in_ten_years,
     a_name_that_comes_back_keeps_its_compromised_keys,
+    a_ca_key_is_one_that_the_policy_names_where_it_names_them,
 ];
 
 fn rotation(replay: &Replay<Store>, who: &str, slot: Slot) -> Act {
@@ -464,4 +469,48 @@ fn a_name_that_comes_back_keeps_its_compromised_keys(sandbox: &Sandbox) {
         assert_eq!(found, Some(KeyState::Compromised), "{key}");
     }
     assert!(member.slots.values().all(|s| s.active().is_some() && s.standbys().count() == 1));
+}
+
+fn a_ca_key_is_one_that_the_policy_names_where_it_names_them(sandbox: &Sandbox) {
+    let (mut stage, _) = two(sandbox);
+    let [named, other] = [1, 2].map(|seed| SshPrivateKey::generate(&mut StdRng::seed_from_u64(seed)).public().clone());
+    stage.carry(|fleet, _| {
+        let state = fleet.state();
+        let mut policy = state.policy.files.clone();
+        let text = String::from_utf8(fleet.store().object(&policy["ssh.toml"]).unwrap()).unwrap();
+        let text = text.replacen("key = \"file\"", &format!("key = \"agent:{}\"", named.fingerprint()), 1);
+        policy.insert("ssh.toml".to_owned(), Digest::of(text.as_bytes()));
+        let change = PolicyUpdate { generation: state.policy.version + 1, policy, prev: state.policy.prev };
+        vec![Draft::with(Act::PolicyUpdate(change), "the CA lies on a token", vec![text.into_bytes()])]
+    });
+    stage.carry(|fleet, _| {
+        let selection =
+            Selection { members: Some("casc1".parse().unwrap()), slot: Some(Slot::SshUserCa), due: false, soon: true };
+        ops::plan_rotate(&selection, fleet.state(), fleet.now()).unwrap().drafts("there is room for a standby")
+    });
+    let mut replay = stage.replay();
+    let casc1 = replay.state().unwrap().members[&member("casc1")].clone();
+    let mut publish = |slot, key: &SshPublicKey| {
+        let key = PublishedKey { exchange: None, key: key.to_string(), lane: None, slot };
+        let change = Publish {
+            cert: None,
+            generation: casc1.generation + 1,
+            keys: vec![key],
+            member: member("casc1"),
+            prev: casc1.prev,
+        };
+        stage.judge(&mut replay, Act::Publish(vec![change]), &["casc1"])
+    };
+    let refused = publish(Slot::SshUserCa, &other);
+    assert!(
+        matches!(&refused.void[..], [(_, Void::Slots { problem, .. })] if problem.contains("policy/ssh.toml does not name")),
+        "{refused:?}"
+    );
+    assert_eq!(publish(Slot::SshUserCa, &named).applied, 1);
+    // The other CA's keys are files, and its standby is there already.
+    let there = publish(Slot::SshHostCa, &other);
+    assert!(
+        matches!(&there.void[..], [(_, Void::Slots { problem, .. })] if problem.contains("a standby ssh-host-ca key already")),
+        "{there:?}"
+    );
 }

@@ -16,13 +16,13 @@ tests!["ssh_agent":
 ];
 
 /// An agent with these keys in it; ended when dropped.
-struct Agent {
+pub(crate) struct Agent {
     socket: PathBuf,
     _process: Running,
 }
 
 impl Agent {
-    fn start(sandbox: &Sandbox, keys: &[PathBuf]) -> Self {
+    pub(crate) fn start(sandbox: &Sandbox, keys: &[PathBuf]) -> Self {
         let socket = sandbox.path("agent");
         let mut command = bound(Tool::SshAgent.path().unwrap());
         command.env_clear().args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).stderr(Stdio::null());
@@ -36,6 +36,10 @@ impl Agent {
             Ran::of(Tool::SshAdd.command().env("SSH_AUTH_SOCK", &socket).arg("-q").arg(key)).ok();
         }
         Self { socket, _process: process }
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use keys::ssh::{
     CaSigner, CertificateAuthority as _, CertificateBody, CertificateFields, CertificateKind, Nonce, Principal, Serial,
-    SshCertificate, SshPrivateKey, SshPublicKey, Staple, issue,
+    SshCertificate, SshPrivateKey, SshPublicKey, Staple, Stapled, issue,
 };
 
 use crate::sshd::{Site, Sshd};
@@ -19,14 +20,18 @@ tests!["sshd_proof":
 ];
 
 const PROOF: (&str, &str) = ("require_proof = false", "require_proof = true");
-const NO_PRINCIPAL: &str = "does not contain an authorized principal";
+pub(crate) const NO_PRINCIPAL: &str = "does not contain an authorized principal";
 
 /// A directory that only root can write to, as sshd wants it for a program that it runs, with a link to ours in it.
-struct Programs(PathBuf);
+pub(crate) struct Programs(PathBuf);
+
+/// Tests run beside each other in one process.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 impl Programs {
-    fn new() -> Self {
-        let path = PathBuf::from(format!("/run/keys-it-{}", std::process::id()));
+    pub(crate) fn new() -> Self {
+        let path =
+            PathBuf::from(format!("/run/keys-it-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir(&path).unwrap();
         let script = format!("#!/bin/sh\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_keys"));
         let program = path.join("keys");
@@ -35,7 +40,7 @@ impl Programs {
         Self(path)
     }
 
-    fn program(&self) -> String {
+    pub(crate) fn program(&self) -> String {
         self.0.join("keys").display().to_string()
     }
 }
@@ -179,7 +184,8 @@ fn a_proof_waits_for_the_cosigners(sandbox: &Sandbox) {
     site.fleet.keys("alice", &ask).ok();
     let file = sandbox.path("id-cert.pub");
     let staple = Staple::of(&certificate(&file)).expect("it carries a proof");
-    let proof = String::from_utf8(staple.parts().unwrap().1.to_vec()).unwrap();
+    let Stapled::Proof(_, proof) = staple.parts().unwrap() else { panic!("a proof") };
+    let proof = String::from_utf8(proof.to_vec()).unwrap();
     assert!(proof.contains("\u{2014} w1.example/c1 "), "{proof}");
     site.fleet.keys("alice", &["log", "verify"]).ok();
 

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CertifiedEffect, Effects, KeyEffect, MeshEffect, SecretEffect, Sides, SshEffects};
+use super::{CertifiedEffect, Effects, InvitedEffect, KeyEffect, MeshEffect, SecretEffect, Sides, SshEffects};
 use crate::name::{Address, Kind, MemberName, Slot};
 use crate::ssh::CertificateKind;
 use crate::state::sites::pairs;
 use crate::state::{KeyState, Secret, State};
+use crate::statement::RetireReason;
 use crate::time::Time;
 use crate::wireguard::address::addresses;
 
@@ -30,7 +31,12 @@ impl Effects {
                 }
                 _ => {}
             }
-            if was_here && old.is_some_and(|m| m.cert != member.cert) {
+            let is_another = old.is_some_and(|m| m.fingerprint != member.fingerprint);
+            if was_here && is_another && member.is_active() {
+                // Another machine has taken its name.
+                effects.leaves.insert(name.clone(), RetireReason::Lost);
+                effects.joins.insert(name.clone(), member.kind);
+            } else if was_here && old.is_some_and(|m| m.cert != member.cert) {
                 effects.certificates.insert(name.clone());
             }
         }
@@ -38,9 +44,27 @@ impl Effects {
         (effects.pairs_joined, effects.pairs_parted) = pairs(before, after);
         let stopped = after.objected.keys().filter(|id| !before.objected.contains_key(id));
         effects.stopped = stopped.map(ToString::to_string).collect();
+        (effects.invited, effects.uninvited) = invitations(before, after, at);
         super::rules::compare(before, after, &mut effects);
         effects
     }
+}
+
+/// Who can join by an invitation only afterwards, and who no longer.
+fn invitations(before: &State, after: &State, at: Time) -> (BTreeMap<MemberName, InvitedEffect>, BTreeSet<MemberName>) {
+    let open = |state: &State, name: &MemberName| {
+        state.invitations.get(name).filter(|i| i.is_open(at)).map(|i| i.invited.clone())
+    };
+    let (mut invited, mut uninvited) = (BTreeMap::new(), BTreeSet::new());
+    for (name, new) in &after.invitations {
+        let (old, now) = (open(before, name), open(after, name));
+        if let Some(now) = now.filter(|now| old.as_ref() != Some(now)) {
+            invited.insert(name.clone(), InvitedEffect { invited: now, supersedes: old.is_some() });
+        } else if old.is_some() && new.withdrawn.is_some() {
+            uninvited.insert(name.clone());
+        }
+    }
+    (invited, uninvited)
 }
 
 fn keys(before: &State, after: &State) -> Vec<KeyEffect> {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::KeyState;
 use crate::name::{ActName, Address, Kind, MemberName, Slot};
 use crate::policy::Case;
-use crate::statement::RetireReason;
+use crate::statement::{Invited, RetireReason};
 
 /// What differs between two states.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -48,6 +48,21 @@ pub struct Effects {
     pub cosigners: Sides<String>,
     /// Statements that can never take effect any more.
     pub stopped: BTreeSet<String>,
+    /// Who may join by a token only afterwards, and as what: the invitation and the members that come by it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub invited: BTreeMap<MemberName, InvitedEffect>,
+    /// Whose invitation is good no more, though nobody has joined by it.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub uninvited: BTreeSet<MemberName>,
+}
+
+/// An invitation that is new.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InvitedEffect {
+    /// What it says.
+    pub invited: Invited,
+    /// Whether an older one of the same name, by which nobody has joined, is good no more.
+    pub supersedes: bool,
 }
 
 /// What comes and what goes.

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{AloneEffect, Effects, RuleEffect, SettingEffect, Sides};
 use crate::name::{ActName, Kind, MemberName};
 use crate::openpgp::Profile;
+use crate::policy::break_glass::BreakGlass;
+use crate::policy::ssh::PrincipalTemplate;
 use crate::policy::{Case, CosignerKind, Publication, Role, Rule, Signers};
 use crate::state::State;
 
@@ -74,6 +76,29 @@ pub(super) fn compare(before: &State, after: &State, effects: &mut Effects) {
     for (name, was, is) in proofs {
         setting(&format!("[log] {name}"), was.to_string(), is.to_string(), was && !is);
     }
+    let (was, is) = (was.break_glass.as_ref(), is.break_glass.as_ref());
+    setting("[ca.break-glass]", glass_in_words(was), glass_in_words(is), is.is_some_and(|is| !asks_as_much(is, was)));
+}
+
+fn glass_in_words(glass: Option<&BreakGlass>) -> String {
+    let Some(glass) = glass else { return "none".to_owned() };
+    let list = |principals: &[PrincipalTemplate]| -> String {
+        principals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let extensions = glass.extensions.iter().cloned().collect::<Vec<_>>().join(", ");
+    let (sign, keys, principals) = (glass.sign, glass.keys.len(), list(&glass.principals));
+    format!("{sign} of {keys} keys let in as {principals} for {}, with {extensions}", glass.lifetime)
+}
+
+/// Whether these break-glass keys let nobody in whom those before would not have let in.
+fn asks_as_much(is: &BreakGlass, was: Option<&BreakGlass>) -> bool {
+    was.is_some_and(|was| {
+        is.sign >= was.sign
+            && is.keys.is_subset(&was.keys)
+            && is.lifetime <= was.lifetime
+            && is.principals.iter().all(|p| was.principals.contains(p))
+            && is.extensions.is_subset(&was.extensions)
+    })
 }
 
 /// Who cosigns the log's head, and how many it takes.

@@ -12,8 +12,8 @@ use keys::name::Kind;
 use keys::ops::{self, Joining};
 use keys::state::{Replay, ReplayError, Verdict};
 use keys::statement::{
-    Act, BackupMade, Entry, Facts, Objection, Outcome, Reseal, RestoreDrill, RetireReason, RevokeIssued, Stop,
-    StopReason, principal_member,
+    Act, Approval, BackupMade, Entry, Facts, Objection, Outcome, Reseal, RestoreDrill, RetireReason, RevokeIssued,
+    Stop, StopReason, Uninvite, principal_member,
 };
 use keys::store::{Store, Target, append};
 use keys::time::Span;
@@ -142,6 +142,15 @@ fn with_rarer_acts(sandbox: &Sandbox) -> Stage {
         Act::Snapshot(snapshot),
         Act::Emergency(vec![Stop { member: member("fra1"), why: StopReason::Lost }]),
     ];
+    let (at, end) = (stage.now, stage.now.plus(Span::hours(2)));
+    let terms = ops::Terms { approval: Approval::Auto, not_before: at, not_after: end };
+    let wanted = vec![(member("new1"), ops::Inviting::default())];
+    let (invitations, tokens) = ops::plan_invite(&wanted, &terms, &stage.open(), &mut stage.rng).unwrap();
+    let invite = ops::invite_draft(&invitations, "");
+    let object = &invite.objects[0];
+    stage.keyring.disk().create(&keys::store::object_path(&Digest::of(object)), object).unwrap();
+    let uninvite = Uninvite { member: member("new1"), token: tokens[0].1.key() };
+    let acts = acts.into_iter().chain([invite.act, Act::Uninvite(vec![uninvite])]);
     for act in acts {
         stage.later(Span(1));
         let fleet = stage.prepared("alice");
@@ -200,7 +209,7 @@ fn every_field_of_every_statement_is_signed(sandbox: &Sandbox) {
         acts.insert(statement["act"].as_str().unwrap().to_owned());
     }
     eprintln!("faults::fields: {cases} changed statements of {} acts", acts.len());
-    assert!(acts.len() >= 19 && cases > 2_000, "{cases} of {acts:?}");
+    assert!(acts.len() >= 21 && cases > 2_000, "{cases} of {acts:?}");
 }
 
 /// The bytes of a signature packet that its signature does not cover: the unhashed subpackets and the two bytes of the

@@ -4,6 +4,7 @@ pub(crate) mod faulty;
 mod fleet;
 mod gpg;
 pub(crate) mod growing;
+pub(crate) mod machine;
 mod private;
 mod request;
 mod running;

@@ -128,6 +128,16 @@ impl Sandbox {
         self.keys_with(args, b"")
     }
 
+    /// Runs the program, whose system calls of the name `call` meet `fault`, as strace words it.
+    ///
+    /// A run that is killed so ends by that signal: [`Ran::is_killed`].
+    pub(crate) fn keys_under_fault(&self, args: &[&str], call: &str, fault: &str) -> Ran {
+        let mut command = Tool::Strace.command();
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+        command.args(["-e", &format!("inject={call}:{fault}")]).arg(env!("CARGO_BIN_EXE_keys")).args(args);
+        Ran::of(&mut self.within(command))
+    }
+
     /// Runs the program with something on stdin.
     pub(crate) fn keys_with(&self, args: &[&str], input: &[u8]) -> Ran {
         use std::io::Write as _;
@@ -182,6 +192,10 @@ impl Ran {
 
     pub(crate) fn code(&self) -> i32 {
         self.output.status.code().unwrap_or(-1)
+    }
+
+    pub(crate) fn is_killed(&self) -> bool {
+        std::os::unix::process::ExitStatusExt::signal(&self.output.status) == Some(9)
     }
 
     pub(crate) fn stdout(&self) -> String {

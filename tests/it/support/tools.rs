@@ -35,13 +35,19 @@ pub(crate) enum Tool {
     Postgres,
     Psql,
     Setpriv,
+    Nginx,
+    SystemdAnalyze,
+
     Age,
     Sops,
+    CloudInit,
     Sh,
     /// Not a program: the wish for tests that take long, KEYS_TEST_LONG=1.
     Long,
     /// Not a program: the right to make network namespaces and the like.
     Root,
+    /// Not a program: whether a machine with systemd and cloud-init can boot here.
+    Machine,
     /// Not a program: the right to mount a small disk where nobody else sees it.
     MountNamespace,
 }
@@ -76,11 +82,16 @@ impl Tool {
             Self::Postgres => "postgres",
             Self::Psql => "psql",
             Self::Setpriv => "setpriv",
+            Self::Nginx => "nginx",
+            Self::SystemdAnalyze => "systemd-analyze",
+
             Self::Age => "age",
             Self::Sops => "sops",
+            Self::CloudInit => "cloud-init",
             Self::Sh => "sh",
             Self::Long => "KEYS_TEST_LONG=1",
             Self::Root => "root",
+            Self::Machine => "systemd-nspawn, cloud-init and overlay mounts",
             Self::MountNamespace => "a mount namespace",
         }
     }
@@ -90,6 +101,9 @@ impl Tool {
         if self == Self::Root {
             let root = rustix_free_uid() == 0;
             return root.then(|| PathBuf::from("/"));
+        }
+        if self == Self::Machine {
+            return super::machine::can_boot().then(|| PathBuf::from("/"));
         }
         if self == Self::Long {
             return std::env::var_os("KEYS_TEST_LONG").map(|_| PathBuf::from("/"));

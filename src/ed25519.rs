@@ -8,7 +8,7 @@
 
 use std::sync::LazyLock;
 
-use curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
+use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::Identity as _;
@@ -25,7 +25,7 @@ const WINDOWS: usize = 254_usize.div_ceil(WINDOW);
 static BASE: LazyLock<Multiples> = LazyLock::new(|| Multiples::of(ED25519_BASEPOINT_POINT));
 
 /// A signature that is to be checked: *R* and *s*, and what was signed.
-pub(super) struct Claim<'a> {
+pub(crate) struct Claim<'a> {
     pub key: &'a Known,
     pub signature: [u8; 64],
     pub message: &'a [u8],
@@ -41,8 +41,15 @@ impl Claim<'_> {
     }
 }
 
+/// Whether a signature's *R* is spelled as a point of small order, which only whoever has the key can bring about, and
+/// which the strict rule of `ed25519-dalek`'s `verify_strict` refuses. Other spellings of such points do not hold anyway.
+pub(crate) fn is_small(signature: &[u8; 64]) -> bool {
+    static SMALL: LazyLock<[[u8; 32]; 8]> = LazyLock::new(|| EIGHT_TORSION.map(|point| point.compress().to_bytes()));
+    SMALL.iter().any(|small| signature.starts_with(small))
+}
+
 /// Which of these signatures hold.
-pub(super) fn hold(claims: &[Claim<'_>]) -> Vec<bool> {
+pub(crate) fn hold(claims: &[Claim<'_>]) -> Vec<bool> {
     let factors: Vec<Option<(Scalar, Scalar)>> = claims.iter().map(Claim::factors).collect();
     // One table after the other, so that it stays in the processor's cache: what *R* has to be is their sum.
     let mut sums: Vec<EdwardsPoint> =
@@ -60,7 +67,7 @@ pub(super) fn hold(claims: &[Claim<'_>]) -> Vec<bool> {
 }
 
 /// A public key whose multiples are known.
-pub(super) struct Known {
+pub(crate) struct Known {
     spelled: [u8; 32],
     /// Of the key with its sign changed.
     negated: Multiples,
@@ -68,7 +75,7 @@ pub(super) struct Known {
 
 impl Known {
     /// Computes the multiples; `None` if it is no point of the curve.
-    pub(super) fn of(key: &[u8; 32]) -> Option<Self> {
+    pub(crate) fn of(key: &[u8; 32]) -> Option<Self> {
         let point = CompressedEdwardsY(*key).decompress()?;
         Some(Self { spelled: *key, negated: Multiples::of(-point) })
     }
@@ -122,7 +129,6 @@ fn digits(number: &Scalar) -> [i8; WINDOWS] {
 
 #[cfg(test)]
 mod tests {
-    use curve25519_dalek::constants::EIGHT_TORSION;
     use ed25519_dalek::{Signer as _, SigningKey};
     use rand::rngs::StdRng;
     use rand::{Rng as _, RngExt as _, SeedableRng as _};

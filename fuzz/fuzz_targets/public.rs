@@ -1,0 +1,4 @@
+//! `public` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keys_fuzz::name::public(data));

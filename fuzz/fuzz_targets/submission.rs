@@ -1,0 +1,4 @@
+//! `submission` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| keys_fuzz::statement::submission(data));

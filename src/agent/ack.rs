@@ -1,0 +1,204 @@
+//! Acknowledgements: what a machine says of itself, signed with its member's key and not logged. Whoever reads one verifies it
+//! against the log; it decides nothing.
+//!
+//! ```text
+//! {"at":"2026-11-22T15:00:00Z","deliveries":[…],"log":"cdn.example/keys/1","member":"fra1",…,"size":120,"v":1}
+//!
+//! — cdn.example/fra1 …
+//! ```
+//! A note like an entry; its signature is made for the log's name with ` ack` after it, so that none is one of a statement.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::switch::Outcome;
+use crate::digest::Digest;
+use crate::json;
+use crate::limits::{ACK_BYTES_MAX, SERVICES_MAX};
+use crate::log::note::Note;
+use crate::name::{Label, MemberName};
+use crate::time::{Span, Time};
+use crate::words::words;
+
+/// The version of the form.
+const VERSION: u64 = 1;
+/// After this long an acknowledgement is made again, also if it would say the same.
+pub const ACK_AGAIN: Span = Span::hours(1);
+
+words! {
+    /// What guards the private halves of a machine at rest.
+    Protection, "a kind of protection":
+    /// Files that only their owner reads.
+    File = "file",
+}
+
+words! {
+    /// A hook that failed, in an acknowledgement.
+    HookName, "a hook's phase":
+    /// Before it was shown.
+    Check = "check",
+    /// Telling the service.
+    Reload = "reload",
+    /// Whether it uses it.
+    Verify = "verify",
+}
+
+/// What a machine says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ack {
+    /// When.
+    pub at: Time,
+    /// What its services have.
+    pub deliveries: Vec<AckedDelivery>,
+    /// The log's name.
+    pub log: String,
+    /// Who.
+    pub member: MemberName,
+    /// The program's version.
+    pub program: String,
+    /// What guards its private halves.
+    pub protection: Protection,
+    /// The root of the log at that size.
+    pub root: Digest,
+    /// How many entries of the log it has verified, and goes by.
+    pub size: u64,
+    /// The form's version.
+    pub v: u64,
+}
+
+/// What a service has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AckedDelivery {
+    /// Its directory.
+    pub directory: Label,
+    /// Whether a value has expired that is served on.
+    pub expired: bool,
+    /// Hooks that failed in the last attempt.
+    pub failed: Vec<HookName>,
+    /// The generation that it is shown; none if nothing is.
+    pub generation: Option<u64>,
+    /// Whose it is.
+    pub member: MemberName,
+    /// How the last attempt ended.
+    pub outcome: Outcome,
+}
+
+impl Ack {
+    /// The form's version, for whoever makes one.
+    pub const VERSION: u64 = VERSION;
+
+    /// The text that is signed.
+    pub fn to_text(&self) -> String {
+        format!("{}\n", json::to_canonical(self))
+    }
+
+    /// Reads a note; its signature lines are not verified.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(bytes: &[u8]) -> Result<(Self, Note), String> {
+        if bytes.len() > ACK_BYTES_MAX {
+            return Err(format!("it has more than {ACK_BYTES_MAX} bytes"));
+        }
+        let note = Note::parse(bytes).map_err(|e| format!("it {e}"))?;
+        let body = note.text.strip_suffix('\n').unwrap_or(&note.text);
+        let ack: Self = json::parse_as(body.as_bytes()).map_err(|e| format!("it is no acknowledgement: {e}"))?;
+        if ack.v != VERSION {
+            return Err(format!("it is of version {}, and this program reads {VERSION}", ack.v));
+        }
+        if ack.to_text() != note.text {
+            return Err("it is not in canonical form".to_owned());
+        }
+        if ack.deliveries.len() > SERVICES_MAX + 1 || ack.program.len() > 64 || ack.size == 0 {
+            return Err("it says what no agent says".to_owned());
+        }
+        Ok((ack, note))
+    }
+
+    /// Whether both say the same, apart from when.
+    pub fn says_what(&self, other: &Self) -> bool {
+        Self { at: Time::default(), ..self.clone() } == Self { at: Time::default(), ..other.clone() }
+    }
+}
+
+/// The waves in which a change is looked at: one node, up to 1 %, up to 10 %, all. A node's place follows from its name.
+pub const WAVES: [&str; 4] = ["first", "1 %", "10 %", "rest"];
+
+/// Each node's wave, as an index of [`WAVES`].
+pub fn waves<'a>(nodes: impl IntoIterator<Item = &'a MemberName>) -> BTreeMap<&'a MemberName, usize> {
+    let mut order: Vec<&MemberName> = nodes.into_iter().collect();
+    order.sort_by_key(|name| (Digest::of(name.to_string().as_bytes()), *name));
+    let count = order.len();
+    let wave = |place: usize| match place {
+        0 => 0,
+        place if place * 100 < count => 1,
+        place if place * 10 < count => 2,
+        _ => 3,
+    };
+    order.into_iter().enumerate().map(|(place, name)| (name, wave(place))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Ack {
+        Ack {
+            at: Time(1_795_244_400),
+            deliveries: vec![AckedDelivery {
+                directory: "nginx".parse().unwrap(),
+                expired: false,
+                failed: vec![HookName::Verify],
+                generation: Some(8),
+                member: "nginx@fra1".parse().unwrap(),
+                outcome: Outcome::RolledBack,
+            }],
+            log: "cdn.example/keys/1".to_owned(),
+            member: "fra1".parse().unwrap(),
+            program: "0.1.0".to_owned(),
+            protection: Protection::File,
+            root: Digest::of(b"root"),
+            size: 120,
+            v: VERSION,
+        }
+    }
+
+    fn noted(text: &str) -> Vec<u8> {
+        format!("{text}\n\u{2014} cdn.example/fra1 AAAAAAAA\n").into_bytes()
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else() {
+        let (ack, note) = Ack::parse(&noted(&sample().to_text())).unwrap();
+        assert_eq!((ack, note.text), (sample(), sample().to_text()));
+        let text = sample().to_text();
+        for (wrong, part) in [
+            (text.replace("\"v\":1", "\"v\":2"), "version 2"),
+            (text.replace("\"at\"", "\"extra\":1,\"at\""), "no acknowledgement"),
+            (text.replace("\"size\":120", "\"size\":0"), "no agent says"),
+            (text.replace("rolled-back", "fine"), "no acknowledgement"),
+            (text.replace("0.1.0", &"0".repeat(65)), "no agent says"),
+            (text.replace("\"nginx\"", "\"../x\""), "no acknowledgement"),
+            (format!(" {text}"), "it"),
+        ] {
+            let e = Ack::parse(&noted(&wrong)).unwrap_err();
+            assert!(e.contains(part), "{wrong}: {e}");
+        }
+        let later = Ack { at: Time(1_795_244_999), ..sample() };
+        assert!(later.says_what(&sample()));
+        assert!(!Ack { size: 121, ..sample() }.says_what(&sample()));
+    }
+
+    #[test]
+    fn waves_are_one_a_hundredth_a_tenth_and_all() {
+        let names: Vec<MemberName> = (0..1_000).map(|n| format!("pop{n}").parse().unwrap()).collect();
+        let found = waves(&names);
+        let count = |wave| found.values().filter(|w| **w == wave).count();
+        assert_eq!([count(0), count(1), count(2), count(3)], [1, 9, 90, 900]);
+        let one: Vec<MemberName> = vec!["fra1".parse().unwrap()];
+        assert_eq!(waves(&one).into_values().collect::<Vec<_>>(), [0]);
+    }
+}

@@ -1,0 +1,148 @@
+//! `keys pull`: bringing the keyring up to date from mirrors.
+
+use clap::Args as ClapArgs;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::exit::{CliError, Exit};
+use crate::fleet::Known;
+use crate::home::Home;
+use crate::remote::{Fault, MirrorError, PullError, Pulled, Want, pull};
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "A mirror is a fleet's directory, at https:// or http://, or on a disk. Nothing that it says is believed: all of it is replayed
+before it joins the keyring. The first that has something newer is taken; one that shows another past is named, and what
+shows it is kept in the home. A directory without a keyring needs the fleet's id, from the home or with --pin.
+Examples:
+  keys pull --from https://keys.cdn.example --remember
+  keys pull
+  keys pull --from /media/stick/fleet"
+)]
+pub(super) struct PullArgs {
+    /// A mirror; several are asked in this order [default: those that the home remembers]
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Vec<String>,
+    /// Remember these mirrors in the home, in the place of those before
+    #[arg(long, requires = "from")]
+    pub remember: bool,
+}
+
+/// `keys pull`.
+pub(super) fn pull_command(context: &Context, args: &PullArgs) -> Result<Exit, CliError> {
+    if args.remember {
+        let (home, _lock) = context.create_home()?;
+        home.set_mirrors(&args.from)?;
+    }
+    let home = context.maybe_home()?;
+    let mirrors = mirrors(home.as_ref(), &args.from)?;
+    let pulled = context.pull(home.as_ref(), &mirrors)?;
+    if context.json {
+        return context.answer(as_json(&pulled), Exit::Ok);
+    }
+    let text = match (&pulled.from, pulled.after - pulled.before.min(pulled.after)) {
+        (None, _) => format!("up to date: {} entries", pulled.after),
+        (Some(mirror), 0) => format!("made whole from {mirror}: {} entries", pulled.after),
+        (Some(mirror), new) => format!("{new} new entries from {mirror}: {} in all", pulled.after),
+    };
+    context.out.line(&text)?;
+    if pulled.waiting.files > 0 {
+        context.say("proposals or requests wait there, and now here: 'keys approve' lists them");
+    }
+    Ok(Exit::Ok)
+}
+
+/// The mirrors that were given, or those that the home remembers.
+pub(super) fn mirrors(home: Option<&Home>, given: &[String]) -> Result<Vec<String>, CliError> {
+    match home.filter(|_| given.is_empty()) {
+        Some(home) => Ok(home.mirrors()?),
+        None => Ok(given.to_vec()),
+    }
+}
+
+impl Context {
+    /// Brings the keyring up to date, says what was wrong with mirrors, and keeps what shows it.
+    pub(super) fn pull(&self, home: Option<&Home>, mirrors: &[String]) -> Result<Pulled, CliError> {
+        let known = Known { kept: home.and_then(Home::replayed), ..self.known(home)? };
+        let directory = self.fleet_directory()?;
+        match pull(mirrors, &directory, &known, self.now(), Want::All) {
+            Ok(pulled) => {
+                self.name_faults(home, &pulled.faults);
+                for (id, why) in &pulled.waiting.dropped {
+                    let id = id.short();
+                    self.say(&format!("dropped: proposal {id}, which can have no effect any more: {why}"));
+                }
+                if pulled.from.is_some() {
+                    // What was seen is remembered, as after any other look at it.
+                    drop(self.open()?);
+                }
+                Ok(pulled)
+            }
+            Err(PullError::Nowhere(faults)) => {
+                self.name_faults(home, &faults);
+                Err(nowhere(&faults))
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn name_faults(&self, home: Option<&Home>, faults: &[Fault]) {
+        for fault in faults {
+            let kept = home.zip(fault.evidence.as_ref()).and_then(|(home, e)| home.keep_evidence(e).ok());
+            let kept = kept.map(|path| format!("; kept in the home as {path}: 'keys log evidence' checks it"));
+            self.say(&format!("mirror {fault}{}", kept.unwrap_or_default()));
+        }
+    }
+}
+
+/// That nobody has answered is another thing than that what they have is wrong.
+fn nowhere(faults: &[Fault]) -> CliError {
+    let is_away = |fault: &Fault| {
+        matches!(
+            fault.error,
+            MirrorError::Unreachable(_)
+                | MirrorError::Refused { .. }
+                | MirrorError::Late { .. }
+                | MirrorError::Behind { .. }
+        )
+    };
+    let (exit, what) = match faults.iter().find(|fault| !is_away(fault)) {
+        Some(fault) => (Exit::No, fault),
+        None => match faults.first() {
+            Some(first) => (Exit::Unknown, first),
+            None => return PullError::NoMirrors.into(),
+        },
+    };
+    let more = match faults.len() {
+        1 => String::new(),
+        n => format!(", and the other {} were of no use either", n - 1),
+    };
+    CliError::new(exit, format!("nothing was pulled: mirror {what}{more}"))
+        .hint("the keyring here is as it was, and everything goes on with it")
+}
+
+impl From<PullError> for CliError {
+    fn from(e: PullError) -> Self {
+        match e {
+            PullError::Here(e) => e.into(),
+            PullError::Disk(e) => e.into(),
+            PullError::Nowhere(faults) => nowhere(&faults),
+            PullError::NoMirrors => Self::usage(&e).hint("give one with --from; --remember keeps it in the home"),
+            PullError::NoPin => Self::new(Exit::NotFound, &e)
+                .hint("give the fleet's id with --pin; 'keys status --json' prints it where the fleet is known"),
+            PullError::Busy | PullError::Locked | PullError::Moved => Self::new(Exit::Moved, &e).hint("run it again"),
+        }
+    }
+}
+
+fn as_json(pulled: &Pulled) -> Value {
+    let faults: Vec<Value> = pulled
+        .faults
+        .iter()
+        .map(|fault| json!({ "mirror": fault.mirror, "problem": fault.error.to_string() }))
+        .collect();
+    json!({
+        "from": pulled.from, "before": pulled.before, "after": pulled.after,
+        "files": pulled.files, "bytes": pulled.bytes, "waiting": pulled.waiting.files, "faults": faults,
+    })
+}

@@ -1,0 +1,281 @@
+//! A fleet's directory over HTTP: its files to whoever asks, read-only, and one place to hand something in. What is not named
+//! here is refused.
+//!
+//! ```text
+//! GET  /keyring/…  /policy/…   the files of `crate::store::Public`, as any file server would give them
+//! GET  /v1/waiting             the paths of what waits: proposals, requests, cosignatures, one a line
+//! GET  /healthz                whether the keyring can be read, and its size
+//! POST /v1/submit              a statement with signatures, or a request (`crate::statement::Submission`)
+//! ```
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a client's pace is measured by the clock that only runs forward; a lock that somebody else has is waited for"
+)]
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, TcpListener};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::waiting;
+use crate::digest::Digest;
+use crate::disk::{Access, Disk, DiskError, Memory, RealFiles};
+use crate::fleet::{Fleet, FleetError, Known, Refusal, Taken};
+use crate::http::{self, Body, Bounds, Request, Response};
+use crate::limits::{
+    MIRROR_CONNECTIONS_MAX, SUBMIT_BYTES_MAX, SUBMIT_BYTES_TOTAL_MAX, SUBMITS_AT_ONCE_MAX, SUBMITTERS_MAX,
+};
+use crate::statement::Submission;
+use crate::store::{Public, Store, read_newest};
+use crate::time::Time;
+
+/// Files up to this size have an entity tag, and are read at once.
+const TAGGED_BYTES_MAX: u64 = 1 << 20;
+/// How long the keyring's lock is waited for.
+const LOCK_TRIES: usize = 250;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The directory.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The keyring.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// The network.
+    #[error("cannot accept connections: {0}")]
+    Net(std::io::Error),
+}
+
+/// A served fleet.
+pub struct Server {
+    keyring: Disk,
+    policy: Option<Disk>,
+    /// Opened when something is handed in, over the keyring and what is with it.
+    fleet: Mutex<Option<Fleet>>,
+    aside: Disk,
+    known: Known,
+    paces: Mutex<BTreeMap<IpAddr, (Instant, u32)>>,
+    clock: Box<dyn Fn() -> Time + Send + Sync>,
+    log: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Server {
+    /// The fleet in this directory. `clock` says what time it is; `log` is told of what was handed in, and of trouble.
+    ///
+    /// # Errors
+    /// [`ServeError`], also if there is no keyring that can be opened.
+    pub fn open(
+        directory: &Path,
+        known: Known,
+        clock: impl Fn() -> Time + Send + Sync + 'static,
+        log: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Self, ServeError> {
+        let disk = |name: &str| {
+            let path = directory.join(name);
+            let shown = || crate::text::shown(&path.display().to_string()).to_string();
+            let files = RealFiles::open(&path, Access::Public);
+            files.map(Disk::new).map_err(|source| DiskError { doing: "open", path: shown(), source })
+        };
+        let (keyring, policy) = (disk("keyring")?, disk("policy").ok());
+        let server = Self {
+            keyring,
+            policy,
+            fleet: Mutex::new(None),
+            aside: Disk::of_bucket(Memory::default()),
+            known,
+            paces: Mutex::new(BTreeMap::new()),
+            clock: Box::new(clock),
+            log: Box::new(log),
+        };
+        *server.fleet.lock().unwrap_or_else(PoisonError::into_inner) = Some(server.opened()?);
+        Ok(server)
+    }
+
+    /// Answers until the process ends; there is nothing to be saved at its end, since what is taken is durable before it is
+    /// told.
+    ///
+    /// # Errors
+    /// [`ServeError::Net`].
+    pub fn serve(self, listener: &TcpListener) -> Result<std::convert::Infallible, ServeError> {
+        let bounds = Bounds {
+            connections: MIRROR_CONNECTIONS_MAX,
+            body_bytes: SUBMIT_BYTES_MAX,
+            bodies_bytes: SUBMIT_BYTES_TOTAL_MAX,
+            name: "mirror",
+        };
+        http::serve(listener, bounds, Arc::new(move |request: &Request| self.answer(request))).map_err(ServeError::Net)
+    }
+
+    fn opened(&self) -> Result<Fleet, FleetError> {
+        let over = Store::new(self.aside.over(&self.keyring));
+        Fleet::open(over, &self.known, (self.clock)(), &mut |_, _| {})
+    }
+
+    fn answer(&self, request: &Request) -> Response {
+        let path = request.path.strip_prefix('/').unwrap_or_default();
+        let reads = matches!(request.method.as_str(), "GET" | "HEAD");
+        match path {
+            "v1/submit" if request.method == "POST" => self.submit(request),
+            "v1/submit" => Response::text(405, "POST it").with("Allow", "POST"),
+            "healthz" | "v1/waiting" if !reads => not_allowed(),
+            "healthz" => self.health(),
+            "v1/waiting" => match waiting::list(&self.keyring, "") {
+                Ok(list) => Response::text(200, list).with("Cache-Control", "no-cache"),
+                Err(e) => self.trouble(&e),
+            },
+            _ => match Public::parse(path) {
+                Some(_) if !reads => not_allowed(),
+                Some(public) => self.file(&public, request),
+                None => Response::text(404, "there is nothing here"),
+            },
+        }
+    }
+
+    /// What is wrong on our side is for our own people.
+    fn trouble(&self, error: &dyn std::fmt::Display) -> Response {
+        (self.log)(&format!("trouble: {error}"));
+        Response::text(503, "this mirror cannot answer now; its own log says why").with("Retry-After", 10)
+    }
+
+    fn health(&self) -> Response {
+        match read_newest(&Store::new(self.keyring.clone())) {
+            Ok((_, (_, checkpoint))) => {
+                Response::text(200, format!("ok {} entries", checkpoint.size)).with("Cache-Control", "no-store")
+            }
+            Err(e) => self.trouble(&e),
+        }
+    }
+
+    fn file(&self, public: &Public, request: &Request) -> Response {
+        let disk = match (public, &self.policy) {
+            (Public::Policy(_), None) => return Response::text(404, "there is no such file"),
+            (Public::Policy(_), Some(policy)) => policy,
+            _ => &self.keyring,
+        };
+        let (length, mut reader) = match disk.reader(&public.below()) {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Response::text(404, "there is no such file"),
+            Err(e) => return self.trouble(&e),
+        };
+        let kind = match public {
+            Public::Checkpoint | Public::Head | Public::Commit(_) | Public::Cosignature(_) | Public::Policy(_) => {
+                "text/plain; charset=utf-8"
+            }
+            _ => "application/octet-stream",
+        };
+        let cache = match public.is_immutable() {
+            true => "public, max-age=31536000, immutable",
+            false => "no-cache",
+        };
+        if length > TAGGED_BYTES_MAX {
+            let body = Body::File((length, reader));
+            return Response { status: 200, content_type: kind, headers: Vec::new(), body }
+                .with("Cache-Control", cache);
+        }
+        let mut bytes = Vec::new();
+        if let Err(e) = std::io::Read::read_to_end(&mut std::io::Read::take(&mut reader, length), &mut bytes) {
+            return self.trouble(&e);
+        }
+        let tag = format!("\"{}\"", Digest::of(&bytes));
+        let is_known = request.known.as_ref().is_some_and(|known| {
+            known.split(',').map(|one| one.trim().trim_start_matches("W/")).any(|one| one == tag || one == "*")
+        });
+        let response = if is_known { Response::of(304, kind, Vec::new()) } else { Response::of(200, kind, bytes) };
+        response.with("ETag", tag).with("Cache-Control", cache)
+    }
+
+    /// Takes what is handed in. All of the judging is the fleet's ([`Fleet::take_submission`]).
+    fn submit(&self, request: &Request) -> Response {
+        if !self.keeps_pace(request.peer) {
+            return Response::text(429, "too much was handed in from this address; try again later")
+                .with("Retry-After", 30);
+        }
+        let submission = match Submission::parse(&request.body) {
+            Ok(submission) => submission,
+            Err(e) => return Response::text(400, e),
+        };
+        // One after the other: each is judged by what the one before has left.
+        let mut fleet = self.fleet.lock().unwrap_or_else(|poisoned| {
+            // Whoever panicked may have left it between two states.
+            let mut fleet = poisoned.into_inner();
+            *fleet = None;
+            self.fleet.clear_poison();
+            fleet
+        });
+        let Some(_lock) = self.lock() else {
+            return Response::text(503, "somebody is writing in the keyring; try again").with("Retry-After", 5);
+        };
+        if fleet.as_ref().is_none_or(Fleet::has_moved_on) {
+            *fleet = match self.opened() {
+                Ok(opened) => Some(opened),
+                Err(e) => return self.trouble(&e),
+            };
+        }
+        let Some(fleet) = fleet.as_mut() else { return self.trouble(&"no fleet is open") };
+        fleet.set_now((self.clock)());
+        match fleet.take_submission(&submission, &self.aside, &Store::new(self.keyring.clone())) {
+            Ok(Taken::New) => {
+                (self.log)(&format!("taken: {}", Digest::of(&request.body)));
+                Response::text(202, "taken")
+            }
+            Ok(Taken::Known) => Response::text(200, "known already"),
+            Err(Refusal::Fleet(e)) => self.trouble(&e),
+            Err(refusal) => Response::text(status(&refusal), refusal),
+        }
+    }
+
+    /// Whether this address hands in no more than it may.
+    fn keeps_pace(&self, peer: Option<IpAddr>) -> bool {
+        let Some(peer) = peer else { return true };
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        if paces.len() >= SUBMITTERS_MAX && !paces.contains_key(&peer) {
+            // Who has been quiet for a while has a clean slate anyway.
+            let quiet = Duration::from_secs(u64::from(SUBMITS_AT_ONCE_MAX));
+            paces.retain(|_, (last, _)| last.elapsed() < quiet);
+            if paces.len() >= SUBMITTERS_MAX {
+                return false;
+            }
+        }
+        let (last, used) = paces.entry(peer).or_insert((Instant::now(), 0));
+        let regained = u32::try_from(last.elapsed().as_secs()).unwrap_or(u32::MAX);
+        if regained > 0 {
+            (*last, *used) = (Instant::now(), used.saturating_sub(regained));
+        }
+        *used += 1;
+        if *used > SUBMITS_AT_ONCE_MAX {
+            *used = SUBMITS_AT_ONCE_MAX;
+            return false;
+        }
+        true
+    }
+
+    fn lock(&self) -> Option<Box<dyn Send>> {
+        for _ in 0..LOCK_TRIES {
+            if let Ok(Some(lock)) = self.keyring.try_lock() {
+                return Some(lock);
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        None
+    }
+}
+
+fn not_allowed() -> Response {
+    Response::text(405, "it can only be read").with("Allow", "GET, HEAD")
+}
+
+/// The answer's status for each reason.
+fn status(refusal: &Refusal) -> u16 {
+    match refusal {
+        Refusal::OtherLog(_) | Refusal::Unsigned(_) | Refusal::Signature(_) => 403,
+        Refusal::Dead(_) => 409,
+        Refusal::Missing(_) | Refusal::Stray(_) | Refusal::OtherSealed | Refusal::Request(_) => 422,
+        Refusal::TooMany { .. } => 429,
+        Refusal::Fleet(_) => 503,
+    }
+}
