@@ -224,6 +224,10 @@ pub const HOOK_ARGUMENTS_MAX: usize = 64;
 pub const HOOK_SECONDS_MAX: u64 = 600;
 /// What the agent notes of one generation, bytes: [`DELIVERY_FILES_MAX`] files of [`DELIVERY_PARTS_MAX`] parts.
 pub const MANIFEST_BYTES_MAX: usize = 256 << 10;
+/// Acknowledgements that a mirror lists: one a machine.
+pub const ACKS_LISTED_MAX: usize = 16_384;
+/// That list, bytes: a name and a digest a line.
+pub const ACKS_LIST_BYTES_MAX: usize = ACKS_LISTED_MAX * 200;
 /// One acknowledgement, bytes: a machine with [`SERVICES_MAX`] services, and a signature of the post-quantum profile.
 pub const ACK_BYTES_MAX: usize = 64 << 10;
 /// One credential, bytes: systemd's own bound.

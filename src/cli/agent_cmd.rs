@@ -1,7 +1,7 @@
 //! `keys agent`: the rounds of a machine. What follows what is `agent::rounds`'s; here it is done, each act by itself, and
 //! whatever fails is said once and leaves what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ use crate::agent::{
     ACK_AGAIN, Ack, AckedDelivery, Act, CREDENTIAL_SOCKET, Happened, HookName, Hooks, Manifest, Numbers, Outcome,
     Phase, Protection, Rounds, Schedule, wishes,
 };
+use crate::digest::Digest;
 use crate::disk::{Access, Disk, RealFiles};
 use crate::fleet::{Fleet, ack_path};
 use crate::home::{AgentMemory, Home};
@@ -37,24 +38,28 @@ const WATCHDOG: Duration = Duration::from_secs(60);
 const REFUSALS_SAID: usize = 16;
 
 /// The agent at work.
-struct Agent<'c> {
+pub(super) struct Agent<'c> {
     context: &'c Context,
     args: &'c AgentRun,
-    home: Home,
+    pub(super) home: Home,
     run: RunDirectory,
-    log: AgentLog,
+    pub(super) log: AgentLog,
     notifier: Notifier,
     memory: AgentMemory,
     schedule: Schedule,
     rng: StdRng,
     member: MemberName,
     stop: Stop,
-    fleet: Option<Fleet>,
+    pub(super) fleet: Option<Fleet>,
     delivered: BTreeMap<Label, Delivered>,
     tried: BTreeMap<Label, (Manifest, Delivered)>,
     numbers: Numbers,
     /// What each member of this machine last acknowledged.
     acked: BTreeMap<MemberName, Ack>,
+    /// The same, signed.
+    pub(super) said: BTreeMap<MemberName, Vec<u8>>,
+    /// What a mirror has taken, by its digest.
+    pub(super) handed: BTreeSet<Digest>,
     /// Units that get credentials; none are handed out unless the policy names one.
     units: Units,
     handing_out: bool,
@@ -154,6 +159,8 @@ fn run(context: &Context, args: &AgentRun) -> Result<Exit, CliError> {
         tried: BTreeMap::new(),
         numbers: Numbers::default(),
         acked: BTreeMap::new(),
+        said: BTreeMap::new(),
+        handed: BTreeSet::new(),
         units: Units::default(),
         handing_out: false,
         refused,
@@ -349,8 +356,8 @@ impl Agent<'_> {
         Ok(())
     }
 
-    /// Signs what this machine has come to, and puts it into the keyring, where others read it. What says the same as the last
-    /// one is left for an hour.
+    /// Signs what this machine has come to, puts it into the keyring, where others read it, and hands it in at the mirrors.
+    /// What says the same as the last one is left for an hour.
     fn acknowledge(&mut self) -> Result<(), CliError> {
         let Some(fleet) = &mut self.fleet else { return Ok(()) };
         let Some((size, root)) = fleet.published().map(|p| (p.checkpoint.size, p.checkpoint.root)) else {
@@ -380,9 +387,10 @@ impl Agent<'_> {
             let Some(mut signer) = ops::signers(&self.home, fleet, Some(&member))?.into_iter().next() else { continue };
             let bytes = fleet.sign_ack(&ack, &mut signer)?;
             self.context.keyring(false)?.replace(&ack_path(&member), &bytes)?;
+            self.said.insert(member.clone(), bytes);
             self.acked.insert(member, ack);
         }
-        Ok(())
+        self.hand_in()
     }
 
     /// Ends the round in numbers.

@@ -9,6 +9,7 @@ mod agent_args;
 mod agent_cmd;
 mod agent_deliver;
 mod agent_log;
+mod agent_outbox;
 mod agent_units;
 mod args;
 mod audit_cmd;

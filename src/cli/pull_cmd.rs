@@ -7,7 +7,7 @@ use super::context::Context;
 use super::exit::{CliError, Exit};
 use crate::fleet::Known;
 use crate::home::Home;
-use crate::remote::{Fault, MirrorError, PullError, Pulled, Want, pull};
+use crate::remote::{Fault, MirrorError, PullError, Pulled, Want, bring_acks, pull};
 
 #[derive(Debug, ClapArgs)]
 #[command(
@@ -37,8 +37,11 @@ pub(super) fn pull_command(context: &Context, args: &PullArgs) -> Result<Exit, C
     let home = context.maybe_home()?;
     let mirrors = mirrors(home.as_ref(), &args.from)?;
     let pulled = context.pull(home.as_ref(), &mirrors)?;
+    let known = context.known(home.as_ref())?;
+    let acks = bring_acks(&mirrors, &context.fleet_directory()?, &known, context.now())?;
+    context.name_faults(home.as_ref(), &acks.faults);
     if context.json {
-        return context.answer(as_json(&pulled), Exit::Ok);
+        return context.answer(as_json(&pulled, acks.new), Exit::Ok);
     }
     let text = match (&pulled.from, pulled.after - pulled.before.min(pulled.after)) {
         (None, _) => format!("up to date: {} entries", pulled.after),
@@ -48,6 +51,9 @@ pub(super) fn pull_command(context: &Context, args: &PullArgs) -> Result<Exit, C
     context.out.line(&text)?;
     if pulled.waiting.files > 0 {
         context.say("proposals or requests wait there, and now here: 'keys approve' lists them");
+    }
+    if acks.new > 0 {
+        context.say("machines say more of themselves: 'keys status --nodes' shows it");
     }
     Ok(Exit::Ok)
 }
@@ -135,7 +141,7 @@ impl From<PullError> for CliError {
     }
 }
 
-fn as_json(pulled: &Pulled) -> Value {
+fn as_json(pulled: &Pulled, acks: usize) -> Value {
     let faults: Vec<Value> = pulled
         .faults
         .iter()
@@ -143,6 +149,6 @@ fn as_json(pulled: &Pulled) -> Value {
         .collect();
     json!({
         "from": pulled.from, "before": pulled.before, "after": pulled.after,
-        "files": pulled.files, "bytes": pulled.bytes, "waiting": pulled.waiting.files, "faults": faults,
+        "files": pulled.files, "bytes": pulled.bytes, "waiting": pulled.waiting.files, "acks": acks, "faults": faults,
     })
 }

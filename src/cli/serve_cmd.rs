@@ -7,14 +7,11 @@ use serde_json::json;
 
 use super::context::Context;
 use super::exit::{CliError, Exit};
-
 use super::output::complain;
 use super::pull_cmd::mirrors;
 use crate::fleet::Known;
-use crate::ops;
+use crate::ops::{self, Outgoing};
 use crate::remote::{ServeError, Server, SubmitError, Submitted, submit};
-use crate::statement::{Entry, ObjectKind, Submission};
-use crate::store::Store;
 use crate::time::Time;
 
 #[derive(Debug, ClapArgs)]
@@ -67,11 +64,9 @@ pub(super) fn submit_command(context: &Context, args: &Submit) -> Result<Exit, C
     for (path, request) in ops::waiting_requests(fleet.store())? {
         handed.push((format!("request {path}"), request));
     }
-    for proposal in fleet.proposals()? {
-        let entry = Entry { signed: proposal.signed, signatures: proposal.signatures };
-        let objects = attached(fleet.store(), &entry);
-        let what = format!("proposal {}", entry.signed.id.short());
-        let bytes = Submission::of_entry(&entry, &objects).map_err(|e| CliError::failed(format!("{what}: {e}")))?;
+    for Outgoing { id, bytes } in ops::outbox(&mut fleet, None)? {
+        let what = format!("proposal {}", id.short());
+        let bytes = bytes.map_err(|e| CliError::failed(format!("{what}: {e}")))?;
         handed.push((what, bytes));
     }
     let (mut done, mut refused) = (Vec::new(), None);
@@ -106,16 +101,6 @@ pub(super) fn submit_command(context: &Context, args: &Submit) -> Result<Exit, C
         context.say("nothing waits here");
     }
     Ok(Exit::Ok)
-}
-
-/// What a statement refers to, as far as it is here. What the other side has already it leaves alone.
-fn attached(store: &Store, entry: &Entry) -> Vec<Vec<u8>> {
-    let objects = entry.signed.statement.act.objects().into_iter();
-    let read = objects.filter_map(|(digest, kind)| match kind {
-        ObjectKind::Sealed => store.staged(&digest).ok().flatten(),
-        _ => store.object_within(&digest, crate::limits::SUBMIT_BYTES_MAX).ok(),
-    });
-    read.collect()
 }
 
 impl From<ServeError> for CliError {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::inspect::Report;
 use super::signing::Signer;
+use super::submitted::{Refusal, Taken};
 use super::{Fleet, FleetError};
 use crate::agent::Ack;
 use crate::disk::{EntryKind, is_temporary};
@@ -13,10 +14,15 @@ use crate::name::{MemberName, Slot};
 use crate::openpgp::{StatementSignature, sign_statement};
 use crate::state::KeyState;
 use crate::statement::{key_hash, principal};
-use crate::store::{StoreError, root_at};
+use crate::store::{Store, StoreError, root_at};
+use crate::time::Span;
 
 /// The directory in the keyring.
 pub(super) const DIRECTORY: &str = "acks/";
+
+/// How far the clock of a machine may be ahead of that of whoever takes its acknowledgement: whatever it says later has to be
+/// newer.
+const AHEAD_MAX: Span = Span(600);
 
 /// Where a member's acknowledgement lies.
 pub fn ack_path(member: &MemberName) -> String {
@@ -110,6 +116,41 @@ impl Fleet {
             return Ok(Err(AckProblem::Fork { member: member.clone(), size: ack.size }));
         }
         Ok(Ok(ack))
+    }
+
+    /// Takes an acknowledgement that somebody has handed in or that lies at a mirror, if it is newer than what is here. One
+    /// that shows another past of the log is taken as well: it is what people have to see. The caller holds the keyring's lock.
+    ///
+    /// # Errors
+    /// [`Refusal`]; then what was there stays.
+    pub fn take_ack(&mut self, bytes: &[u8], keyring: &Store) -> Result<Taken, Refusal> {
+        let unreadable = |problem: String| Refusal::Ack(AckProblem::Unreadable(problem));
+        let (ack, _) = Ack::parse(bytes).map_err(unreadable)?;
+        if ack.log != self.log {
+            return Err(Refusal::OtherLog(crate::text::shown(&ack.log).to_string()));
+        }
+        match self.read_ack(&ack.member, bytes)? {
+            Ok(_) | Err(AckProblem::Fork { .. }) => {}
+            Err(problem) => return Err(Refusal::Ack(problem)),
+        }
+        if ack.at > self.now().plus(AHEAD_MAX) {
+            return Err(unreadable(format!("it is of {}, which is ahead of the clock here", ack.at)));
+        }
+        let path = ack_path(&ack.member);
+        let here = match keyring.read(&path, ACK_BYTES_MAX) {
+            Ok(here) => here,
+            // Whatever lies there counts for nothing.
+            Err(StoreError::Damaged { .. }) => None,
+            Err(e) => return Err(FleetError::from(e).into()),
+        };
+        if let Some(old) = here.and_then(|old| Ack::parse(&old).ok().map(|(parsed, _)| (parsed, old)))
+            && old.0.at >= ack.at
+            && matches!(self.read_ack(&ack.member, &old.1)?, Ok(_) | Err(AckProblem::Fork { .. }))
+        {
+            return Ok(Taken::Known);
+        }
+        keyring.disk().replace(&path, bytes)?;
+        Ok(Taken::New)
     }
 
     /// All acknowledgements, by member.

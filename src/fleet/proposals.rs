@@ -211,8 +211,14 @@ impl Fleet {
     /// # Errors
     /// [`FleetError`].
     pub fn standing(&mut self, proposal: &Proposal) -> Result<Standing, FleetError> {
+        let (id, expires) = (&proposal.signed.id, proposal.signed.statement.expires);
+        // Also if nothing that has signed it counts any more: a key that was replaced by it, for one.
+        if self.replay.state().is_some_and(|state| state.done.has(id, expires)) {
+            return Ok(Standing::Dead(Void::Done));
+        }
         let bytes = match proposal.entry().to_bytes() {
             Ok(bytes) if !proposal.signatures.is_empty() => bytes,
+            _ if self.now() > expires => return Ok(Standing::Dead(Void::Expired(expires))),
             _ => return Ok(Standing::Lacks("its author's signature".to_owned())),
         };
         match self.preview(&bytes) {

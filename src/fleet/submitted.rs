@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::acks::AckProblem;
 use super::change::is_final;
 use super::proposals::{Proposal, Standing};
 use super::views::MARK;
@@ -47,6 +48,9 @@ pub enum Refusal {
     /// The request asks for nothing that can be granted.
     #[error("the request cannot be granted: {0}")]
     Request(String),
+    /// An acknowledgement that counts for nothing.
+    #[error("the acknowledgement counts for nothing: {0}")]
+    Ack(AckProblem),
     /// Too much waits.
     #[error("{what}: at most {max} wait at one time")]
     TooMany {

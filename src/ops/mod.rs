@@ -86,6 +86,7 @@ mod lint;
 mod login;
 mod mesh;
 mod open;
+mod outbox;
 mod psk;
 mod render;
 mod renew;
@@ -133,6 +134,7 @@ pub use krl::{KrlAge, KrlCheck, SerialsPlan, certificates_of, check_krl, krl, kr
 pub use lint::{Lint, duplicate_values, lint, sealed_file};
 pub use mesh::{agent_wants, check_policy, ends, fixed_peers, mesh, mesh_findings, wanted_lanes, wireguard_files};
 pub use open::{Opened, open, open_foreign, open_version, select};
+pub use outbox::{Outgoing, outbox};
 pub use psk::{Preshared, preshared_keys, without_exchange};
 pub use render::{NodePaths, node_files, wanted_of_ssh};
 pub use renew::{RenewPlan, Renewal, Renewing, Why, generate, plan_renew};

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{MirrorError, waiting};
+use super::{MirrorError, acks, waiting};
 use crate::digest::Digest;
 use crate::disk::{Access, Bucket, Condition, Created, Disk, RealFiles, Tag};
-use crate::limits::{URL_BYTES_MAX, WAITING_BYTES_MAX};
+use crate::limits::{ACKS_LIST_BYTES_MAX, URL_BYTES_MAX, WAITING_BYTES_MAX};
 use crate::statement::{Handed, Submission};
 use crate::store::request_path;
 use crate::text::shown;
@@ -38,6 +38,15 @@ pub trait Mirror: Send + Sync {
     /// [`MirrorError`].
     fn waiting(&self, within: Duration) -> Result<Option<String>, MirrorError> {
         let list = self.get("v1/waiting", WAITING_BYTES_MAX, within)?;
+        Ok(list.and_then(|bytes| String::from_utf8(bytes).ok()))
+    }
+
+    /// The list of what machines say of themselves: a member and a digest, one a line; `None` if it keeps none.
+    ///
+    /// # Errors
+    /// [`MirrorError`].
+    fn acks(&self, within: Duration) -> Result<Option<String>, MirrorError> {
+        let list = self.get("v1/acks", ACKS_LIST_BYTES_MAX, within)?;
         Ok(list.and_then(|bytes| String::from_utf8(bytes).ok()))
     }
 
@@ -176,6 +185,10 @@ impl Mirror for DirectoryMirror {
 
     fn waiting(&self, _within: Duration) -> Result<Option<String>, MirrorError> {
         waiting::list(&self.disk, "keyring/").map(Some).map_err(|e| unreachable(&e))
+    }
+
+    fn acks(&self, _within: Duration) -> Result<Option<String>, MirrorError> {
+        acks::list(&self.disk, "keyring/").map(Some).map_err(|e| unreachable(&e))
     }
 
     /// Lays a request among those that wait. Nobody looks at it here; whoever takes members in does.

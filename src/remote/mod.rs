@@ -9,6 +9,7 @@
 //! Nothing needs a listing: commits are numbered by the entries before them, objects are named by entries, sealed files by
 //! the state.
 
+mod acks;
 mod brought;
 mod log;
 mod mirror;
@@ -22,10 +23,11 @@ use crate::fleet::FleetError;
 use crate::log::evidence::Evidence;
 use crate::store::StoreError;
 
+pub use acks::{BroughtAcks, bring_acks};
 pub use mirror::{DirectoryMirror, HttpMirror, Mirror, open};
 pub use pull::{LAID, Pull, Pulled, Waiting, Want, pull, pull_from};
 pub use serve::{ServeError, Server};
-pub use submit::{SubmitError, Submitted, submit};
+pub use submit::{SubmitError, Submitted, submit, submit_within};
 
 /// What is wrong with a mirror.
 #[derive(Debug, thiserror::Error)]

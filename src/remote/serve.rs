@@ -4,8 +4,10 @@
 //! ```text
 //! GET  /keyring/…  /policy/…   the files of `crate::store::Public`, as any file server would give them
 //! GET  /v1/waiting             the paths of what waits: proposals, requests, cosignatures, one a line
+//! GET  /v1/acks                what machines say of themselves: a member and a digest, one a line
 //! GET  /healthz                whether the keyring can be read, and its size
-//! POST /v1/submit              a statement with signatures, or a request (`crate::statement::Submission`)
+//! POST /v1/submit              a statement with signatures, or a request (`crate::statement::Submission`), or what a machine
+//!                              says of itself (`crate::agent::Ack`)
 //! ```
 #![allow(
     clippy::disallowed_methods,
@@ -18,10 +20,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::waiting;
+use super::{acks, waiting};
+use crate::agent::Ack;
 use crate::digest::Digest;
 use crate::disk::{Access, Disk, DiskError, Memory, RealFiles};
-use crate::fleet::{Fleet, FleetError, Known, Refusal, Taken};
+use crate::fleet::{AckProblem, Fleet, FleetError, Known, Refusal, Taken};
 use crate::http::{self, Body, Bounds, Request, Response};
 use crate::limits::{
     MIRROR_CONNECTIONS_MAX, SUBMIT_BYTES_MAX, SUBMIT_BYTES_TOTAL_MAX, SUBMITS_AT_ONCE_MAX, SUBMITTERS_MAX,
@@ -32,6 +35,8 @@ use crate::time::Time;
 
 /// Files up to this size have an entity tag, and are read at once.
 const TAGGED_BYTES_MAX: u64 = 1 << 20;
+/// How old the list of what machines say may be.
+const LIST_AGAIN: Duration = Duration::from_secs(2);
 /// How long the keyring's lock is waited for.
 const LOCK_TRIES: usize = 250;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -60,6 +65,7 @@ pub struct Server {
     aside: Disk,
     known: Known,
     paces: Mutex<BTreeMap<IpAddr, (Instant, u32)>>,
+    listed: Mutex<Option<(Instant, String)>>,
     clock: Box<dyn Fn() -> Time + Send + Sync>,
     log: Box<dyn Fn(&str) + Send + Sync>,
 }
@@ -89,6 +95,7 @@ impl Server {
             aside: Disk::of_bucket(Memory::default()),
             known,
             paces: Mutex::new(BTreeMap::new()),
+            listed: Mutex::new(None),
             clock: Box::new(clock),
             log: Box::new(log),
         };
@@ -122,8 +129,9 @@ impl Server {
         match path {
             "v1/submit" if request.method == "POST" => self.submit(request),
             "v1/submit" => Response::text(405, "POST it").with("Allow", "POST"),
-            "healthz" | "v1/waiting" if !reads => not_allowed(),
+            "healthz" | "v1/waiting" | "v1/acks" if !reads => not_allowed(),
             "healthz" => self.health(),
+            "v1/acks" => self.acks(),
             "v1/waiting" => match waiting::list(&self.keyring, "") {
                 Ok(list) => Response::text(200, list).with("Cache-Control", "no-cache"),
                 Err(e) => self.trouble(&e),
@@ -134,6 +142,20 @@ impl Server {
                 None => Response::text(404, "there is nothing here"),
             },
         }
+    }
+
+    /// The list of what machines say, which is made at most every few seconds, since it takes reading all of them.
+    fn acks(&self) -> Response {
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = listed.as_ref().filter(|(at, _)| at.elapsed() < LIST_AGAIN).map(|(_, list)| list.clone());
+        let list = match fresh.map_or_else(|| acks::list(&self.keyring, ""), Ok) {
+            Ok(list) => list,
+            Err(e) => return self.trouble(&e),
+        };
+        if listed.as_ref().is_none_or(|(at, _)| at.elapsed() >= LIST_AGAIN) {
+            *listed = Some((Instant::now(), list.clone()));
+        }
+        Response::text(200, list).with("Cache-Control", "no-cache")
     }
 
     /// What is wrong on our side is for our own people.
@@ -196,7 +218,8 @@ impl Server {
                 .with("Retry-After", 30);
         }
         let submission = match Submission::parse(&request.body) {
-            Ok(submission) => submission,
+            Ok(submission) => Some(submission),
+            Err(_) if Ack::parse(&request.body).is_ok() => None,
             Err(e) => return Response::text(400, e),
         };
         // One after the other: each is judged by what the one before has left.
@@ -218,9 +241,15 @@ impl Server {
         }
         let Some(fleet) = fleet.as_mut() else { return self.trouble(&"no fleet is open") };
         fleet.set_now((self.clock)());
-        match fleet.take_submission(&submission, &self.aside, &Store::new(self.keyring.clone())) {
+        let keyring = Store::new(self.keyring.clone());
+        let taken = match &submission {
+            Some(submission) => fleet.take_submission(submission, &self.aside, &keyring),
+            None => fleet.take_ack(&request.body, &keyring),
+        };
+        match taken {
             Ok(Taken::New) => {
                 (self.log)(&format!("taken: {}", Digest::of(&request.body)));
+                *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 Response::text(202, "taken")
             }
             Ok(Taken::Known) => Response::text(200, "known already"),
@@ -273,7 +302,8 @@ fn not_allowed() -> Response {
 fn status(refusal: &Refusal) -> u16 {
     match refusal {
         Refusal::OtherLog(_) | Refusal::Unsigned(_) | Refusal::Signature(_) => 403,
-        Refusal::Dead(_) => 409,
+        Refusal::Ack(AckProblem::Past(_)) | Refusal::Dead(_) => 409,
+        Refusal::Ack(_) => 403,
         Refusal::Missing(_) | Refusal::Stray(_) | Refusal::OtherSealed | Refusal::Request(_) => 422,
         Refusal::TooMany { .. } => 429,
         Refusal::Fleet(_) => 503,

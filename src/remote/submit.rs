@@ -48,15 +48,28 @@ pub enum SubmitError {
 /// # Errors
 /// [`SubmitError`].
 pub fn submit(addresses: &[String], bytes: &[u8]) -> Result<Submitted, SubmitError> {
+    submit_within(addresses, bytes, ROUNDS, PATIENCE)
+}
+
+/// The same, with so many rounds, in which each address has so much time: for whoever comes again anyway.
+///
+/// # Errors
+/// [`SubmitError`].
+pub fn submit_within(
+    addresses: &[String],
+    bytes: &[u8],
+    rounds: u32,
+    patience: Duration,
+) -> Result<Submitted, SubmitError> {
     if addresses.is_empty() {
         return Err(SubmitError::NoMirrors);
     }
     let mut faults = Vec::new();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         faults.clear();
         let mut refusal = None;
         for address in addresses {
-            match hand_in(address, bytes) {
+            match hand_in(address, bytes, patience) {
                 Ok(Answer::Has(submitted)) => return Ok(submitted),
                 // It may be behind, or malign; another decides for itself.
                 Ok(Answer::Refuses(refused)) => refusal = refusal.or(Some(refused)),
@@ -68,7 +81,7 @@ pub fn submit(addresses: &[String], bytes: &[u8]) -> Result<Submitted, SubmitErr
         if let Some(refused) = refusal {
             return Err(refused);
         }
-        if round + 1 < ROUNDS {
+        if round + 1 < rounds {
             std::thread::sleep(Duration::from_millis(500 << round));
         }
     }
@@ -80,10 +93,10 @@ enum Answer {
     Refuses(SubmitError),
 }
 
-fn hand_in(address: &str, bytes: &[u8]) -> Result<Answer, MirrorError> {
+fn hand_in(address: &str, bytes: &[u8], patience: Duration) -> Result<Answer, MirrorError> {
     const PATH: &str = "v1/submit";
     let mirror = open(address)?;
-    let (status, said) = mirror.post(PATH, bytes, PATIENCE)?;
+    let (status, said) = mirror.post(PATH, bytes, patience)?;
     let said = String::from_utf8_lossy(&said);
     let said = crate::text::shown(said.lines().next().unwrap_or_default()).to_string();
     match status {

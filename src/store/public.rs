@@ -7,7 +7,7 @@ use super::{
 use crate::digest::Digest;
 use crate::log::commit::Commit;
 use crate::log::tile::{TILE_WIDTH, TileId};
-use crate::name::Address;
+use crate::name::{Address, MemberName};
 
 /// A file that is handed out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub enum Public {
     Signature(Digest, Digest),
     /// A request that waits.
     Request(Digest),
+    /// What a machine says of itself.
+    Ack(MemberName),
     /// A policy file, as it lies beside the keyring.
     Policy(&'static str),
 }
@@ -76,6 +78,7 @@ impl Public {
                     && digits.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
                 is_fingerprint.then_some(Self::Certificate(digits))
             }
+            ("acks", name) => name.parse().ok().map(Self::Ack),
             ("sealed", _) => Address::from_path(path).map(Self::Sealed),
             ("proposals", below) => match below.split_once('/')? {
                 ("requests", name) => name.strip_suffix(".request").and_then(digest).map(Self::Request),
@@ -113,6 +116,7 @@ impl Public {
             Self::Body(id) => format!("proposals/{id}/body"),
             Self::Signature(id, name) => format!("proposals/{id}/{name}.sig"),
             Self::Request(digest) => request_path(digest),
+            Self::Ack(member) => format!("acks/{member}"),
             Self::Policy(name) => (*name).to_owned(),
         }
     }
@@ -128,6 +132,7 @@ impl Public {
             | Self::Cosignature(_)
             | Self::Certificate(_)
             | Self::Sealed(_)
+            | Self::Ack(_)
             | Self::Policy(_) => false,
         }
     }
@@ -158,6 +163,7 @@ mod tests {
             format!("keyring/proposals/{d}/body"),
             format!("keyring/proposals/{d}/{d}.sig"),
             format!("keyring/proposals/requests/{d}.request"),
+            "keyring/acks/fra1".to_owned(),
             "policy/fleet.toml".to_owned(),
         ];
         for path in &right {
@@ -194,6 +200,9 @@ mod tests {
             "keyring/log/commit/42",
             "keyring/sealed/../x.pgp",
             "keyring/proposals/x/body",
+            "keyring/acks/../x",
+            "keyring/acks/",
+            "keyring/acks/.tmp-1-2-3",
             "policy/other.toml",
             "policy/../keyring/log/checkpoint",
             ".pull/log/checkpoint",

@@ -1,13 +1,14 @@
 //! A keyring that is kept elsewhere: pulling it, serving it, handing in.
 
 mod broken;
+mod outbox;
 mod pulling;
 mod serving;
 
 use crate::support::{Sandbox, Test, TestFleet};
 
 pub(crate) fn tests() -> Vec<Test> {
-    [broken::tests(), pulling::tests(), serving::tests()].concat()
+    [broken::tests(), outbox::tests(), pulling::tests(), serving::tests()].concat()
 }
 
 /// A fleet with a PoP, its service and two secrets, in `fleet/`.

@@ -70,12 +70,17 @@ impl Served {
         Answer { status, head, body: bytes[end + 4..].to_vec() }
     }
 
+    /// What is served there, without white space around it.
+    pub(super) fn text(&self, path: &str) -> String {
+        self.ask("GET", path, "").text().trim().to_owned()
+    }
+
     fn ask(&self, method: &str, path: &str, more: &str) -> Answer {
         let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
         self.send(format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{length}{more}\r\n").as_bytes())
     }
 
-    fn post(&self, body: &[u8]) -> Answer {
+    pub(super) fn post(&self, body: &[u8]) -> Answer {
         let head = format!(
             "POST /v1/submit HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
             body.len()

@@ -1,0 +1,130 @@
+//! What an agent hands in at its mirrors, and what mirrors take and give of what machines say.
+
+use super::serving::Served;
+use super::{fleet, id};
+use crate::support::{Ran, Sandbox, TestFleet, tests};
+
+tests!["remote::outbox":
+    what_a_machine_owes_and_says_goes_out_by_its_agent,
+    an_acknowledgement_is_judged_before_it_is_kept,
+    a_clock_that_is_ahead_does_not_silence_a_machine needs [Faketime],
+];
+
+/// One round of fra1's agent, in a directory of its own.
+fn once(sandbox: &Sandbox) -> Ran {
+    sandbox.keys(&["--fleet", "its", "--home", "fra1", "agent", "--once", "--run-dir", "run", "--hooks", "hooks.toml"])
+}
+
+/// A fleet that is served, and fra1, which has nothing of it but by pulling.
+fn apart(sandbox: &Sandbox) -> (TestFleet<'_>, Served) {
+    let fleet = fleet(sandbox);
+    let served = Served::start(sandbox);
+    let url = served.url();
+    sandbox.keys(&["--fleet", "its", "--home", "fra1", "pull", "--from", &url, "--remember"]).ok();
+    (fleet, served)
+}
+
+fn ack(sandbox: &Sandbox, directory: &str) -> Option<Vec<u8>> {
+    std::fs::read(sandbox.path(directory).join("keyring/acks/fra1")).ok()
+}
+
+fn what_a_machine_owes_and_says_goes_out_by_its_agent(sandbox: &Sandbox) {
+    let (fleet, served) = apart(sandbox);
+    let entries = || fleet.keys("alice", &["status", "--nodes", "--json"]).json()["log"].as_u64().unwrap();
+    let before = entries();
+    sandbox.keys(&["--fleet", "its", "--home", "fra1", "rotate", "fra1", "--slot", "sign", "--yes"]).exits(4);
+    let waits = || served.text("/v1/waiting");
+    assert_eq!(waits(), "");
+    let ran = once(sandbox);
+    ran.ok();
+    assert!(ran.stderr().contains("handed in at http://"), "{}", ran.stderr());
+    assert!(waits().contains("/body"), "{}", waits());
+    // It is handed in once; the mirror has it, and so has whoever reads there.
+    let said = ack(sandbox, "its").expect("it has said something");
+    assert_eq!(ack(sandbox, "fleet").as_ref(), Some(&said));
+    fleet.keys("alice", &["approve", "--all", "--yes"]);
+    fleet.keys("alice", &["sync"]).ok();
+    assert!(entries() > before, "the log has what the machine has done");
+    // What it owes for that comes next, until it owes nothing.
+    let mut rounds = 0;
+    while rounds == 0 || !waits().is_empty() {
+        rounds += 1;
+        assert!(rounds < 6, "{}", waits());
+        fleet.keys("alice", &["approve", "--all", "--yes"]);
+        fleet.keys("alice", &["sync"]).ok();
+        once(sandbox).ok();
+    }
+    assert_eq!(std::fs::read_dir(sandbox.path("its/keyring/proposals")).map_or(0, Iterator::count), 0);
+    // Somebody else who pulls from there sees what it has come to.
+    let url = served.url();
+    let ran = sandbox.keys(&["--fleet", "third", "--home", "carol", "pull", "--from", &url, "--pin", &id(&fleet)]);
+    ran.ok();
+    assert!(ran.stderr().contains("machines say more of themselves"), "{}", ran.stderr());
+    let third =
+        |args: &[&str]| sandbox.keys(&[&["--fleet", "third", "--home", "carol", "--pin", &id(&fleet)], args].concat());
+    let nodes = third(&["status", "--nodes", "--json"]).json();
+    assert_eq!(nodes["nodes"][0]["node"], "fra1", "{nodes}");
+    assert!(nodes["nodes"][0]["ack"]["size"].as_u64() > Some(before), "{nodes}");
+    let again = third(&["pull", "--from", &url]);
+    again.ok();
+    assert!(!again.stderr().contains("machines say"), "{}", again.stderr());
+    // With the mirror away a round says so, and what is made meanwhile goes out with the next.
+    drop(served);
+    sandbox.keys(&["--fleet", "its", "--home", "fra1", "rotate", "fra1", "--slot", "sign", "--yes", "--soon"]);
+    once(sandbox).refuses(3, "no mirror could be reached");
+}
+
+fn an_acknowledgement_is_judged_before_it_is_kept(sandbox: &Sandbox) {
+    let (fleet, served) = apart(sandbox);
+    once(sandbox).ok();
+    let first = ack(sandbox, "fleet").unwrap();
+    assert_eq!(served.post(&first).status, 200);
+    let lines = || served.text("/v1/acks");
+    let digest = keys::digest::Digest::of(&first).to_string();
+    assert_eq!(lines(), format!("fra1 {digest}"));
+    // Not a byte of it can be another.
+    let text = first.windows(2).position(|two| two == b"\n\n").unwrap();
+    for at in (0..text).step_by(text / 20).chain(first.len() - 60..first.len() - 52) {
+        let mut other = first.clone();
+        other[at] ^= 1;
+        let status = served.post(&other).status;
+        assert!([400, 403].contains(&status), "byte {at}: {status}");
+        assert_eq!(ack(sandbox, "fleet").as_ref(), Some(&first));
+    }
+    let renamed = String::from_utf8(first.clone()).unwrap().replace("fra1", "casc1");
+    assert_eq!(served.post(renamed.as_bytes()).status, 403);
+    // An older one does not take the place of a newer, also when it comes by a mirror that is behind.
+    fleet.seal("nginx@fra1/tls.key", "two");
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    once(sandbox).ok();
+    let second = ack(sandbox, "fleet").unwrap();
+    assert_ne!(first, second);
+    assert_eq!(served.post(&first).status, 200, "known already");
+    assert_eq!(ack(sandbox, "fleet").as_ref(), Some(&second));
+    sandbox.copy("fleet", "behind");
+    sandbox.write("behind/keyring/acks/fra1", &first);
+    sandbox.write("behind/keyring/acks/casc1", b"nobody has said this");
+    let behind = sandbox.path("behind").display().to_string();
+    let ran = fleet.keys("alice", &["pull", "--from", &behind]);
+    ran.ok();
+    assert!(ran.stderr().contains("its keyring/acks/casc1 is wrong"), "{}", ran.stderr());
+    assert_eq!(ack(sandbox, "fleet").as_ref(), Some(&second));
+    assert!(!sandbox.path("fleet/keyring/acks/casc1").exists());
+    // Whoever has left says nothing any more.
+    std::fs::remove_file(sandbox.path("fleet/keyring/acks/fra1")).unwrap();
+    fleet.keys("alice", &["revoke", "fra1", "--reason", "retired", "--yes"]).ok();
+    let answer = served.post(&second);
+    assert_eq!(answer.status, 409, "{}", String::from_utf8_lossy(&answer.body));
+    assert_eq!(ack(sandbox, "fleet"), None);
+    fleet.keys("alice", &["log", "verify"]).ok();
+}
+
+fn a_clock_that_is_ahead_does_not_silence_a_machine(sandbox: &Sandbox) {
+    let (_fleet, served) = apart(sandbox);
+    sandbox.set_days_later(2);
+    let ran = once(sandbox);
+    ran.exits(0);
+    assert!(ran.stderr().contains("ahead of the clock"), "{}", ran.stderr());
+    assert_eq!(ack(sandbox, "fleet"), None);
+    drop(served);
+}
