@@ -39,6 +39,8 @@ pub const REQUEST_BYTES_MAX: usize = 4 << 20;
 pub const SERVICES_MAX: usize = 64;
 /// Invitations made by one statement: four times the machines that a large site racks at once.
 pub const INVITATIONS_MAX: usize = 4_096;
+/// The UUID of a machine's hardware as an invitation gives it, bytes: 36 in RFC 9562's form, and firmware has others.
+pub const HARDWARE_UUID_BYTES_MAX: usize = 64;
 /// How long an invitation may be good, from its making to its end, in days. Whoever needs longer makes another one.
 pub const INVITATION_DAYS_MAX: u64 = 30;
 /// One policy file, bytes.

@@ -7,9 +7,11 @@
 
 pub mod agent;
 pub mod backup;
+pub mod delivery;
 pub mod example;
 pub mod fold;
 pub mod formats;
+pub mod joining;
 pub mod lint;
 pub mod log;
 pub mod login;
@@ -92,6 +94,20 @@ const STATEMENT: &[&str] = &[
     "{}",
     "[]",
 ];
+const REQUEST: &[&str] = &[
+    "\u{2014} ",
+    "\n\n",
+    "\"invitation\":{",
+    "\"machine\":{",
+    "\"dmi\":",
+    "\"id\":",
+    "\"token\":",
+    "null",
+    "{}",
+    "[]",
+    "alice",
+    "nginx@fra1",
+];
 const TOML: &[&str] = &[
     "[",
     "]",
@@ -167,10 +183,81 @@ const SSH: &[&str] = &[
     "\0\0\0\u{1}",
 ];
 
-const SUBMISSION: &[&str] = &["keys/submit/v1\n", "entry ", "request ", "object ", "\n", "0", "18446744073709551615", "{\"act\":", "\n\n\u{2014} "];
+const SUBMISSION: &[&str] = &[
+    "keys/submit/v1\n",
+    "entry ",
+    "request ",
+    "object ",
+    "\n",
+    "0",
+    "18446744073709551615",
+    "{\"act\":",
+    "\n\n\u{2014} ",
+];
 const PUBLIC: &[&str] = &[
-    "keyring/", "policy/", "log/", "checkpoint", "tile/", "entries/", ".p/", "commit/", "objects/", "ssh/", "sealed/", "certs/",
-    "proposals/", "requests/", "body", ".sig", ".request", ".pgp", ".toml", "..", "//", "%2e",
+    "keyring/",
+    "policy/",
+    "log/",
+    "checkpoint",
+    "tile/",
+    "entries/",
+    ".p/",
+    "commit/",
+    "objects/",
+    "ssh/",
+    "sealed/",
+    "certs/",
+    "proposals/",
+    "requests/",
+    "body",
+    ".sig",
+    ".request",
+    ".pgp",
+    ".toml",
+    "..",
+    "//",
+    "%2e",
+];
+
+const JOINING: &[&str] = &[
+    "kt1.",
+    "seed = \"",
+    "mirrors = [",
+    "log = []",
+    "fleet = \"",
+    "member",
+    ",",
+    "\n",
+    "replace",
+    "yes",
+    "dmi",
+    "services",
+    "\"\"\"",
+    "#",
+    "{\"invitations\":[",
+    "\"approval\":\"auto\"",
+    "\"services\":[]",
+    "\"machine\":",
+    "null",
+    "\\u001b",
+];
+const DELIVERY: &[&str] = &[
+    "[a]\n",
+    "run = [\"/",
+    "timeout = \"",
+    "600s",
+    "\\u0000",
+    "/unit/",
+    ".service/",
+    "..",
+    "\u{1b}",
+    "\\u001b",
+    "\"files\":[",
+    "\"owner\":null",
+    "\"parts\":[]",
+    "\"deliveries\":[]",
+    "\"generation\":null",
+    "\n\n\u{2014} ",
 ];
 
 targets! {
@@ -186,7 +273,7 @@ targets! {
     statement::json, JSON;
     statement::body, STATEMENT;
     statement::entry, STATEMENT;
-    statement::request, STATEMENT;
+    statement::request, REQUEST;
     statement::recipients, STATEMENT;
     statement::submission, SUBMISSION;
     fold::replay, STATEMENT;
@@ -222,6 +309,8 @@ targets! {
     formats::vault, &["$ANSIBLE_VAULT;1.1;AES256\n", "0a", "30"];
     wireguard::exchange, &["keys-ex1", "\0\0\0\u{1}", "\0\0\0\0"];
     wireguard::wg_dump, &["(none)", "off", "\t", "\n", "0.0.0.0/0", ","];
+    joining::invitation, JOINING;
+    delivery::delivery, DELIVERY;
     agent::sexp, &["(", ")", "7:sig-val", "5:eddsa", "1:r", "0:", "99999999999999999999:"];
     agent::assuan, &["OK", "ERR ", "D ", "S ", "INQUIRE ", "#", "%", "%25", " ", "67108881"];
 }

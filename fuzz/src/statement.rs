@@ -34,13 +34,17 @@ pub fn entry(data: &[u8]) {
     assert_eq!(keys::digest::Digest::of(&entry.signed.body), entry.signed.id);
 }
 
-/// A request reads back.
+/// A request reads back; one that answers an invitation has one spelling.
 pub fn request(data: &[u8]) {
     let Ok((request, signed, lines)) = Request::parse(data) else { return };
     assert!(data.starts_with(&signed));
     let written = Note { text: String::from_utf8(request.to_bytes()).expect("JSON is text"), signatures: lines };
     let (again, ..) = Request::parse(&written.to_bytes()).expect("what is written is read");
     assert_eq!(again, request);
+    if let Some(presented) = &request.invitation {
+        assert_eq!(request.to_bytes(), signed);
+        let _ = presented.token.has_signed("cdn.example/fra1", &signed, &written.signatures);
+    }
     for member in &request.members {
         assert!(request.member(&member.member).is_some());
     }
@@ -72,6 +76,10 @@ pub fn recipients(data: &[u8]) {
 
 /// What to begin with.
 pub mod seeds {
+    use keys::digest::Digest;
+    use keys::enrolment::sign_with_token;
+    use keys::statement::{Machine, Presented};
+
     use super::*;
     use crate::example;
 
@@ -103,12 +111,21 @@ pub mod seeds {
         found.into_values().collect()
     }
 
-    /// Of [`super::request`]: the two shortest of the example.
+    /// Of [`super::request`]: the two shortest of the example, and the shortest in answer to an invitation.
     pub fn request() -> Vec<Vec<u8>> {
         let mut all = example::files("keyring/objects");
         all.retain(|object| Request::parse(object).is_ok());
         all.sort_by_key(Vec::len);
         all.truncate(2);
+        let (fleet, member) = ("cdn.example".parse().expect("a name"), "fra1".parse().expect("a name"));
+        let answering = all.first().and_then(|bytes| Request::parse(bytes).ok()).map(|(request, _, signatures)| {
+            let token = crate::joining::seeds::tokens(1).remove(0);
+            let machine = Machine { dmi: Some(Digest::of(b"dmi")), id: Some(Digest::of(b"id")) };
+            let request = request.answering(Presented { machine, token: token.key() });
+            let text = String::from_utf8(request.to_bytes()).expect("JSON is text");
+            sign_with_token(&Note { text, signatures }.to_bytes(), &token, &member, &fleet).expect("a request")
+        });
+        all.extend(answering);
         all
     }
 

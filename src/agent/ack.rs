@@ -16,8 +16,9 @@ use super::switch::Outcome;
 use crate::digest::Digest;
 use crate::json;
 use crate::limits::{ACK_BYTES_MAX, SERVICES_MAX};
-use crate::log::note::Note;
+use crate::log::note::{Note, is_key_name};
 use crate::name::{Label, MemberName};
+use crate::text::is_hidden;
 use crate::time::{Span, Time};
 use crate::words::words;
 
@@ -112,7 +113,8 @@ impl Ack {
         if ack.to_text() != note.text {
             return Err("it is not in canonical form".to_owned());
         }
-        if ack.deliveries.len() > SERVICES_MAX + 1 || ack.program.len() > 64 || ack.size == 0 {
+        let is_odd = ack.program.len() > 64 || ack.program.chars().any(is_hidden) || !is_key_name(&ack.log);
+        if ack.deliveries.len() > SERVICES_MAX + 1 || is_odd || ack.size == 0 {
             return Err("it says what no agent says".to_owned());
         }
         Ok((ack, note))
@@ -181,6 +183,8 @@ mod tests {
             (text.replace("\"size\":120", "\"size\":0"), "no agent says"),
             (text.replace("rolled-back", "fine"), "no acknowledgement"),
             (text.replace("0.1.0", &"0".repeat(65)), "no agent says"),
+            (text.replace("0.1.0", "\\u001b[2J"), "no agent says"),
+            (text.replace("cdn.example/keys/1", "cdn.example/\\u001b[2J"), "no agent says"),
             (text.replace("\"nginx\"", "\"../x\""), "no acknowledgement"),
             (format!(" {text}"), "it"),
         ] {

@@ -68,6 +68,11 @@ impl Hooks {
         Ok(Self(hooks))
     }
 
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Label, &HookRule)> {
+        self.0.iter()
+    }
+
     /// The hook of that name.
     pub fn find(&self, name: &Label) -> Option<&HookRule> {
         self.0.get(name)

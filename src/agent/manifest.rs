@@ -1,11 +1,15 @@
 //! What a generation holds, by name and version, without any value: what the policy and the log want for a service, compared
 //! with what lies there.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::json;
+use crate::limits::{DELIVERY_FILES_MAX, DELIVERY_PARTS_MAX, MANIFEST_BYTES_MAX};
 use crate::name::{Address, Label, MemberName};
-use crate::policy::{Account, Delivery, FileMode, OnExpiry};
+use crate::policy::{Account, Delivery, FileMode, OnExpiry, check_file_name};
 use crate::state::State;
 use crate::time::Time;
 
@@ -72,6 +76,37 @@ pub struct Wish {
 }
 
 impl Manifest {
+    /// The file that lies beside a generation.
+    pub fn to_text(&self) -> String {
+        format!("{}\n", json::to_canonical(self))
+    }
+
+    /// Reads the file beside a generation: what this program writes, and no name that would lead out of a directory.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        if bytes.len() > MANIFEST_BYTES_MAX {
+            return Err(format!("it has more than {MANIFEST_BYTES_MAX} bytes"));
+        }
+        let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let manifest: Self = json::parse_as(line).map_err(|e| format!("it is no manifest: {e}"))?;
+        if manifest.to_text().as_bytes() != bytes {
+            return Err("it is not spelled as this program spells it".to_owned());
+        }
+        if manifest.files.len() > DELIVERY_FILES_MAX {
+            return Err(format!("it has {} files; at most {DELIVERY_FILES_MAX} are delivered", manifest.files.len()));
+        }
+        let mut names = BTreeSet::new();
+        for file in &manifest.files {
+            check_file_name(&file.name)?;
+            if file.parts.is_empty() || file.parts.len() > DELIVERY_PARTS_MAX || !names.insert(&file.name) {
+                return Err(format!("{} is there twice, or made of {} secrets", file.name, file.parts.len()));
+            }
+        }
+        Ok(manifest)
+    }
+
     /// The file of that name.
     pub fn file(&self, name: &str) -> Option<&ManifestFile> {
         self.files.iter().find(|f| f.name == name)
@@ -148,4 +183,43 @@ fn wish(member: &MemberName, rule: &Delivery, state: &State, now: Time) -> Wish 
     }
     let manifest = Manifest { member: member.clone(), owner: rule.owner.clone(), files };
     Wish { directory: rule.directory_of(member), rule: rule.clone(), manifest, lacks, expired, stopped }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else() {
+        let part = Part { address: "nginx@fra1/tls.key".parse().unwrap(), body: Digest::of(b"body"), version: 3 };
+        let file = |name: &str, parts: usize| ManifestFile {
+            name: name.to_owned(),
+            mode: FileMode::default(),
+            parts: vec![part.clone(); parts],
+        };
+        let of = |files: Vec<ManifestFile>| Manifest {
+            member: "nginx@fra1".parse().unwrap(),
+            owner: "root:www-data".parse().ok(),
+            files,
+        };
+        for good in [of(vec![file("tls.pem", 2), file("tsig", 1)]), Manifest { owner: None, ..of(Vec::new()) }] {
+            assert_eq!(Manifest::parse(good.to_text().as_bytes()), Ok(good));
+        }
+        let text = of(vec![file("tls.pem", 1)]).to_text();
+        let many = (0..=DELIVERY_FILES_MAX).map(|i| file(&format!("f{i}"), 1)).collect();
+        for (wrong, part) in [
+            (text.replace("tls.pem", "../tls.pem"), "no file name"),
+            (text.replace("tls.pem", "a\\u001bb"), "no file name"),
+            (text.replace(",\"owner\":\"root:www-data\"", ""), "not spelled"),
+            (text.trim_end().to_owned(), "not spelled"),
+            (text.replace("0400", "0444"), "no manifest"),
+            (of(vec![file("a", 1), file("a", 1)]).to_text(), "a is there twice"),
+            (of(vec![file("a", 0)]).to_text(), "made of 0 secrets"),
+            (of(vec![file("a", DELIVERY_PARTS_MAX + 1)]).to_text(), "made of 9 secrets"),
+            (of(many).to_text(), "65 files"),
+        ] {
+            let problem = Manifest::parse(wrong.as_bytes()).unwrap_err();
+            assert!(problem.contains(part), "{problem}: {wrong}");
+        }
+    }
 }

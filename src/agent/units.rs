@@ -148,13 +148,13 @@ After={AGENT_UNIT}
 }
 
 /// Who asks for a credential, by the name that systemd binds its socket to: an abstract name
-/// `<random>/unit/<unit>/<credential>`. Gives unit and credential.
+/// `<random>/unit/<unit>/<credential>`, in visible characters. Gives unit and credential.
 pub fn asked_by(name: &[u8]) -> Option<(&str, &str)> {
     let text = std::str::from_utf8(name).ok()?;
     let (random, rest) = text.split_once("/unit/")?;
     let (unit, credential) = rest.rsplit_once('/')?;
-    let is_plain = !random.contains('/') && !unit.is_empty() && !unit.contains('/') && !credential.contains('\0');
-    is_plain.then_some((unit, credential))
+    let is_plain = !random.contains('/') && !unit.is_empty() && !unit.contains('/') && !credential.is_empty();
+    (is_plain && !text.chars().any(crate::text::is_hidden)).then_some((unit, credential))
 }
 
 #[cfg(test)]
@@ -191,6 +191,9 @@ mod tests {
             b"a/unit/nginx.service",
             b"a/unit/x/nginx.service/tls.pem",
             b"a/unit/\xff/tls.pem",
+            b"a/unit/nginx.service/",
+            b"a/unit/nginx\x1b[2J.service/tls.pem",
+            b"a/unit/nginx.service/tls\0pem",
         ] {
             assert_eq!(asked_by(wrong), None, "{wrong:?}");
         }

@@ -63,7 +63,7 @@ pub(super) struct InviteMake {
     #[arg(long, value_name = "HOST", conflicts_with = "from")]
     pub endpoint: Option<Host>,
     /// Only the machine with this hardware UUID (/sys/class/dmi/id/product_uuid), as it says itself
-    #[arg(long, value_name = "UUID", conflicts_with = "from")]
+    #[arg(long, value_name = "UUID", value_parser = ops::hardware_uuid, conflicts_with = "from")]
     pub dmi: Option<String>,
     /// It takes the place of the machine that has the name now, which then counts as lost
     #[arg(long, conflicts_with = "from")]

@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::limits::{MIRRORS_MAX, URL_BYTES_MAX};
 use crate::log::note::VerifierKey;
 use crate::name::{FleetName, MemberName};
-use crate::statement::{Token, TokenError};
+use crate::statement::{TOKEN_PREFIX, Token, TokenError};
 use crate::wireguard::Host;
 
 /// The line of the seed begins so.
@@ -95,7 +95,14 @@ impl Config {
             let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             let line = before.matches('\n').count().saturating_add(1);
             let is_seed = text.lines().nth(line.saturating_sub(1)).is_some_and(|l| l.trim_start().starts_with(SEED));
-            let problem = if is_seed { format!("the seed {}", TokenError::Token) } else { e.message().to_owned() };
+            let problem = match e.message() {
+                _ if is_seed => format!("the seed {}", TokenError::Token),
+                // Under another key, by mistake: it is a seed all the same.
+                message if message.contains(TOKEN_PREFIX) && message != TokenError::Token.to_string() => {
+                    "a token stands where none belongs".to_owned()
+                }
+                message => message.to_owned(),
+            };
             ConfigError::Toml { line, problem: crate::text::Shown { text: &problem, max: 300 }.to_string() }
         })?;
         let bad = |key, problem: String| ConfigError::Value { key, problem };
@@ -123,7 +130,7 @@ impl Config {
     }
 
     /// The text without the line of the seed; `None` if it has none, or the seed is written in another way than on a line
-    /// of its own.
+    /// of its own, or once more elsewhere.
     pub fn without_seed(text: &str) -> Option<String> {
         let is_seed = |line: &&str| {
             let rest = line.trim_start().strip_prefix(SEED);
@@ -134,7 +141,8 @@ impl Config {
         let rest = Self::parse(&kept).ok().filter(|c| c.seed.is_none())?;
         let same = (&rest.fleet, rest.id, &rest.log, &rest.mirrors, &rest.member, &rest.endpoint)
             == (&whole.fleet, whole.id, &whole.log, &whole.mirrors, &whole.member, &whole.endpoint);
-        same.then_some(kept)
+        let is_gone = whole.seed.is_some_and(|seed| !kept.contains(seed.to_text().as_str()));
+        (same && is_gone).then_some(kept)
     }
 }
 
@@ -163,6 +171,12 @@ mod tests {
         let split = TEXT.replace("seed = \"kt1.", "\"seed\" = \"kt1.");
         assert!(Config::parse(&split).is_ok_and(|c| c.seed.is_some()));
         assert_eq!(Config::without_seed(&split), None);
+        // Once more in a comment, or in another value: it would still be there.
+        let token = "kt1.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        for twice in [TEXT.replace("# who it is", &format!("#seed = \"{token}\"")), TEXT.replace("/srv/fleet", token)] {
+            assert!(Config::parse(&twice).is_ok_and(|c| c.seed.is_some()));
+            assert_eq!(Config::without_seed(&twice), None, "{twice}");
+        }
     }
 
     #[test]
@@ -176,6 +190,7 @@ mod tests {
             ("seed = \"kt1.AAAA", "seed = \"kt1.AAA", "line 6: the seed is not a token"),
             ("seed = \"kt1.AAAA", "seed = \"\"\"kt1.AAAA", "line 8"),
             ("seed = \"", "seed = [\"", "line "),
+            ("\"fra1\"\nseed = ", "", "line 5: a token stands where none belongs"),
             ("# who", "log = [\"cdn.example/keys/1+00000000+AA==\"]\n# who", "log: a key "),
             ("198.51.100.7", "198.51.100.7:51820", "line 7: "),
         ] {

@@ -25,7 +25,6 @@ use zeroize::Zeroizing;
 use super::accounts::Ids;
 use crate::agent::Manifest;
 use crate::disk::{Access, Disk, DiskError, RealFiles};
-use crate::json;
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::name::Label;
 
@@ -210,7 +209,7 @@ impl ServiceDirectory {
 
     fn manifest(&self, generation: u64) -> Result<Option<Manifest>, DiskError> {
         let bytes = self.disk.read(&manifest_name(generation), MANIFEST_BYTES_MAX)?;
-        Ok(bytes.and_then(|b| json::parse_as(b.trim_ascii_end()).ok()))
+        Ok(bytes.and_then(|b| Manifest::parse(&b).ok()))
     }
 
     /// Writes a generation, which nobody is shown yet. `values` are those of the manifest's files, in its order.
@@ -236,8 +235,7 @@ impl ServiceDirectory {
         }
         give(&directory, manifest.directory_mode(), ids).map_err(|e| self.error("write", &hidden, e))?;
         rustix::fs::fsync(&directory).map_err(|e| self.error("sync", &hidden, e))?;
-        let text = format!("{}\n", json::to_canonical(manifest));
-        self.disk.replace(&manifest_name(generation), text.as_bytes())?;
+        self.disk.replace(&manifest_name(generation), manifest.to_text().as_bytes())?;
         self.rename(&hidden, &directory_name(generation))
     }
 

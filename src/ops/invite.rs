@@ -6,7 +6,7 @@ use rand::CryptoRng;
 
 use super::OpsError;
 use crate::fleet::{Draft, Fleet};
-use crate::limits::INVITATIONS_MAX;
+use crate::limits::{HARDWARE_UUID_BYTES_MAX, INVITATIONS_MAX, SERVICES_MAX};
 use crate::name::{Kind, Label, MemberName};
 use crate::statement::{Act, Approval, Facts, Invitations, Invite, Invited, Token, Uninvite, machine_digest};
 use crate::time::Time;
@@ -93,6 +93,19 @@ pub fn plan_uninvite(members: &[MemberName], reason: &str, fleet: &Fleet) -> Res
     Ok(Draft::bare(Act::Uninvite(list), reason))
 }
 
+/// The columns of a table of machines.
+const COLUMNS: [&str; 7] = ["member", "services", "region", "roles", "endpoint", "dmi", "replace"];
+
+/// Reads a hardware's UUID as it is given with an invitation: what firmware calls one is not always of RFC 9562's form.
+///
+/// # Errors
+/// In words.
+pub fn hardware_uuid(text: &str) -> Result<String, String> {
+    let is_one = (1..=HARDWARE_UUID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    let expected = format!("expected 1 to {HARDWARE_UUID_BYTES_MAX} visible characters of ASCII without a space");
+    is_one.then(|| text.to_owned()).ok_or(expected)
+}
+
 /// Reads a table of machines: a head line with the names of its columns, then a line for each. `member` is needed; there
 /// may be `services` and `roles` (with spaces between), `region`, `endpoint`, `dmi`, and `replace` (`yes` or nothing).
 ///
@@ -101,9 +114,16 @@ pub fn plan_uninvite(members: &[MemberName], reason: &str, fleet: &Fleet) -> Res
 pub fn parse_inventory(text: &str) -> Result<Vec<(MemberName, Inviting)>, String> {
     let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let head = lines.next().ok_or_else(|| "it is empty: the first line names the columns".to_owned())?.1;
-    let columns: Vec<&str> = head.split(',').map(str::trim).collect();
-    if let Some(twice) = columns.iter().enumerate().find(|(i, c)| columns.iter().skip(i + 1).any(|d| d == *c)) {
-        return Err(format!("line 1: the column '{}' is there twice", crate::text::shown(twice.1)));
+    let mut columns: Vec<&str> = Vec::new();
+    for column in head.split(',').map(str::trim) {
+        if !COLUMNS.contains(&column) {
+            let (other, known) = (crate::text::shown(column), COLUMNS.join(", "));
+            return Err(format!("line 1: '{other}' is no column; there are {known}"));
+        }
+        if columns.contains(&column) {
+            return Err(format!("line 1: the column '{column}' is there twice"));
+        }
+        columns.push(column);
     }
     let mut all: Vec<(MemberName, Inviting)> = Vec::new();
     for (number, line) in lines {
@@ -127,16 +147,18 @@ pub fn parse_inventory(text: &str) -> Result<Vec<(MemberName, Inviting)>, String
                     let host: Host = field.parse().map_err(|e: EndpointError| bad(e.to_string()))?;
                     inviting.facts.endpoint = Some(Endpoint::from(host));
                 }
-                "dmi" => inviting.dmi = Some((*field).to_owned()),
-                "replace" if *field == "yes" => inviting.replace = true,
-                "replace" => return Err(bad("'yes', or nothing".to_owned())),
-                other => {
-                    let known = "member, services, region, roles, endpoint, dmi, replace";
-                    return Err(format!("line 1: '{}' is no column; there are {known}", crate::text::shown(other)));
-                }
+                "dmi" => inviting.dmi = Some(hardware_uuid(field).map_err(bad)?),
+                _ if *field == "yes" => inviting.replace = true,
+                _ => return Err(bad("'yes', or nothing".to_owned())),
             }
         }
         let member = member.ok_or_else(|| at("it names no member".to_owned()))?;
+        if member.is_service() {
+            return Err(at(format!("{member} is a service: name it as one of its PoP's services")));
+        }
+        if inviting.services.len() > SERVICES_MAX {
+            return Err(at(format!("{} services; at most {SERVICES_MAX} join at once", inviting.services.len())));
+        }
         if all.iter().any(|(m, _)| *m == member) {
             return Err(at(format!("{member} is there twice")));
         }
@@ -172,6 +194,10 @@ mod tests {
             ("member\n", "names no machine"),
             ("member,member\nfra1,fra1\n", "the column 'member' is there twice"),
             ("member,sevices\nfra1,nginx\n", "'sevices' is no column"),
+            ("member,sevices\nfra1,\n", "'sevices' is no column"),
+            ("member,\u{1b}[2J\nfra1,\n", "'\\u{1b}[2J' is no column"),
+            ("member,dmi\nfra1,4C\u{1b}4C\n", "line 2: dmi: expected 1 to 64 visible"),
+            ("member\nnginx@fra1\n", "line 2: nginx@fra1 is a service"),
             ("member,services\nfra1\n", "line 2: 1 fields under 2 columns"),
             ("member,services\n\n,nginx\n", "line 3: it names no member"),
             ("member\nfra1\nfra1\n", "line 3: fra1 is there twice"),
@@ -183,6 +209,8 @@ mod tests {
             let problem = parse_inventory(text).unwrap_err();
             assert!(problem.contains(part), "{problem}");
         }
+        let services: String = (0..=SERVICES_MAX).map(|i| format!("s{i} ")).collect();
+        assert!(parse_inventory(&format!("member,services\nfra1,{services}\n")).unwrap_err().contains("65 services"));
         let many: String = (0..=INVITATIONS_MAX).map(|i| format!("p{i}\n")).collect();
         assert!(parse_inventory(&format!("member\n{many}")).unwrap_err().contains("more than 4096"), "bounded");
     }

@@ -128,7 +128,7 @@ pub use emergency::{Fate, apply_emergency, deciders, hand_in_emergencies, plan_e
 pub use export::ForeignReader;
 pub use found::{Founded, Founder, Founding, approve_founding, found};
 pub use import::{Fate as ImportFate, ImportPlan, Incoming, plan_import};
-pub use invite::{Inviting, Terms, invite_draft, parse_inventory, plan_invite, plan_uninvite};
+pub use invite::{Inviting, Terms, hardware_uuid, invite_draft, parse_inventory, plan_invite, plan_uninvite};
 pub use join::{Joining, Ticket, ask, ask_by_invitation, ask_to_found};
 pub use krl::{KrlAge, KrlCheck, SerialsPlan, certificates_of, check_krl, krl, krl_bytes, plan_revoke_serials};
 pub use lint::{Lint, duplicate_values, lint, sealed_file};

@@ -29,4 +29,4 @@ pub use entry::{Entry, EntryError, Signed, key_hash, principal, principal_member
 pub use invitation::{Approval, Invitations, Invited, machine_digest};
 pub use request::{Facts, Machine, Presented, RecipientSet, Request, RequestedKey, RequestedMember};
 pub use submission::{Handed, Submission, SubmissionError};
-pub use token::{Token, TokenError, TokenKey};
+pub use token::{TOKEN_PREFIX, Token, TokenError, TokenKey};

@@ -172,6 +172,10 @@ impl Request {
         if request.members.is_empty() || request.members.len() > SERVICES_MAX + 1 {
             return Err(super::StatementError::Changes(request.members.len()).into());
         }
+        // Older requests are in logs as they are; of one by invitation the signed bytes are what is remembered.
+        if request.invitation.is_some() && request.to_bytes() != note.text.as_bytes() {
+            return Err(super::StatementError::Spelling.into());
+        }
         Ok((request, note.text.into_bytes(), note.signatures))
     }
 
@@ -268,6 +272,38 @@ mod tests {
             (&format!("{{\"roles\":[{}]}}", many.join(",")), "17 roles; a machine has at most 16"),
         ] {
             assert!(read(text).is_err_and(|e| e.contains(part)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_request_by_invitation_has_one_spelling() {
+        let key: TokenKey =
+            super::super::token::Token::parse("kt1.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").unwrap().key();
+        let asking = RequestedMember {
+            cert: b"a certificate".to_vec(),
+            facts: Facts::default(),
+            keys: Vec::new(),
+            kind: Kind::Pop,
+            member: "fra1".parse().unwrap(),
+            revocation: Vec::new(),
+        };
+        let plain = Request::new(Time(1_795_244_400), "cdn.example/keys/1".to_owned(), vec![asking]);
+        let answer = plain.clone().answering(Presented { machine: Machine::default(), token: key });
+        let read = |text: &str| Request::parse(format!("{text}\n\u{2014} cdn.example/fra1 AAAAAAAA\n").as_bytes());
+        let text = |request: &Request| String::from_utf8(request.to_bytes()).unwrap();
+        assert_eq!(read(&text(&answer)).unwrap().0, answer);
+        assert_eq!(read(&text(&plain)).unwrap().0, plain);
+        let spelled = |from: &str, to: &str| text(&answer).replace(from, to);
+        for wrong in [
+            spelled("\"invitation\":{", "\"invitation\":{\"machine\":{},"),
+            spelled("\"invitation\":{", "\"invitation\":{\"machine\":{\"dmi\":null},"),
+            spelled("\"keys\":[]", "\"facts\":{},\"keys\":[]"),
+        ] {
+            let refused = read(&wrong).map(drop);
+            assert!(
+                matches!(refused, Err(EntryError::Statement(crate::statement::StatementError::Spelling))),
+                "{wrong}"
+            );
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::log::note::{SignatureLine, SignerKey, VerifierKey};
 use crate::words::serde_by_text;
 
 /// What a token begins with: its kind and version, so that a scanner finds one that has leaked.
-const PREFIX: &str = "kt1.";
+pub const TOKEN_PREFIX: &str = "kt1.";
 /// The name under which a key is parsed where no other matters.
 const ANY_NAME: &str = "token";
 
@@ -51,7 +51,7 @@ impl Token {
     /// # Errors
     /// [`TokenError::Token`].
     pub fn parse(text: &str) -> Result<Self, TokenError> {
-        let encoded = text.strip_prefix(PREFIX).ok_or(TokenError::Token)?;
+        let encoded = text.strip_prefix(TOKEN_PREFIX).ok_or(TokenError::Token)?;
         let bytes = Zeroizing::new(BASE64_URL.decode(encoded).map_err(|_| TokenError::Token)?);
         let mut seed = Box::new(Zeroizing::new([0; 32]));
         if bytes.len() != seed.len() {
@@ -64,7 +64,7 @@ impl Token {
     /// Its text, for a file of mode 0600 or whoever carries it to the machine.
     pub fn to_text(&self) -> Zeroizing<String> {
         let encoded = Zeroizing::new(BASE64_URL.encode(self.0.as_slice()));
-        Zeroizing::new([PREFIX, encoded.as_str()].concat())
+        Zeroizing::new([TOKEN_PREFIX, encoded.as_str()].concat())
     }
 
     /// The public half.
