@@ -4,7 +4,7 @@
 //! Effects in order: private halves in the home, then the statements. Interrupted in between, the next run finds the
 //! private half that nobody knows yet and uses it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::CryptoRng;
 
@@ -35,6 +35,10 @@ const PAST_SIGNING_KEYS: usize = 4;
 /// How long a replaced host key stays in its home. A running `sshd` reads the files that it was started with again for each
 /// connection: without its key it refuses everybody until it is reloaded.
 const HOST_KEY_STAYS: Span = Span::days(1);
+
+/// So many machines offer to reseal a secret that is not theirs alone, which takes an operator's signature; the others leave
+/// it at that. Not one alone: it could keep all others from it.
+const OFFERS_ENOUGH: usize = 3;
 
 /// What catching up has prepared.
 #[derive(Debug, Default)]
@@ -105,6 +109,7 @@ impl Busy {
 /// [`OpsError`].
 pub fn plan_sync(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Result<SyncPlan, OpsError> {
     let mut plan = SyncPlan::default();
+    let mut offered: BTreeMap<Address, BTreeSet<MemberName>> = BTreeMap::new();
     for proposal in fleet.proposals()? {
         // What its author has not signed, or what will never have an effect, stands in nobody's way.
         let by = &proposal.signed.statement.by;
@@ -116,9 +121,21 @@ pub fn plan_sync(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Re
             let kind = fleet.state().members.get(by).map(|m| m.kind);
             let has_a_say = matches!(kind, Some(Kind::Operator | Kind::Authority)) || standing == Standing::Complete;
             plan.busy.note(&proposal.signed.statement.act, (!has_a_say).then_some(by));
+            if let (false, Act::Reseal(list)) = (has_a_say, &proposal.signed.statement.act) {
+                for change in list {
+                    offered.entry(change.address.clone()).or_default().insert(by.clone());
+                }
+            }
         }
     }
-    for member in home.members()? {
+    // What machines of others have offered stands in nobody's way who has a say.
+    let here = home.members()?;
+    let kinds = here.iter().filter_map(|m| fleet.state().members.get(m)).map(|m| m.kind);
+    if kinds.into_iter().all(|kind| matches!(kind, Kind::Pop | Kind::Service)) {
+        let is_enough = |by: &BTreeSet<MemberName>| by.len() >= OFFERS_ENOUGH || here.iter().any(|m| by.contains(m));
+        plan.busy.addresses.extend(offered.into_iter().filter(|(_, by)| is_enough(by)).map(|(address, _)| address));
+    }
+    for member in here {
         let known = fleet.state().members.get(&member).filter(|m| m.is_active()).map(|m| m.kind);
         let Some(kind) = known else { continue };
         // Whose secrets lie in an agent has her own ways to make keys.

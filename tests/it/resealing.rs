@@ -20,6 +20,7 @@ use crate::support::{Sandbox, TestFleet, now, tests};
 tests!["resealing":
     a_reseal_that_is_killed_goes_on_where_it_was,
     only_what_has_drifted_is_touched,
+    three_machines_offer_to_reseal_what_all_share,
 ];
 
 /// Three parts of a reseal: 128, 128 and 44.
@@ -159,4 +160,38 @@ fn only_what_has_drifted_is_touched(sandbox: &Sandbox) {
     assert_eq!((addresses(&rest), rest.json()["placed"].as_array().unwrap().len()), (9, 1));
     let touched: Vec<usize> = files(&fleet).into_iter().filter(|(i, f)| *f != before[i]).map(|(i, _)| i).collect();
     assert_eq!(touched, (10..20).collect::<Vec<_>>());
+}
+
+fn three_machines_offer_to_reseal_what_all_share(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_one(sandbox);
+    let names: Vec<String> = (1..=6).map(|n| format!("pop{n}")).collect();
+    for name in &names {
+        fleet.keys(name, &["enroll", name, "--endpoint", &format!("{name}.cdn.example")]).ok();
+    }
+    fleet.keys("alice", &["approve", "--all", "--yes"]).ok();
+    // Alice cannot open it: if it is to be resealed, a machine has to do it, and she has to agree.
+    let path = sandbox.path("fleet/policy/secrets.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let rule = "[[secret]]\nmatch = \"*/token\"\nshared = true\nwrite_only = true\n";
+    std::fs::write(&path, format!("{text}\n{rule}")).unwrap();
+    fleet.keys("alice", &["policy", "propose", "--yes"]).ok();
+    fleet.seal("*/token", "for all");
+    fleet.keys("alice", &["sync"]).ok();
+    fleet.keys("alice", &["revoke", "pop6", "--reason", "compromised", "--yes"]);
+    let offered = || {
+        let proposals = std::fs::read_dir(fleet.keyring("proposals")).map(Iterator::count).unwrap_or_default();
+        (proposals, fleet.keys("alice", &["who", "*/token"]).ok().lines().any(|l| l.starts_with("pop6")))
+    };
+    assert_eq!(offered(), (0, true));
+    // Each would go on five times over, and all of them again whenever they catch up.
+    for _ in 0..2 {
+        for name in &names[..5] {
+            fleet.keys(name, &["sync"]);
+        }
+    }
+    assert_eq!(offered(), (3, true));
+    fleet.keys("alice", &["approve", "--all", "--yes"]);
+    assert!(!offered().1, "one of them was enough");
+    assert_eq!(fleet.keys("pop1", &["open", "*/token"]).ok(), "for all");
+    fleet.keys("alice", &["log", "verify"]).ok();
 }
