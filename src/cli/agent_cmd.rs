@@ -19,6 +19,7 @@ use super::args::Change;
 use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
 use super::rotate_cmd::catch_up;
+use super::signals::ending_by;
 use crate::agent::{
     ACK_AGAIN, Ack, AckedDelivery, Act, CREDENTIAL_SOCKET, Happened, HookName, Hooks, Manifest, Numbers, Outcome,
     Phase, Protection, Rounds, Schedule, wishes,
@@ -71,7 +72,7 @@ pub(super) struct Agent<'c> {
     began: Instant,
 }
 
-/// What ends it: SIGTERM and SIGINT, noticed between acts and while it waits.
+/// What ends it: SIGTERM and SIGINT, noticed between acts and while it waits; the second one anywhere.
 struct Stop {
     wanted: Arc<AtomicBool>,
     wake: UnixStream,
@@ -80,14 +81,8 @@ struct Stop {
 
 impl Stop {
     fn new() -> Result<Self, CliError> {
-        let failed = |e: std::io::Error| CliError::failed(format!("cannot wait for signals: {e}"));
         let wanted = Arc::new(AtomicBool::new(false));
-        let (wake, woken) = UnixStream::pair().map_err(failed)?;
-        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            signal_hook::flag::register(signal, Arc::clone(&wanted)).map_err(failed)?;
-            let woken = woken.try_clone().map_err(failed)?;
-            signal_hook::low_level::pipe::register(signal, woken).map_err(failed)?;
-        }
+        let wake = ending_by(&wanted)?;
         let told = std::env::var("WATCHDOG_USEC").ok().and_then(|t| t.parse().ok()).map(Duration::from_micros);
         let watchdog = told.filter(|t| !t.is_zero()).unwrap_or(WATCHDOG) / 3;
         Ok(Self { wanted, wake, watchdog })

@@ -68,6 +68,7 @@ mod secret_cmd;
 mod serve_cmd;
 mod shape_cmd;
 mod sign_batch;
+mod signals;
 mod snapshot_cmd;
 mod sops_cmd;
 mod status;

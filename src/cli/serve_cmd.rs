@@ -1,6 +1,7 @@
 //! `keys serve`: the fleet's directory over HTTP; `keys submit`: handing in at such a place what waits here.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd as _;
 
 use clap::Args as ClapArgs;
 use serde_json::json;
@@ -9,6 +10,7 @@ use super::context::Context;
 use super::exit::{CliError, Exit};
 use super::output::complain;
 use super::pull_cmd::mirrors;
+use super::signals;
 use crate::fleet::Known;
 use crate::ops::{self, Outgoing};
 use crate::remote::{ServeError, Server, SubmitError, Submitted, submit};
@@ -18,7 +20,7 @@ use crate::time::Time;
 #[command(
     after_help = "Its files are those of the fleet's directory, at the same paths: whatever else serves files serves them as well. Requests and
 signatures are taken at /v1/submit from whoever the policy would listen to; 'keys pull' and 'keys submit' use both. Everything
-is durable before it is answered, so the process may end at any time. For others than this machine put a web server with
+is durable before it is answered, so the process may end at any time; told to end, it first answers whoever has asked. For others than this machine put a web server with
 TLS in front.
 Examples:
   keys serve --listen 127.0.0.1:7411"
@@ -51,8 +53,10 @@ pub(super) fn serve(context: &Context, args: &Serve) -> Result<Exit, CliError> {
     let unusable = |e: std::io::Error| CliError::new(Exit::Unknown, format!("cannot listen on {}: {e}", args.listen));
     let listener = TcpListener::bind(args.listen).map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;
+    let ending = signals::ending()?;
     context.out.line(&format!("serving at http://{address}"))?;
-    match server.serve(&listener)? {}
+    server.serve(&listener, ending.as_fd())?;
+    Ok(Exit::Ok)
 }
 
 /// `keys submit`.

@@ -1,6 +1,7 @@
 //! `keys log witness`: cosigning logs, one's own fleet's or anybody's, over HTTP or by file.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd as _;
 
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::json;
@@ -8,6 +9,7 @@ use serde_json::json;
 use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
 use super::output::complain;
+use super::signals;
 use crate::fleet::{Fleet, Known};
 use crate::home::{Home, HomeError};
 use crate::log::note::VerifierKey;
@@ -160,6 +162,7 @@ fn serve(context: &Context, listen: SocketAddr) -> Result<Exit, CliError> {
     let net = |source| WitnessError::Net { doing: format!("listen on {listen}"), source };
     let listener = TcpListener::bind(listen).map_err(net)?;
     let address = listener.local_addr().map_err(net)?;
+    let ending = signals::ending()?;
     let (vkey, kind) = (witness.key().to_string(), witness.kind());
     if context.json {
         context.answer(json!({ "kind": kind.word(), "listen": address.to_string(), "vkey": vkey }), Exit::Ok)?;
@@ -167,7 +170,8 @@ fn serve(context: &Context, listen: SocketAddr) -> Result<Exit, CliError> {
         context.out.line(&format!("{kind} {vkey} on http://{address}"))?;
     }
     let clock = || Time::from_system(std::time::SystemTime::now());
-    match witness::serve(&listener, witness, clock, complain)? {}
+    witness::serve(&listener, ending.as_fd(), witness, clock, complain)?;
+    Ok(Exit::Ok)
 }
 
 fn sign(context: &Context) -> Result<Exit, CliError> {

@@ -9,9 +9,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, TcpStream};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::disk::Reader;
 use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
@@ -20,6 +23,8 @@ use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How slow a larger body may come, and an answer be taken, bytes a second.
 const BYTES_A_SECOND_MIN: usize = 32 << 10;
+/// How long those may take that are being answered when the end is wanted.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
 /// How much of a file is in memory while it is sent.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -114,23 +119,39 @@ impl Response {
     }
 }
 
-/// Answers requests until the process ends. Each connection has a thread, up to a number; beyond it clients are told to
-/// come back. Nobody gets more than half of the places.
+/// Answers requests until something can be read from `until`; what is being answered then is answered first. Each connection
+/// has a thread, up to a number; beyond it clients are told to come back. Nobody gets more than half of the places.
 ///
 /// # Errors
 /// If no connection can be accepted any more.
 pub(crate) fn serve(
     listener: &TcpListener,
+    until: BorrowedFd<'_>,
     bounds: Bounds,
     answer: Arc<dyn Fn(&Request) -> Response + Send + Sync>,
-) -> io::Result<std::convert::Infallible> {
+) -> io::Result<()> {
     let open = Arc::new(Mutex::new(BTreeMap::new()));
     let bodies = Arc::new(AtomicUsize::new(0));
+    let answering = Arc::new(AtomicUsize::new(0));
+    // A client that goes away before it is accepted must not keep the end from being noticed.
+    listener.set_nonblocking(true)?;
     loop {
+        if is_over(listener, until)? {
+            let begun = Instant::now();
+            while answering.load(Ordering::SeqCst) > 0 && begun.elapsed() < LAST_ANSWERS {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            return Ok(());
+        }
         let (mut stream, peer) = match listener.accept() {
             Ok((stream, peer)) => (stream, peer.ip()),
             // One client that went away, or too many files open for the moment.
-            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted || e.kind() == io::ErrorKind::Interrupted => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+                ) =>
+            {
                 continue;
             }
             Err(e) if matches!(e.raw_os_error(), Some(23 | 24)) => {
@@ -146,13 +167,23 @@ pub(crate) fn serve(
             let _ = write(&mut stream, busy, Connection::Close, Content::Whole);
             continue;
         };
-        let (answer, bodies) = (Arc::clone(&answer), Arc::clone(&bodies));
+        let (answer, bodies, answering) = (Arc::clone(&answer), Arc::clone(&bodies), Arc::clone(&answering));
         let spawned = std::thread::Builder::new().name(bounds.name.to_owned()).spawn(move || {
             let _slot = slot;
-            let _ = converse(&mut stream, peer, bounds, &bodies, answer.as_ref());
+            let _ = converse(&mut stream, peer, bounds, (&bodies, &answering), answer.as_ref());
         });
         // Without a thread the slot is given back as the closure is dropped, and the client sees a closed connection.
         drop(spawned);
+    }
+}
+
+/// Waits for a client, or for the end; gives whether it is the end.
+fn is_over(listener: &TcpListener, until: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut waited = [PollFd::new(listener, PollFlags::IN), PollFd::new(&until, PollFlags::IN)];
+    match poll(&mut waited, None) {
+        Ok(_) => Ok(waited.last().is_some_and(|end| !end.revents().is_empty())),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(e) => Err(e.into()),
     }
 }
 
@@ -205,7 +236,7 @@ fn converse(
     stream: &mut TcpStream,
     peer: IpAddr,
     bounds: Bounds,
-    bodies: &AtomicUsize,
+    (bodies, answering): (&AtomicUsize, &AtomicUsize),
     answer: &dyn Fn(&Request) -> Response,
 ) -> io::Result<()> {
     let mut buffer = Vec::new();
@@ -218,6 +249,8 @@ fn converse(
             Received::Request(request, connection) => {
                 let request = Request { peer: Some(peer), ..request };
                 let content = if request.method == "HEAD" { Content::HeadOnly } else { Content::Whole };
+                let mut answered = Held(answering, 0);
+                answered.hold(1, usize::MAX);
                 write(stream, answer(&request), connection, content)?;
                 if connection == Connection::Close {
                     return Ok(());
@@ -227,7 +260,7 @@ fn converse(
     }
 }
 
-/// How much of what all bodies together may have one of them holds.
+/// How much of what all together may have one of them holds: of bytes of bodies, say.
 struct Held<'a>(&'a AtomicUsize, usize);
 
 impl Held<'_> {

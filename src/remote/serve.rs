@@ -16,6 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpListener};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -103,19 +104,20 @@ impl Server {
         Ok(server)
     }
 
-    /// Answers until the process ends; there is nothing to be saved at its end, since what is taken is durable before it is
-    /// told.
+    /// Answers until something can be read from `until`. There is nothing to be saved at its end, since what is taken is
+    /// durable before it is told.
     ///
     /// # Errors
     /// [`ServeError::Net`].
-    pub fn serve(self, listener: &TcpListener) -> Result<std::convert::Infallible, ServeError> {
+    pub fn serve(self, listener: &TcpListener, until: BorrowedFd<'_>) -> Result<(), ServeError> {
         let bounds = Bounds {
             connections: MIRROR_CONNECTIONS_MAX,
             body_bytes: SUBMIT_BYTES_MAX,
             bodies_bytes: SUBMIT_BYTES_TOTAL_MAX,
             name: "mirror",
         };
-        http::serve(listener, bounds, Arc::new(move |request: &Request| self.answer(request))).map_err(ServeError::Net)
+        let answer = move |request: &Request| self.answer(request);
+        http::serve(listener, until, bounds, Arc::new(answer)).map_err(ServeError::Net)
     }
 
     fn opened(&self) -> Result<Fleet, FleetError> {

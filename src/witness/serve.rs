@@ -1,6 +1,7 @@
 //! C2SP tlog-witness over HTTP: `POST /add-checkpoint`, and `GET /<digest of the log's name>/checkpoint` for monitors.
 
 use std::net::TcpListener;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::{Witness, WitnessError};
@@ -10,17 +11,18 @@ use crate::limits::{WITNESS_CONNECTIONS_MAX, WITNESS_REQUEST_BYTES_MAX};
 use crate::log::witness::{AddCheckpoint, Refusal};
 use crate::time::Time;
 
-/// Answers until the process ends; there is nothing to be saved at its end, since everything is durable before it is
-/// told. `clock` says what time it is, `log` is told what was refused, and why.
+/// Answers until something can be read from `until`; there is nothing to be saved at its end, since everything is durable
+/// before it is told. `clock` says what time it is, `log` is told what was refused, and why.
 ///
 /// # Errors
 /// [`WitnessError::Net`].
 pub fn serve(
     listener: &TcpListener,
+    until: BorrowedFd<'_>,
     witness: Witness,
     clock: impl Fn() -> Time + Send + Sync + 'static,
     log: impl Fn(&str) + Send + Sync + 'static,
-) -> Result<std::convert::Infallible, WitnessError> {
+) -> Result<(), WitnessError> {
     let answer = move |request: &Request| answer(&witness, request, clock(), &log);
     let bounds = Bounds {
         connections: WITNESS_CONNECTIONS_MAX,
@@ -28,7 +30,7 @@ pub fn serve(
         bodies_bytes: WITNESS_CONNECTIONS_MAX * WITNESS_REQUEST_BYTES_MAX,
         name: "witness",
     };
-    http::serve(listener, bounds, Arc::new(answer))
+    http::serve(listener, until, bounds, Arc::new(answer))
         .map_err(|source| WitnessError::Net { doing: "accept connections".to_owned(), source })
 }
 

@@ -3,7 +3,10 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use keys::digest::Digest;
+use keys::disk::{Access, Disk, RealFiles};
 
 use super::{files, fleet, id};
 use crate::support::{Running, Sandbox, TestFleet, tests};
@@ -15,11 +18,12 @@ tests!["remote::serving":
     whoever_refuses_does_not_keep_another_from_taking,
     sixteen_hand_in_the_same_at_once,
     a_flood_is_slowed_down_and_readers_are_served,
+    told_to_end_it_first_answers_whoever_has_asked,
 ];
 
 /// A served fleet; ended when dropped.
 pub(super) struct Served {
-    _child: Running,
+    child: Running,
     pub address: String,
 }
 
@@ -50,7 +54,7 @@ impl Served {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().rsplit("http://").next().unwrap().to_owned();
         assert!(address.starts_with("127.0.0.1:"), "{line}");
-        Self { _child: child, address }
+        Self { child, address }
     }
 
     pub(super) fn url(&self) -> String {
@@ -390,4 +394,35 @@ fn a_flood_is_slowed_down_and_readers_are_served(sandbox: &Sandbox) {
     assert_eq!(served.ask("GET", "/keyring/log/checkpoint", "").status, 200);
     drop(idle);
     assert!(files(sandbox, "fleet/keyring") == before, "nothing was written");
+}
+
+/// It was ended by the signal, in the middle of what it did.
+fn told_to_end_it_first_answers_whoever_has_asked(sandbox: &Sandbox) {
+    let _fleet = fleet(sandbox);
+    let request = request(sandbox, "sin1");
+    let mut served = Served::start(sandbox);
+    // Whoever has asked for nothing is not waited for.
+    let _idle = TcpStream::connect(&served.address).unwrap();
+    let keyring = Disk::new(RealFiles::open(&sandbox.path("fleet/keyring"), Access::Public).unwrap());
+    let lock = keyring.try_lock().unwrap().unwrap();
+    let status = std::thread::scope(|scope| {
+        let answer = scope.spawn(|| served.post(&request).status);
+        std::thread::sleep(Duration::from_millis(500));
+        let id = rustix::process::Pid::from_child(&served.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        drop(lock);
+        answer.join().unwrap()
+    });
+    assert_eq!(status, 202);
+    assert_eq!(served.child.wait().unwrap().code(), Some(0));
+    let path = format!("fleet/keyring/proposals/requests/{}.request", Digest::of(&request));
+    assert_eq!(std::fs::read(sandbox.path(&path)).unwrap(), request);
+    // With nobody there it ends at once, by SIGINT too.
+    let mut served = Served::start(sandbox);
+    let id = rustix::process::Pid::from_child(&served.child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    let begun = Instant::now();
+    assert_eq!(served.child.wait().unwrap().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }
