@@ -18,6 +18,7 @@ use super::agent_units::{self, Written};
 use super::args::Change;
 use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
+use super::founding::place;
 use super::rotate_cmd::catch_up;
 use super::signals::ending_by;
 use crate::agent::{
@@ -440,10 +441,9 @@ fn acked(delivered: &Delivered) -> AckedDelivery {
 
 /// Writes a file that everybody may read, durably and at once.
 fn write_public(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().and_then(|n| n.to_str());
-    let name = name.ok_or_else(|| CliError::usage(format!("{} is not a file name", shown(path))))?;
-    let files = RealFiles::open(directory, Access::Public);
+    let (directory, name) = place(path)?;
+    // The unit's umask is for what hooks write.
+    let files = RealFiles::open(directory, Access::Everybody);
     let files = files.map_err(|e| CliError::failed(format!("cannot open {}: {e}", shown(directory))))?;
     Ok(Disk::new(files).replace(name, bytes)?)
 }

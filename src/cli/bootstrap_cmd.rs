@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::args::Change;
 use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
-use super::founding::{machine, read_file};
+use super::founding::{machine, place, read_file};
 use super::rotate_cmd::catch_up;
 use crate::disk::{Access, Disk, RealFiles};
 use crate::enrolment::Config;
@@ -171,12 +171,12 @@ impl Joining<'_> {
     }
 }
 
-/// Takes the seed out of the configuration. It is worthless by now; this keeps it from being taken for one that is not.
+/// Takes the seed out of the configuration, wherever a link to it leads; what is no file, such as stdin, has nothing to be
+/// taken out of. It is worthless by now; this keeps it from being taken for one that is not.
 fn forget_seed(path: &Path, text: &str) -> Result<(), CliError> {
     let Some(kept) = Config::without_seed(text) else { return Ok(()) };
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().and_then(|n| n.to_str());
-    let name = name.ok_or_else(|| CliError::usage(format!("{} is not a file name", shown(path))))?;
+    let Some(path) = std::fs::canonicalize(path).ok().filter(|p| p.is_file()) else { return Ok(()) };
+    let (directory, name) = place(&path)?;
     let files = RealFiles::open(directory, Access::Private).map_err(|source| crate::disk::DiskError {
         doing: "open",
         path: shown(directory),

@@ -1,7 +1,6 @@
 //! Values given to programs: `keys exec` and `keys template`. They come to no disk and into no argument.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -14,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
+use super::founding::place;
 use super::secret_cmd::{opened, warn_burned};
 use super::value_args::{Exec, Template};
 use crate::disk::{Access, Disk, DiskError, RealFiles};
@@ -214,10 +214,7 @@ pub(super) fn template(context: &Context, args: &Template) -> Result<Exit, CliEr
 
 /// Writes a file for its owner alone, durably and at once.
 fn write_private(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name: OsString = path.file_name().unwrap_or_default().to_owned();
-    let name = name.to_str().filter(|n| !n.is_empty());
-    let name = name.ok_or_else(|| CliError::usage(format!("{} is not a file name", shown(path))))?;
+    let (directory, name) = place(path)?;
     let files = RealFiles::open(directory, Access::Private).map_err(|source| DiskError {
         doing: "open",
         path: shown(directory),

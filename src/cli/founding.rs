@@ -254,13 +254,24 @@ pub(super) fn read_file(path: &Path, limit: usize) -> Result<Vec<u8>, CliError> 
     Ok(bytes)
 }
 
+/// Where a file that the user named is written: the directory, and the name in it. What is there and is no file stays: a
+/// new file in the place of /dev/null, or of the link /dev/stdout, would be in everybody's way.
+pub(super) fn place(path: &Path) -> Result<(&Path, &str), CliError> {
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().and_then(|n| n.to_str());
+    let name = name.ok_or_else(|| CliError::usage(format!("{} is not a file name", shown(path))))?;
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if !there.is_file() => {
+            Err(CliError::failed(format!("{} is there and is no regular file; it is not replaced", shown(path)))
+                .hint("name another file"))
+        }
+        _ => Ok((directory, name)),
+    }
+}
+
 /// Writes a public file that the user named, durably and at once.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path
-        .file_name()
-        .and_then(|n| n.to_str())
-        .ok_or_else(|| CliError::usage(format!("{} is not a file name", shown(path))))?;
+    let (directory, name) = place(path)?;
     let files = crate::disk::RealFiles::create(directory, crate::disk::Access::Public)
         .map_err(|source| crate::disk::DiskError { doing: "create", path: shown(directory), source })?;
     Ok(Disk::new(files).replace(name, bytes)?)

@@ -16,6 +16,8 @@ use super::{EntryKind, Files, Reader};
 pub enum Access {
     /// Everybody whom the umask lets: files 0644, directories 0755.
     Public,
+    /// Everybody, whatever the umask says: files 0644; directories as with `Public`.
+    Everybody,
     /// The owner alone: files 0600, directories 0700, from birth.
     Private,
 }
@@ -60,7 +62,7 @@ impl RealFiles {
 
     fn modes(&self) -> (Mode, Mode) {
         match self.access {
-            Access::Public => (Mode::from_raw_mode(0o644), Mode::from_raw_mode(0o755)),
+            Access::Public | Access::Everybody => (Mode::from_raw_mode(0o644), Mode::from_raw_mode(0o755)),
             Access::Private => (Mode::from_raw_mode(0o600), Mode::from_raw_mode(0o700)),
         }
     }
@@ -177,6 +179,9 @@ impl Files for RealFiles {
         let (directory, name) = self.split(path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&directory, name, flags, self.modes().0)?;
+        if self.access == Access::Everybody {
+            rustix::fs::fchmod(&fd, self.modes().0)?;
+        }
         File::from(fd).write_all(bytes)
     }
 

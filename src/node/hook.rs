@@ -3,15 +3,15 @@
 //! They are defined in a file that nobody but root and whoever runs the agent can change, and so are the programs. They get
 //! no secret: the environment holds where the files lie, stdin is empty, and what they print is kept for the message only.
 
-use std::fs::Metadata;
+use std::fs::{Metadata, OpenOptions};
 use std::io::{Read as _, Seek as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, OFlags};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::agent::{HookRule, Hooks, Phase};
@@ -104,7 +104,12 @@ pub fn read_hooks(path: &Path) -> Result<Hooks, HookError> {
     }
     check_owner(path)?;
     let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(system("read", path))?;
+    // Opening a FIFO would wait for whoever writes to it, also past SIGTERM.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(system("read", path))?;
+    if !file.metadata().map_err(system("read", path))?.is_file() {
+        return Err(system("read", path)(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file")));
+    }
     file.take(POLICY_BYTES_MAX as u64 + 1).read_to_string(&mut text).map_err(system("read", path))?;
     Ok(Hooks::parse(&shown(path), &text)?)
 }

@@ -39,6 +39,7 @@ mod lint;
 mod locks;
 mod mesh;
 mod mesh_sim;
+mod named;
 mod nginx;
 mod objections;
 mod peers;
@@ -113,6 +114,7 @@ fn main() -> std::process::ExitCode {
         locks::tests(),
         mesh_sim::tests(),
         mesh::tests(),
+        named::tests(),
         nginx::tests(),
         objections::tests(),
         peers::tests(),
