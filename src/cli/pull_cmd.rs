@@ -7,7 +7,7 @@ use super::context::Context;
 use super::exit::{CliError, Exit};
 use crate::fleet::Known;
 use crate::home::Home;
-use crate::remote::{Fault, MirrorError, PullError, Pulled, Want, bring_acks, pull};
+use crate::remote::{Fault, MirrorError, PullError, Pulled, Want, bring_acks, open, pull};
 
 #[derive(Debug, ClapArgs)]
 #[command(
@@ -30,6 +30,17 @@ pub(super) struct PullArgs {
 
 /// `keys pull`.
 pub(super) fn pull_command(context: &Context, args: &PullArgs) -> Result<Exit, CliError> {
+    for address in &args.from {
+        // One that can be no mirror's is not remembered in the place of others.
+        if let Err(e @ MirrorError::Address(_)) = open(address) {
+            // A password may be in it.
+            let shown = match address.rsplit_once('@') {
+                Some((before, host)) => format!("{}…@{host}", before.split_inclusive("//").next().unwrap_or_default()),
+                None => address.clone(),
+            };
+            return Err(CliError::usage(format!("{}: {e}", crate::text::shown(&shown))));
+        }
+    }
     if args.remember {
         let (home, _lock) = context.create_home()?;
         home.set_mirrors(&args.from)?;

@@ -3,7 +3,7 @@
 //! arrive.rs). A crash before that leaves the keyring as it was, and what was laid down for the next pull to go on with.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,12 +125,34 @@ pub fn pull(addresses: &[String], directory: &Path, known: &Known, now: Time, wa
     if mirrors.is_empty() {
         return Err(if faults.is_empty() { PullError::NoMirrors } else { PullError::Nowhere(faults) });
     }
+    let new: Vec<PathBuf> = ["keyring", LAID].iter().flat_map(|name| missing(&directory.join(name))).collect();
     let (keyring, laid) = (disk("keyring")?, disk(LAID)?);
     let pull = Pull { keyring: &keyring, laid: &laid, known, now, want, patience: PATIENCE };
     match pull_from(&mirrors, &pull) {
         Ok(pulled) => Ok(Pulled { faults: faults.into_iter().chain(pulled.faults).collect(), ..pulled }),
-        Err(PullError::Nowhere(more)) => Err(PullError::Nowhere(faults.into_iter().chain(more).collect())),
-        Err(e) => Err(e),
+        Err(e) => {
+            // Not if it is somebody else who goes on there.
+            if matches!(e, PullError::Nowhere(_) | PullError::NoPin) {
+                take_back(&new);
+            }
+            Err(match e {
+                PullError::Nowhere(more) => PullError::Nowhere(faults.into_iter().chain(more).collect()),
+                e => e,
+            })
+        }
+    }
+}
+
+/// The directories that would have to be made for this one, the deepest first.
+fn missing(path: &Path) -> Vec<PathBuf> {
+    let is_missing = |p: &&Path| !p.as_os_str().is_empty() && p.symlink_metadata().is_err();
+    path.ancestors().take_while(is_missing).map(Path::to_owned).collect()
+}
+
+/// Removes directories that were made and have stayed empty.
+fn take_back(made: &[PathBuf]) {
+    for path in made {
+        let _ = std::fs::remove_dir(path);
     }
 }
 

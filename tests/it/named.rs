@@ -13,6 +13,8 @@ tests!["named":
     a_seed_is_forgotten_where_it_lies_and_stdin_stays_what_it_is,
     a_fifo_in_the_place_of_the_hooks_holds_nobody_up,
     numbers_are_everybodys_to_read_whatever_the_umask,
+    a_pull_that_brings_nothing_leaves_nothing,
+    an_address_that_is_none_is_not_remembered,
 ];
 
 fn id(fleet: &TestFleet<'_>) -> String {
@@ -130,4 +132,50 @@ fn numbers_are_everybodys_to_read_whatever_the_umask(sandbox: &Sandbox) {
     let mode = |path: &str| std::fs::metadata(sandbox.path(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode("keys.prom"), 0o644);
     assert_eq!(std::fs::metadata(sandbox.path("keys.prom")).unwrap().nlink(), 1);
+}
+
+fn a_pull_that_brings_nothing_leaves_nothing(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_one(sandbox);
+    let id = id(&fleet);
+    std::fs::create_dir(sandbox.path("empty")).unwrap();
+    std::fs::create_dir(sandbox.path("there")).unwrap();
+    let pull = |directory: &str, from: &str, id: &str| {
+        sandbox.keys(&["--fleet", directory, "--home", "new", "--pin", id, "pull", "--from", from])
+    };
+    pull("a/b/fleet", "http://127.0.0.1:1", &id).refuses(7, "nothing was pulled");
+    pull("a/b/fleet", "empty", &id).refuses(3, "it has no keyring/log/checkpoint");
+    pull("a/b/fleet", "fleet", &"0".repeat(64)).refuses(3, "pinned is 0000");
+    sandbox
+        .keys(&["--fleet", "a/b/fleet", "--home", "new", "pull", "--from", "fleet"])
+        .refuses(5, "no fleet is pinned");
+    assert!(!sandbox.path("a").exists());
+    // What was there before stays, empty as it is.
+    pull("there", "empty", &id).refuses(3, "it has no keyring/log/checkpoint");
+    assert_eq!(std::fs::read_dir(sandbox.path("there")).unwrap().count(), 0);
+    pull("a/b/fleet", "fleet", &id).ok();
+    pull("a/b/fleet", "empty", &id).refuses(3, "it has no keyring/log/checkpoint");
+    sandbox.keys(&["--fleet", "a/b/fleet", "--home", "new", "--pin", &id, "log", "verify"]).ok();
+}
+
+fn an_address_that_is_none_is_not_remembered(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_one(sandbox);
+    let id = id(&fleet);
+    let pull = |from: &str| {
+        let words = ["--fleet", "new", "--home", "home", "--pin", &id, "pull", "--remember", "--from", from];
+        sandbox.keys(&words)
+    };
+    pull("fleet").ok();
+    for (from, problem) in [
+        ("ftp://keys.example", "it begins with neither https:// nor http://"),
+        ("https://me:secret@keys.example", "somebody's name and password beside it"),
+        ("https://keys.example/\u{1b}[31m", "it has characters that a plain address has not"),
+    ] {
+        let ran = pull(from);
+        ran.refuses(2, problem);
+        assert!(!ran.stderr().contains('\u{1b}') && !ran.stderr().contains("secret"), "{}", ran.stderr());
+        assert_eq!(std::fs::read_to_string(sandbox.path("home/mirrors")).unwrap(), "fleet\n");
+    }
+    // One that is only away may come back.
+    pull("http://127.0.0.1:1").exits(7);
+    assert_eq!(std::fs::read_to_string(sandbox.path("home/mirrors")).unwrap(), "http://127.0.0.1:1\n");
 }
