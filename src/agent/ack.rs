@@ -25,7 +25,7 @@ use crate::words::words;
 /// The version of the form.
 const VERSION: u64 = 1;
 /// After this long an acknowledgement is made again, also if it would say the same.
-pub const ACK_AGAIN: Span = Span::hours(1);
+const ACK_AGAIN: Span = Span::hours(1);
 
 words! {
     /// What guards the private halves of a machine at rest.
@@ -120,8 +120,14 @@ impl Ack {
         Ok((ack, note))
     }
 
+    /// Whether it need not be said, since `before` was: the same, less than [`ACK_AGAIN`] ago. One from the future, of a clock
+    /// that was set right meanwhile, is said anew.
+    pub fn is_said_by(&self, before: &Self) -> bool {
+        self.says_what(before) && before.at <= self.at && self.at.since(before.at) < ACK_AGAIN
+    }
+
     /// Whether both say the same, apart from when.
-    pub fn says_what(&self, other: &Self) -> bool {
+    fn says_what(&self, other: &Self) -> bool {
         Self { at: Time::default(), ..self.clone() } == Self { at: Time::default(), ..other.clone() }
     }
 }
@@ -194,6 +200,9 @@ mod tests {
         let later = Ack { at: Time(1_795_244_999), ..sample() };
         assert!(later.says_what(&sample()));
         assert!(!Ack { size: 121, ..sample() }.says_what(&sample()));
+        assert!(later.is_said_by(&sample()) && sample().is_said_by(&sample()));
+        assert!(!sample().is_said_by(&later), "its clock was ahead");
+        assert!(!Ack { at: sample().at.plus(ACK_AGAIN), ..sample() }.is_said_by(&sample()));
     }
 
     #[test]

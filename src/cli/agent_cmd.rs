@@ -22,8 +22,8 @@ use super::founding::place;
 use super::rotate_cmd::catch_up;
 use super::signals::ending_by;
 use crate::agent::{
-    ACK_AGAIN, Ack, AckedDelivery, Act, CREDENTIAL_SOCKET, Happened, HookName, Hooks, Manifest, Numbers, Outcome,
-    Phase, Protection, Rounds, Schedule, wishes,
+    Ack, AckedDelivery, Act, CREDENTIAL_SOCKET, Happened, HookName, Hooks, Manifest, Numbers, Outcome, Phase,
+    Protection, Rounds, Schedule, wishes,
 };
 use crate::digest::Digest;
 use crate::disk::{Access, Disk, RealFiles};
@@ -376,8 +376,7 @@ impl Agent<'_> {
                 size,
                 v: Ack::VERSION,
             };
-            let is_said = |before: &Ack| ack.says_what(before) && ack.at.since(before.at) < ACK_AGAIN;
-            if self.acked.get(&member).is_some_and(is_said) {
+            if self.acked.get(&member).is_some_and(|before| ack.is_said_by(before)) {
                 continue;
             }
             let Some(mut signer) = ops::signers(&self.home, fleet, Some(&member))?.into_iter().next() else { continue };

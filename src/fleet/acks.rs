@@ -133,8 +133,8 @@ impl Fleet {
             Ok(_) | Err(AckProblem::Fork { .. }) => {}
             Err(problem) => return Err(Refusal::Ack(problem)),
         }
-        if ack.at > self.now().plus(AHEAD_MAX) {
-            return Err(unreadable(format!("it is of {}, which is ahead of the clock here", ack.at)));
+        if let Some(problem) = self.is_ahead(&ack) {
+            return Err(Refusal::Ack(problem));
         }
         let path = ack_path(&ack.member);
         let here = match keyring.read(&path, ACK_BYTES_MAX) {
@@ -145,12 +145,19 @@ impl Fleet {
         };
         if let Some(old) = here.and_then(|old| Ack::parse(&old).ok().map(|(parsed, _)| (parsed, old)))
             && old.0.at >= ack.at
+            && self.is_ahead(&old.0).is_none()
             && matches!(self.read_ack(&ack.member, &old.1)?, Ok(_) | Err(AckProblem::Fork { .. }))
         {
             return Ok(Taken::Known);
         }
         keyring.disk().replace(&path, bytes)?;
         Ok(Taken::New)
+    }
+
+    /// What is wrong with one from the future: nothing newer would ever take its place, and it would never be old.
+    fn is_ahead(&self, ack: &Ack) -> Option<AckProblem> {
+        let problem = || format!("it is of {}, which is ahead of the clock here", ack.at);
+        (ack.at > self.now().plus(AHEAD_MAX)).then(|| AckProblem::Unreadable(problem()))
     }
 
     /// All acknowledgements, by member.
@@ -163,7 +170,9 @@ impl Fleet {
             let Ok(member) = name.parse::<MemberName>() else { continue };
             let read = match self.store.read(&ack_path(&member), ACK_BYTES_MAX) {
                 _ if kind != EntryKind::File => Err(AckProblem::Unreadable("it is no file".to_owned())),
-                Ok(Some(bytes)) => self.read_ack(&member, &bytes)?,
+                Ok(Some(bytes)) => {
+                    self.read_ack(&member, &bytes)?.and_then(|ack| self.is_ahead(&ack).map_or(Ok(ack), Err))
+                }
                 Ok(None) => continue,
                 Err(StoreError::Damaged { problem, .. }) => Err(AckProblem::Unreadable(problem)),
                 Err(e) => return Err(e.into()),

@@ -8,6 +8,7 @@ tests!["remote::outbox":
     what_a_machine_owes_and_says_goes_out_by_its_agent,
     an_acknowledgement_is_judged_before_it_is_kept,
     a_clock_that_is_ahead_does_not_silence_a_machine needs [Faketime],
+    what_was_said_ahead_of_the_clock_stands_in_nobodys_way needs [Faketime],
 ];
 
 /// One round of fra1's agent, in a directory of its own.
@@ -127,4 +128,24 @@ fn a_clock_that_is_ahead_does_not_silence_a_machine(sandbox: &Sandbox) {
     assert!(ran.stderr().contains("ahead of the clock"), "{}", ran.stderr());
     assert_eq!(ack(sandbox, "fleet"), None);
     drop(served);
+}
+
+/// It was shown as heard of "in 28530d", never stale, and no other could take its place.
+fn what_was_said_ahead_of_the_clock_stands_in_nobodys_way(sandbox: &Sandbox) {
+    let (fleet, served) = apart(sandbox);
+    once(sandbox).ok();
+    let right = ack(sandbox, "its").unwrap();
+    sandbox.set_days_later(2);
+    once(sandbox).ok();
+    let ahead = ack(sandbox, "its").unwrap();
+    assert_ne!(right, ahead);
+    sandbox.set_days_later(0);
+    sandbox.write("fleet/keyring/acks/fra1", &ahead);
+    let node = || fleet.keys("alice", &["status", "--nodes", "--json"]).json()["nodes"][0].clone();
+    let found = node();
+    assert!(found["matters"][0].as_str().unwrap().contains("ahead of the clock here"), "{found}");
+    assert_eq!(found["stale"], true);
+    assert_eq!(served.post(&right).status, 202);
+    assert_eq!(ack(sandbox, "fleet").as_ref(), Some(&right));
+    assert_eq!(node()["matters"], serde_json::json!([]));
 }
