@@ -126,7 +126,11 @@ impl RunDirectory {
         }
         let fd = rustix::fs::openat(&self.fd, name.as_str(), DIRECTORY, Mode::empty());
         let fd = fd.map_err(|e| error("open", &path, e))?;
-        rustix::fs::fchmod(&fd, PASSAGE).map_err(|e| error("create", &path, e))?;
+        // Where nothing can be written any more, what lies there is served on.
+        let there = rustix::fs::fstat(&fd).map_err(|e| error("open", &path, e))?;
+        if Mode::from_raw_mode(there.st_mode & 0o7777) != PASSAGE {
+            rustix::fs::fchmod(&fd, PASSAGE).map_err(|e| error("create", &path, e))?;
+        }
         let files = RealFiles::open(&path, Access::Private).map_err(|e| error("open", &path, e))?;
         let service = ServiceDirectory { path, fd, disk: Disk::new(files) };
         service.tidy()?;

@@ -11,6 +11,7 @@ use crate::support::{Ran, Sandbox, TestFleet, tests};
 tests!["agent_trials":
     killed_in_mid_round_it_leaves_the_old_or_the_new needs [Strace],
     a_full_disk_leaves_what_is_served needs [MountNamespace],
+    a_directory_that_became_read_only_is_served_from needs [MountNamespace],
     fifty_nodes_go_through_an_emergency needs [Long],
 ];
 
@@ -105,6 +106,28 @@ fn a_full_disk_leaves_what_is_served(sandbox: &Sandbox) {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(!said.lines().any(|line| line.starts_with(".new-")), "{said}");
+}
+
+/// It said that nothing was served yet, and told the others so.
+fn a_directory_that_became_read_only_is_served_from(sandbox: &Sandbox) {
+    let _fleet = fleet(sandbox, "");
+    let script = "set -e\nrun() { \"$0\" --fleet fleet --home fra1 agent --once --run-dir run; }\n\
+                  mkdir -m 0751 run\nmount -t tmpfs -o size=1m,mode=0751 none run\nrun\nmount -o remount,ro run\nrun\n\
+                  printf 'tsig 2' | \"$0\" --fleet fleet --home alice seal dns@fra1/tsig\n\
+                  if run 2> said; then exit 9; fi\ncat said run/dns/current/tsig\n\
+                  \"$0\" --fleet fleet --home alice status --nodes\nmount -o remount,rw run\nrun\ncat run/dns/current/tsig\numount run\n";
+    let mut command = Command::new("/usr/bin/unshare");
+    command.args(["-m", "/bin/sh", "-c", script, env!("CARGO_BIN_EXE_keys")]).current_dir(sandbox.root());
+    let said = Ran::of(&mut command).ok();
+    for part in [
+        "Read-only file system (os error 30); generation 1 is served",
+        "tsig 1",
+        "dns: incomplete, generation 1 is served",
+        "tsig 2",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("nothing is served"), "{said}");
 }
 
 fn fifty_nodes_go_through_an_emergency(sandbox: &Sandbox) {
