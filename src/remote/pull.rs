@@ -32,7 +32,7 @@ pub const LAID: &str = ".pull";
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How often one mirror is asked anew, because its log has gone on meanwhile.
 const TRIES: usize = 3;
-/// How long the keyring's lock is waited for.
+/// How long a lock is waited for: the keyring's, and that of whoever pulls into the same directory.
 const LOCK_TRIES: usize = 500;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -165,7 +165,7 @@ pub fn pull_from(mirrors: &[Arc<dyn Mirror>], pull: &Pull<'_>) -> Result<Pulled,
     if mirrors.is_empty() {
         return Err(PullError::NoMirrors);
     }
-    let Some(_alone) = pull.laid.try_lock()? else { return Err(PullError::Busy) };
+    let Some(_alone) = patiently(pull.laid)? else { return Err(PullError::Busy) };
     let here = Here::read(pull)?;
     let mut faults = Vec::new();
     let mut same = None;
@@ -557,15 +557,20 @@ fn check(fleet: &Fleet, signers: &log::Signers) -> Result<(), MirrorError> {
 }
 
 /// Takes the keyring's lock, waiting a while for whoever has it.
-#[allow(clippy::disallowed_methods, reason = "a lock that somebody else has is waited for")]
 pub(super) fn locked(keyring: &Disk) -> Result<Box<dyn Send>, PullError> {
+    patiently(keyring)?.ok_or(PullError::Locked)
+}
+
+/// Waits a while for a disk's lock; none if somebody has it all the time.
+#[allow(clippy::disallowed_methods, reason = "a lock that somebody else has is waited for")]
+fn patiently(disk: &Disk) -> Result<Option<Box<dyn Send>>, DiskError> {
     for _ in 0..LOCK_TRIES {
-        if let Some(lock) = keyring.try_lock()? {
-            return Ok(lock);
+        if let Some(lock) = disk.try_lock()? {
+            return Ok(Some(lock));
         }
         std::thread::sleep(LOCK_PAUSE);
     }
-    Err(PullError::Locked)
+    Ok(None)
 }
 
 /// Removes what is laid down below `directory`.

@@ -56,7 +56,9 @@ fn size(sandbox: &Sandbox) -> u64 {
     let keyring = RealFiles::open(&sandbox.path("copy/keyring"), Access::Public).unwrap();
     let store = Store::new(Disk::new(keyring));
     let (report, fleet) = Fleet::verify(&store, &Known::default(), now(), &mut |_, _| {}).unwrap();
-    assert!(report.is_sound(), "{:?}", report.problems);
+    let checkpoint =
+        || String::from_utf8_lossy(&std::fs::read(sandbox.path("copy/keyring/log/checkpoint")).unwrap()).into_owned();
+    assert!(report.is_sound(), "{:?} {:?}", report.problems, checkpoint());
     fleet.unwrap().head().unwrap().checkpoint.size
 }
 
