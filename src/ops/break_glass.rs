@@ -18,6 +18,7 @@ use crate::ssh::{
 use crate::ssh_agent::{AgentCa, SshAgent};
 use crate::state::State;
 use crate::statement::Issue;
+use crate::text::shown;
 use crate::time::{Span, Time};
 
 /// What somebody wants to be let in with.
@@ -55,11 +56,12 @@ pub fn order_break_glass(
     let Some(ca) = glass.keys.iter().filter_map(key).find(named) else {
         return Err(OpsError::Ssh(format!(
             "{} is none of the break-glass keys",
-            wish.ca.as_deref().unwrap_or_default()
+            shown(wish.ca.as_deref().unwrap_or_default())
         )));
     };
     if let Some(stranger) = wish.principals.iter().find(|p| !glass.principals.contains(*p)) {
         let known = glass.principals.iter().cloned().collect::<Vec<_>>().join(", ");
+        let stranger = shown(stranger);
         return Err(OpsError::Ssh(format!("break-glass keys do not let in as '{stranger}'; they do as {known}")));
     }
     let principals = if wish.principals.is_empty() { &glass.principals } else { &wish.principals };

@@ -56,7 +56,9 @@ fn two_keys_out_of_safes_open_what_one_does_not(sandbox: &Sandbox) {
     let ask = ["order", "alice", "--key", &public, "--out", &order];
     let said = keys(&[&ask[..], &["--ca", &ca]].concat());
     assert!(said.ok().contains(": alice as deploy:"), "{}", said.stderr());
-    keys(&[&ask[..], &["--ca", "SHA256:x"]].concat()).refuses(1, "is none of the break-glass keys");
+    keys(&[&ask[..], &["--ca", "SHA256:x\u{1b}[31m"]].concat())
+        .refuses(1, "x\\u{1b}[31m is none of the break-glass keys");
+    keys(&[&ask[..], &["--principal", "\u{1b}[31m"]].concat()).refuses(1, "do not let in as '\\u{1b}[31m'");
     keys(&[&ask[..], &["--principal", "root"]].concat()).refuses(1, "do not let in as 'root'");
     keys(&["order", "casc1", "--key", &public, "--out", &order]).refuses(1, "no operator");
     keys(&[&ask[..], &["--ca", &ca]].concat()).ok();
