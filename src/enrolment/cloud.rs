@@ -52,6 +52,9 @@ pub enum CloudError {
         "the address '{0}' has characters that cannot stand in a script; plain letters, digits and -._~:/?=&%+,@ can"
     )]
     Address(String),
+    /// One that leads nowhere from a machine that has just been born.
+    #[error("the address '{0}' begins with neither https:// nor http:// and is no whole path")]
+    Nowhere(String),
     /// Nothing to fetch the program from.
     #[error("no address of the program is given")]
     NoProgram,
@@ -96,6 +99,10 @@ impl Parts<'_> {
         let odd = self.mirrors.iter().chain(&self.programs).find(|a| a.is_empty() || !a.chars().all(plain));
         if let Some(odd) = odd {
             return Err(CloudError::Address(crate::text::shown(odd).to_string()));
+        }
+        let leads = |a: &&String| a.starts_with("https://") || a.starts_with("http://") || a.starts_with('/');
+        if let Some(odd) = self.mirrors.iter().chain(&self.programs).find(|a| !leads(a)) {
+            return Err(CloudError::Nowhere(crate::text::shown(odd).to_string()));
         }
         if self.programs.is_empty() {
             return Err(CloudError::NoProgram);
@@ -265,6 +272,10 @@ mod tests {
         assert!(with(&long, &["/keys"], CloudFormat::Sh).is_ok());
         for odd in ["https://x'; reboot; '", "https://x\"", "https://x y", "$(reboot)", "https://x\nx", ""] {
             assert!(matches!(with(&["/srv/fleet"], &[odd], CloudFormat::Sh), Err(CloudError::Address(_))), "{odd}");
+        }
+        for odd in ["ftp://x", "srv/fleet", "../keys", "httpss://x"] {
+            assert!(matches!(with(&["/srv/fleet"], &[odd], CloudFormat::Sh), Err(CloudError::Nowhere(_))), "{odd}");
+            assert!(matches!(with(&[odd], &["/keys"], CloudFormat::Sh), Err(CloudError::Nowhere(_))), "{odd}");
         }
         assert_eq!(with(&["/srv/fleet"], &[], CloudFormat::Sh), Err(CloudError::NoProgram));
     }
