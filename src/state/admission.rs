@@ -142,11 +142,11 @@ impl State {
                 None => unknown("there is no invitation with this token, or a newer one has taken its place"),
             };
         };
-        self.check_signed(asked, pop)?;
+        let certificate = self.check_signed(asked, pop)?;
         if found.withdrawn.is_some() {
             return unknown("the invitation was withdrawn");
         }
-        self.check_unused(asked, pop, found)?;
+        self.check_unused(asked, pop, found, &certificate)?;
         let invited = &found.invited;
         if at < invited.not_before {
             return refuse(Admission::NotYetValid, format!("the invitation is good from {} on", invited.not_before));
@@ -170,8 +170,8 @@ impl State {
         }
     }
 
-    /// Both the token and the new certificate have signed.
-    fn check_signed(&self, asked: &Asked, pop: &RequestedMember) -> Result<(), Decision> {
+    /// Both the token and the new certificate have signed. Gives the certificate.
+    fn check_signed(&self, asked: &Asked, pop: &RequestedMember) -> Result<Certificate, Decision> {
         let bad = |why: String| Decision::new(Admission::BadSignature, why);
         let name = principal(&self.fleet, &pop.member);
         let token = asked.request.invitation.as_ref().map(|i| i.token);
@@ -181,21 +181,26 @@ impl State {
         let certificate = Certificate::parse(&pop.cert).map_err(|e| bad(format!("its certificate {e}")))?;
         let key = pop.keys.iter().find(|k| k.slot == crate::name::Slot::Sign && k.active).map(|k| k.key.as_str());
         if is_signed_by(asked.lines.as_slice(), &asked.body, (&self.fleet, &self.log), &pop.member, key, &certificate) {
-            Ok(())
+            Ok(certificate)
         } else {
             Err(bad(format!("it is not signed by {}", pop.member)))
         }
     }
 
     /// Nobody has joined by the invitation.
-    fn check_unused(&self, asked: &Asked, pop: &RequestedMember, found: &Invitation) -> Result<(), Decision> {
+    fn check_unused(
+        &self,
+        asked: &Asked,
+        pop: &RequestedMember,
+        found: &Invitation,
+        own: &Certificate,
+    ) -> Result<(), Decision> {
         let Some(used) = found.used else { return Ok(()) };
         if used == asked.digest() {
             return Err(Decision::new(Admission::Duplicate, format!("{} has joined by this request", pop.member)));
         }
-        let own = Certificate::parse(&pop.cert).map(|c| c.fingerprint()).ok();
-        let there = self.members.get(&pop.member).map(|m| m.fingerprint.clone());
-        let (admission, why) = if own.is_some() && own == there {
+        let there = self.members.get(&pop.member).map(|m| &m.fingerprint);
+        let (admission, why) = if there == Some(&own.fingerprint()) {
             (Admission::GenerationConflict, "a machine with the same keys has joined by another request: one is a copy")
         } else {
             (Admission::TokenReused, "another machine has joined by this token")

@@ -16,7 +16,7 @@ use crate::openpgp::{Certificate, Claimed, Fingerprint, PublicKey, StatementSign
 use crate::statement::{Entry, EntryError, Signed};
 
 /// What is known of one signature line.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Fact {
     packet: Vec<u8>,
     signature: Arc<StatementSignature>,
@@ -25,7 +25,7 @@ struct Fact {
 }
 
 /// What is known of the signature lines of one entry, read for one log.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
     log: Arc<str>,
     facts: Vec<Fact>,
@@ -46,17 +46,17 @@ impl Facts {
 }
 
 /// An entry's bytes, and what was found out about them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Prepared {
     pub(super) bytes: Vec<u8>,
-    pub(super) entry: Result<Entry, EntryError>,
+    pub(super) entry: Result<Entry, Arc<EntryError>>,
     pub(super) facts: Facts,
 }
 
 impl Prepared {
     /// An entry of which nothing is known but how it reads.
     pub fn plain(bytes: Vec<u8>) -> Self {
-        Self { entry: Entry::parse(&bytes), bytes, facts: Facts::default() }
+        Self { entry: Entry::parse(&bytes).map_err(Arc::new), bytes, facts: Facts::default() }
     }
 
     /// The entry as it lies in the log.

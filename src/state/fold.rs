@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::name::{ActName, Kind, MemberName};
 use crate::openpgp::{Certificate, OpenpgpError};
 use crate::policy::Policy;
-use crate::statement::{Act, Entry, EntryError, Genesis, Signed};
+use crate::statement::{Act, Entry, Genesis, Signed};
 use crate::time::Time;
 
 /// Where attachments come from, by digest. Implementations check the digest.
@@ -253,7 +253,7 @@ impl<O: Objects> Replay<O> {
         std::mem::take(&mut self.met)
     }
 
-    fn apply_read(&mut self, read: Result<Entry, EntryError>) -> Result<Verdict, ReplayError> {
+    fn apply_read(&mut self, read: Result<Entry, impl Display>) -> Result<Verdict, ReplayError> {
         let index = self.size;
         let id = read.as_ref().ok().map(|entry| entry.signed.id);
         let outcome =
