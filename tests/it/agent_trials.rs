@@ -1,4 +1,4 @@
-//! The agent under faults: killed at any moment, a full disk, and fifty nodes in an emergency.
+//! The agent under faults: killed at any moment, a full disk, and many nodes in an emergency.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,13 +6,13 @@ use std::process::Command;
 use keys::node::read_together;
 
 use crate::agent::{fleet, policy};
-use crate::support::{Ran, Sandbox, TestFleet, tests};
+use crate::support::{Ran, Sandbox, TestFleet, Tool, tests};
 
 tests!["agent_trials":
     killed_in_mid_round_it_leaves_the_old_or_the_new needs [Strace],
     a_full_disk_leaves_what_is_served needs [MountNamespace],
     a_directory_that_became_read_only_is_served_from needs [MountNamespace],
-    fifty_nodes_go_through_an_emergency needs [Long],
+    nodes_go_through_an_emergency,
 ];
 
 /// The pair that is served, read as a whole.
@@ -130,10 +130,11 @@ fn a_directory_that_became_read_only_is_served_from(sandbox: &Sandbox) {
     assert!(!said.contains("nothing is served"), "{said}");
 }
 
-fn fifty_nodes_go_through_an_emergency(sandbox: &Sandbox) {
-    const NODES: usize = 50;
+/// Fifty with KEYS_TEST_LONG=1: each replays what all of them have logged, so the time grows with their square.
+fn nodes_go_through_an_emergency(sandbox: &Sandbox) {
+    let count = if Tool::Long.path().is_some() { 50 } else { 12 };
     let fleet = TestFleet::of_one(sandbox);
-    let names: Vec<String> = (1..=NODES).map(|n| format!("pop{n}")).collect();
+    let names: Vec<String> = (1..=count).map(|n| format!("pop{n}")).collect();
     for name in &names {
         let endpoint = format!("pop-{name}.cdn.example");
         fleet.keys(name, &["enroll", name, "--endpoint", &endpoint]).ok();
@@ -151,7 +152,7 @@ fn fifty_nodes_go_through_an_emergency(sandbox: &Sandbox) {
         round(name).ok();
         assert_eq!(served(name).as_deref(), Some("for all"));
     }
-    let lost = ["pop7", "pop21"];
+    let lost = ["pop7", "pop11"];
     let declare = ["emergency", "declare", lost[0], lost[1], "--why", "compromised", "--reason", "seen elsewhere"];
     fleet.keys("alice", &[&declare[..], &["--out", "two.emergency", "--yes"]].concat()).ok();
     for name in &names {
@@ -163,14 +164,17 @@ fn fifty_nodes_go_through_an_emergency(sandbox: &Sandbox) {
         let is_lost = lost.contains(&name.as_str());
         assert_eq!(served(name).is_none(), is_lost, "{name}");
     }
+    // What both could read waits for alice to agree that it is resealed; not every node asks her that in each round.
+    let proposals = std::fs::read_dir(fleet.keyring("proposals")).unwrap().count();
+    assert_eq!(proposals, 4, "the emergency, and three nodes' offers");
     fleet.keys("alice", &["sync"]);
-    for name in &names {
-        round(name);
+    for name in names.iter().filter(|n| !lost.contains(&n.as_str())) {
+        round(name).ok();
     }
     let ran = fleet.keys("alice", &["status", "--nodes", "--json"]);
     ran.ok();
     let nodes = ran.json()["nodes"].as_array().unwrap().clone();
-    assert_eq!(nodes.len(), NODES - lost.len());
+    assert_eq!(nodes.len(), count - lost.len());
     assert!(
         nodes.iter().all(|n| n["stale"] == false && n["ack"]["deliveries"][0]["outcome"] == "current"),
         "{nodes:?}"
