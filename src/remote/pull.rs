@@ -125,10 +125,19 @@ pub fn pull(addresses: &[String], directory: &Path, known: &Known, now: Time, wa
     if mirrors.is_empty() {
         return Err(if faults.is_empty() { PullError::NoMirrors } else { PullError::Nowhere(faults) });
     }
-    let new: Vec<PathBuf> = ["keyring", LAID].iter().flat_map(|name| missing(&directory.join(name))).collect();
-    let (keyring, laid) = (disk("keyring")?, disk(LAID)?);
-    let pull = Pull { keyring: &keyring, laid: &laid, known, now, want, patience: PATIENCE };
-    match pull_from(&mirrors, &pull) {
+    let both = ["keyring", LAID].map(|name| directory.join(name));
+    let attempt = || {
+        let new: Vec<PathBuf> = both.iter().flat_map(|path| missing(path)).collect();
+        let (keyring, laid) = (disk("keyring")?, disk(LAID)?);
+        let pull = Pull { keyring: &keyring, laid: &laid, known, now, want: want.clone(), patience: PATIENCE };
+        Ok::<_, PullError>((pull_from(&mirrors, &pull), new))
+    };
+    let (mut pulled, mut new) = attempt()?;
+    if pulled.is_err() && !both.iter().all(|path| path.is_dir()) {
+        // Somebody whose pull brought nothing took his new directories away while we waited for him.
+        (pulled, new) = attempt()?;
+    }
+    match pulled {
         Ok(pulled) => Ok(Pulled { faults: faults.into_iter().chain(pulled.faults).collect(), ..pulled }),
         Err(e) => {
             // Not if it is somebody else who goes on there.

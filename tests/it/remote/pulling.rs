@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use keys::disk::{Access, Disk, RealFiles};
+
 use super::{assert_same, files, fleet, id};
 use crate::support::{Ran, Sandbox, TestFleet, tests};
 
@@ -10,6 +12,7 @@ tests!["remote::pulling":
     a_wrong_mirror_is_named_and_the_next_one_is_asked,
     a_mirror_that_has_another_past_leaves_evidence,
     an_empty_directory_believes_nobody,
+    whoever_waits_makes_anew_what_another_took_away,
 ];
 
 /// Pulls into `copy/` with a home of its own.
@@ -170,4 +173,27 @@ fn an_empty_directory_believes_nobody(sandbox: &Sandbox) {
     assert_same(&files(sandbox, "copy/keyring"), &before, "the keyring");
     pull(sandbox, &[]).exits(2);
     stranger.finish(true);
+}
+
+fn whoever_waits_makes_anew_what_another_took_away(sandbox: &Sandbox) {
+    let fleet = fleet(sandbox);
+    let id = id(&fleet);
+    // Another has begun to pull into the same new directory.
+    for name in ["keyring", ".pull"] {
+        std::fs::create_dir_all(sandbox.path("copy").join(name)).unwrap();
+    }
+    let other = Disk::new(RealFiles::open(&sandbox.path("copy/.pull"), Access::Public).unwrap());
+    let lock = other.try_lock().unwrap().unwrap();
+    let ran = std::thread::scope(|scope| {
+        let waits = scope.spawn(|| pull(sandbox, &["--from", "fleet", "--pin", &id]));
+        std::thread::sleep(std::time::Duration::from_millis(1_500));
+        assert!(!waits.is_finished(), "it waits for the other");
+        std::fs::remove_dir(sandbox.path("copy/keyring")).unwrap();
+        std::fs::remove_dir(sandbox.path("copy/.pull")).unwrap();
+        std::fs::remove_dir(sandbox.path("copy")).unwrap();
+        drop(lock);
+        waits.join().unwrap()
+    });
+    ran.ok();
+    verified(sandbox);
 }
