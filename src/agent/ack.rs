@@ -120,7 +120,7 @@ impl Ack {
         Ok((ack, note))
     }
 
-    /// Whether it need not be said, since `before` was: the same, less than [`ACK_AGAIN`] ago. One from the future, of a clock
+    /// Whether it need not be said, since `before` was: the same, less than an hour ago. One from the future, of a clock
     /// that was set right meanwhile, is said anew.
     pub fn is_said_by(&self, before: &Self) -> bool {
         self.says_what(before) && before.at <= self.at && self.at.since(before.at) < ACK_AGAIN
