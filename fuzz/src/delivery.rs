@@ -55,8 +55,8 @@ fn ack(data: &[u8]) {
     };
     assert_eq!((ack.to_text(), note.to_bytes().as_slice()), (note.text, data));
     assert!(data.len() <= ACK_BYTES_MAX && ack.deliveries.len() <= SERVICES_MAX + 1 && ack.size > 0);
+    assert!(ack.is_said_by(&ack), "an acknowledgement that is said anew at once");
     assert!(![&ack.log, &ack.program].iter().any(|text| text.contains(is_hidden)));
-    assert!(ack.says_what(&Ack { at: Default::default(), ..ack.clone() }));
 }
 
 /// Whoever asks is one unit for one credential, both in visible characters, and its name is told in one way.
