@@ -176,6 +176,9 @@ pub mod seeds {
             (2, one.to_bytes()),
             (2, Invitations::new(two).to_bytes()),
             (3, config.replace("seed = ", "log = []\nseed = ").into_bytes()),
+            // Chance finds no second copy of a seed.
+            (3, config.replace("# who it is", &format!("# {}", *tokens[0].to_text())).into_bytes()),
+            (3, config.replace("\"cdn.example\"", &format!("\"{}\"", *tokens[0].to_text())).into_bytes()),
             (3, config.into_bytes()),
         ]
         .map(|(kind, rest)| [&[kind][..], &rest].concat())

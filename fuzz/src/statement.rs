@@ -125,7 +125,15 @@ pub mod seeds {
             let text = String::from_utf8(request.to_bytes()).expect("JSON is text");
             sign_with_token(&Note { text, signatures }.to_bytes(), &token, &member, &fleet).expect("a request")
         });
+        // And in a spelling that is not its own, which chance does not find: it is refused.
+        let odd = answering.as_ref().map(|bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let (before, rest) = text.split_once("\"invitation\":{\"machine\":{").expect("an invitation");
+            let (_, after) = rest.split_once('}').expect("its machine");
+            format!("{before}\"invitation\":{{\"machine\":{{}}{after}").into_bytes()
+        });
         all.extend(answering);
+        all.extend(odd);
         all
     }
 
