@@ -15,7 +15,7 @@ mod units;
 pub use ack::{Ack, AckedDelivery, HookName, Protection, WAVES, waves};
 pub use hooks::{HookRule, Hooks};
 pub use manifest::{Lack, Manifest, ManifestFile, Part, Wish, wishes};
-pub use metrics::{Numbers, ServiceNumbers};
+pub use metrics::{Metric, Numbers, Seen, ServiceNumbers};
 pub use rounds::{Act, Happened, INTERVAL, Rounds, Schedule};
 pub use switch::{Case, Ended, Outcome, Phase, Step, Switch};
 pub use units::{AGENT_UNIT, CREDENTIAL_SOCKET, Places, agent_unit, asked_by, drop_in};

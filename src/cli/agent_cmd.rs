@@ -19,11 +19,12 @@ use super::args::Change;
 use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
 use super::founding::place;
+use super::pull_cmd::is_away;
 use super::rotate_cmd::catch_up;
 use super::signals::ending_by;
 use crate::agent::{
     Ack, AckedDelivery, Act, CREDENTIAL_SOCKET, Happened, HookName, Hooks, Manifest, Numbers, Outcome, Phase,
-    Protection, Rounds, Schedule, wishes,
+    Protection, Rounds, Schedule, Seen, wishes,
 };
 use crate::digest::Digest;
 use crate::disk::{Access, Disk, RealFiles};
@@ -222,11 +223,12 @@ impl Agent<'_> {
         match result {
             Ok(()) => {
                 self.log.over(topic, None);
+                self.numbers.succeeded(act, self.present().now());
                 Happened::Done
             }
             Err(error) => {
                 self.good = false;
-                self.numbers.failed(act);
+                self.numbers.failed(act, error.exit == Exit::No);
                 self.log.complain(topic, None, &format!("{}; everything stays as it is", error.message));
                 Happened::Failed
             }
@@ -243,7 +245,7 @@ impl Agent<'_> {
         let context = self.present();
         let fleet = context.open_published()?;
         let cosigned = fleet.published().and_then(|p| p.time()).unwrap_or_default();
-        (self.numbers.entries, self.numbers.newest) = (fleet.state().size, fleet.state().time);
+        self.numbers.seen = Seen::of(fleet.state(), &self.home.members()?, fleet.freshness());
         self.memory.floor = self.memory.floor.max(fleet.state().time).max(cosigned);
         self.fleet = Some(fleet);
         Ok(())
@@ -324,7 +326,17 @@ impl Agent<'_> {
         }
         // What it opened was before this.
         self.fleet = None;
-        let pulled = self.present().pull(Some(&self.home), &mirrors)?;
+        let pulled = self.present().pull(Some(&self.home), &mirrors);
+        let [away, wrong] = &mut self.numbers.mirror_faults;
+        let faults = pulled
+            .as_ref()
+            .map(|p| p.faults.iter().map(is_away).collect())
+            .unwrap_or_else(|e| vec![e.exit != Exit::No]);
+        for is_away in faults {
+            let count = if is_away { &mut *away } else { &mut *wrong };
+            *count = count.saturating_add(1);
+        }
+        let pulled = pulled?;
         if let (Some(mirror), true) = (&pulled.from, pulled.after > pulled.before) {
             let new = pulled.after - pulled.before;
             self.log.say(Level::Info, None, &format!("{new} new entries from {mirror}"));
@@ -342,7 +354,12 @@ impl Agent<'_> {
             self.log.say(Level::Info, None, line);
         }
         let stuck = caught_up.stuck.iter().map(|s| format!("{}: {}", s.drift.address, s.why));
-        let others = caught_up.troubles.iter().chain(&caught_up.refused).cloned();
+        self.numbers.requests_refused.clear();
+        for (reason, _) in &caught_up.refused {
+            let count = self.numbers.requests_refused.entry(*reason).or_default();
+            *count = count.saturating_add(1);
+        }
+        let others = caught_up.troubles.iter().chain(caught_up.refused.iter().map(|(_, text)| text)).cloned();
         let troubles: Vec<String> = stuck.chain(others).collect();
         match troubles.as_slice() {
             [] => self.log.over("what it owes", None),
@@ -409,7 +426,10 @@ impl Agent<'_> {
     fn rest(&mut self, rounds: &Rounds) -> Happened {
         self.fleet = None;
         self.tried.clear();
-        self.refused.try_iter().take(REFUSALS_SAID).for_each(|why| self.log.say(Level::Warning, None, &why));
+        for why in self.refused.try_iter().take(REFUSALS_SAID) {
+            self.numbers.credentials_refused = self.numbers.credentials_refused.saturating_add(1);
+            self.log.say(Level::Warning, None, &why);
+        }
         self.measure();
         self.notifier.status(&self.standing());
         let pause = match rounds.has_begun() {

@@ -112,17 +112,19 @@ impl Context {
     }
 }
 
+/// Whether a mirror is out of reach or behind, and nothing that it has is wrong.
+pub(super) fn is_away(fault: &Fault) -> bool {
+    matches!(
+        fault.error,
+        MirrorError::Unreachable(_)
+            | MirrorError::Refused { .. }
+            | MirrorError::Late { .. }
+            | MirrorError::Behind { .. }
+    )
+}
+
 /// That nobody has answered is another thing than that what they have is wrong.
 fn nowhere(faults: &[Fault]) -> CliError {
-    let is_away = |fault: &Fault| {
-        matches!(
-            fault.error,
-            MirrorError::Unreachable(_)
-                | MirrorError::Refused { .. }
-                | MirrorError::Late { .. }
-                | MirrorError::Behind { .. }
-        )
-    };
     let (exit, what) = match faults.iter().find(|fault| !is_away(fault)) {
         Some(fault) => (Exit::No, fault),
         None => match faults.first() {

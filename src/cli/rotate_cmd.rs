@@ -11,7 +11,7 @@ use crate::fleet::{Fleet, FleetError, Placed};
 use crate::home::Home;
 use crate::name::MemberName;
 use crate::ops::{self, ResealPlan, RevokePlan, RotatePlan, Selection, Stuck};
-use crate::state::Drift;
+use crate::state::{Admission, Drift};
 
 /// How many rounds of catching up one command does: keys, then what the keys make possible, then what that leaves idle.
 const ROUNDS_MAX: usize = 5;
@@ -74,6 +74,7 @@ pub(super) fn sync(context: &Context, args: &Sync) -> Result<Exit, CliError> {
     let CaughtUp { done, placed, issued, stuck, troubles, refused } =
         context.change(|fleet, home| catch_up(context, fleet, home, &args.change))?;
     complain_of(&stuck);
+    let refused: Vec<String> = refused.into_iter().map(|(_, text)| text).collect();
     troubles.iter().chain(&refused).for_each(|t| complain(t));
     // A machine without the log's key has done its part when it has handed in what is complete.
     let lacking = placed.iter().any(|p| matches!(p, Placed::Proposed { .. }));
@@ -133,7 +134,7 @@ pub(super) struct CaughtUp {
     /// What else could not be done.
     pub troubles: Vec<String>,
     /// Requests by invitation that were refused.
-    pub refused: Vec<String>,
+    pub refused: Vec<(Admission, String)>,
 }
 
 impl CaughtUp {

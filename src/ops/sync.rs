@@ -45,7 +45,7 @@ pub struct SyncPlan {
     /// What else failed, and kept nothing else from being done.
     pub troubles: Vec<String>,
     /// Requests by invitation that were refused, and why: somebody may have to look, nothing here has failed.
-    pub refused: Vec<String>,
+    pub refused: Vec<(Admission, String)>,
     /// Members and secrets with a statement on the way.
     busy: Busy,
 }
@@ -192,7 +192,10 @@ fn admit_invited(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<
                 fleet.store().disk().remove(&path).map_err(FleetError::from)?;
                 fleet.store().disk().prune("proposals/requests");
             }
-            _ => plan.refused.push(format!("refused: a request of {name} ({}): {}", decision.admission, decision.why)),
+            admission => {
+                let text = format!("refused: a request of {name} ({admission}): {}", decision.why);
+                plan.refused.push((admission, text));
+            }
         }
     }
     Ok(())

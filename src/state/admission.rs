@@ -50,6 +50,11 @@ words! {
 }
 
 impl Admission {
+    /// Whether the request will not be granted, now or later.
+    pub fn is_refusal(self) -> bool {
+        !matches!(self, Self::Ok | Self::Duplicate) && !self.may_change()
+    }
+
     /// Whether asking again can help without anybody doing something: time passes, operators agree.
     pub fn may_change(self) -> bool {
         matches!(self, Self::PendingApproval | Self::NotYetValid)

@@ -32,6 +32,7 @@ mod gpg;
 mod gpg_agent;
 mod hardening;
 mod import;
+mod integrations;
 mod inviting;
 mod kept;
 mod lifecycle;
@@ -107,6 +108,7 @@ fn main() -> std::process::ExitCode {
         gpg_agent::tests(),
         hardening::tests(),
         import::tests(),
+        integrations::tests(),
         inviting::tests(),
         kept::tests(),
         lifecycle::tests(),

@@ -41,6 +41,7 @@ pub(crate) enum Tool {
     Age,
     Sops,
     CloudInit,
+    Promtool,
     Sh,
     /// Not a program: the wish for tests that take long, KEYS_TEST_LONG=1.
     Long,
@@ -88,6 +89,7 @@ impl Tool {
             Self::Age => "age",
             Self::Sops => "sops",
             Self::CloudInit => "cloud-init",
+            Self::Promtool => "promtool",
             Self::Sh => "sh",
             Self::Long => "KEYS_TEST_LONG=1",
             Self::Root => "root",
