@@ -37,6 +37,8 @@ pub const CERT_SUBKEYS_MAX: usize = 256;
 pub const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// Services enrolled with one request.
 pub const SERVICES_MAX: usize = 64;
+/// Challenges to the keys of one request: two of OpenPGP a member, and the PoP's two of WireGuard.
+pub const CHALLENGES_MAX: usize = 2 * (SERVICES_MAX + 1) + 2;
 /// Invitations made by one statement: four times the machines that a large site racks at once.
 pub const INVITATIONS_MAX: usize = 4_096;
 /// The UUID of a machine's hardware as an invitation gives it, bytes: 36 in RFC 9562's form, and firmware has others.

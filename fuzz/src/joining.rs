@@ -1,22 +1,23 @@
-//! Targets for what a machine joins by: the token, the table and the list of invitations, the configuration.
+//! Targets for what a machine joins by: the token, the table and the list of invitations, the configuration, the challenges.
 
 use keys::enrolment::{CloudFormat, Config, Parts};
-use keys::limits::{INVITATIONS_MAX, MIRRORS_MAX, SERVICES_MAX, URL_BYTES_MAX};
+use keys::limits::{CHALLENGES_MAX, INVITATIONS_MAX, MIRRORS_MAX, SERVICES_MAX, URL_BYTES_MAX};
 use keys::name::MemberName;
 use keys::ops::{Inviting, parse_inventory};
-use keys::statement::{Invitations, TOKEN_PREFIX, Token, TokenKey};
+use keys::statement::{Challenges, Invitations, TOKEN_PREFIX, Token, TokenKey};
 use keys::text::is_hidden;
 
-/// One of the four, by the first byte.
+/// One of the five, by the first byte.
 ///
 /// # Panics
 /// If it breaks a promise.
 pub fn invitation(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else { return };
-    match (kind % 4, std::str::from_utf8(rest)) {
+    match (kind % 5, std::str::from_utf8(rest)) {
         (0, Ok(text)) => token(text),
         (1, Ok(text)) => table(text),
         (2, _) => list(rest),
+        (4, _) => challenges(rest),
         (_, Ok(text)) => config(text),
         (_, Err(_)) => {}
     }
@@ -72,6 +73,16 @@ fn list(data: &[u8]) {
     assert!(list.invitations.iter().all(|i| i.services.len() <= SERVICES_MAX));
 }
 
+/// A list of challenges has one spelling, is in order with one for each key, and within the limits.
+fn challenges(data: &[u8]) {
+    let Ok(list) = Challenges::parse(data) else { return };
+    assert_eq!(list.to_bytes(), data);
+    assert!((1..=CHALLENGES_MAX).contains(&list.challenges.len()));
+    assert!(list.challenges.iter().all(|c| list.of(&c.member).any(|found| found == c)));
+    let keys = |i: &keys::statement::Challenge| (i.member.clone(), i.slot, i.key.clone());
+    assert!(list.challenges.is_sorted_by(|a, b| keys(a) < keys(b)));
+}
+
 /// A configuration that is read is within the limits, and reads back as a machine would be given it; without its seed it
 /// says the same and has the seed nowhere; what is said of one that is refused shows no seed.
 fn config(text: &str) {
@@ -120,7 +131,8 @@ fn is_same(one: &Config, other: &Config) -> bool {
 /// What to begin with.
 pub mod seeds {
     use keys::digest::Digest;
-    use keys::statement::{Approval, Facts, Invited, machine_digest};
+    use keys::name::Slot;
+    use keys::statement::{Approval, Challenge, Facts, Invited, machine_digest};
     use keys::time::Time;
     use rand::SeedableRng as _;
     use rand::rngs::StdRng;
@@ -138,6 +150,7 @@ pub mod seeds {
         let tokens = tokens(2);
         let invited = |member: &str, token: &Token, approval| Invited {
             approval,
+            confirm: approval == Approval::Auto,
             facts: Facts::default(),
             machine: None,
             member: member.parse().expect("a name"),
@@ -160,6 +173,13 @@ pub mod seeds {
         }]);
         let two =
             ["fra1", "sin1"].iter().zip(&tokens).map(|(name, token)| invited(name, token, Approval::Auto)).collect();
+        let challenge = |member: &str, slot| Challenge {
+            answer: Digest::of(b"answer"),
+            key: "00".repeat(20),
+            member: member.parse().expect("a name"),
+            sealed: b"sealed".to_vec(),
+            slot,
+        };
         let id = Digest::of(b"fleet");
         let config = format!(
             "fleet = \"cdn.example\"\nid = \"{id}\"\nmirrors = [\"https://keys.cdn.example\", \"/srv/fleet\"]\n\
@@ -175,6 +195,7 @@ pub mod seeds {
             (1, b"member\nfra1\n".to_vec()),
             (2, one.to_bytes()),
             (2, Invitations::new(two).to_bytes()),
+            (4, Challenges::new(vec![challenge("fra1", Slot::Wireguard), challenge("fra1", Slot::Openpgp)]).to_bytes()),
             (3, config.replace("seed = ", "log = []\nseed = ").into_bytes()),
             // Chance finds no second copy of a seed.
             (3, config.replace("# who it is", &format!("# {}", *tokens[0].to_text())).into_bytes()),

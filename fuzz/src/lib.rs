@@ -235,6 +235,8 @@ const JOINING: &[&str] = &[
     "\"\"\"",
     "#",
     "{\"invitations\":[",
+    "{\"challenges\":[",
+    "\"slot\":\"openpgp\"",
     "\"approval\":\"auto\"",
     "\"services\":[]",
     "\"machine\":",

@@ -76,7 +76,7 @@ pub(super) fn secrets(state: &State, exposure: &Exposure<MemberName>) -> Vec<Sec
     let row = |(address, secret): (&crate::name::Address, &crate::state::Secret)| {
         let live = secret.live.as_ref();
         // Whose owner has left is to be removed, which is said elsewhere; it has no readers to compare with.
-        let orphan = live.is_some() && state.readers(address).is_err();
+        let orphan = live.is_some() && state.readers_by_policy(address).is_err();
         let drift = live.filter(|_| !orphan).and_then(|live| state.drift(address, live));
         let names = |keys: &BTreeMap<MemberName, Vec<String>>| keys.keys().cloned().collect::<BTreeSet<_>>();
         SecretRow {

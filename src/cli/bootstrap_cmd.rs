@@ -5,6 +5,7 @@
 //! mirror; once the log has the machine, the configuration without its seed; what `keys sync` does. Interrupted anywhere,
 //! the next run finds the same keys and asks by the same request.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
@@ -21,7 +22,8 @@ use crate::enrolment::Config;
 use crate::fleet::Fleet;
 use crate::home::Home;
 use crate::limits::KEY_FILE_BYTES_MAX;
-use crate::ops::{self, OpsError, Stage, Ticket};
+use crate::name::MemberName;
+use crate::ops::{self, OpsError, Outgoing, Stage, Ticket};
 use crate::remote;
 use crate::state::Admission;
 use crate::statement::Token;
@@ -60,7 +62,7 @@ pub(super) fn bootstrap(context: &Context, args: &Bootstrap) -> Result<Exit, Cli
         joining.bring()?;
         stage = joining.stage()?;
     }
-    if stage != Stage::Enrolled {
+    if !matches!(stage, Stage::Enrolled | Stage::Confirmed) {
         let message = format!(
             "{} has asked to join, and waits: an authority takes it in with its next 'keys sync'",
             config.member
@@ -74,6 +76,18 @@ pub(super) fn bootstrap(context: &Context, args: &Bootstrap) -> Result<Exit, Cli
     if let Some(trouble) = caught.trouble() {
         return Err(CliError::new(Exit::Moved, format!("{} has joined, and is not ready: {trouble}", config.member))
             .hint("run it again"));
+    }
+    if stage == Stage::Enrolled && joining.stage()? == Stage::Enrolled {
+        joining.hand_in_answers()?;
+        joining.bring()?;
+        if joining.stage()? == Stage::Enrolled {
+            let message = format!(
+                "{} has joined and has answered its challenges, which an authority logs with its next 'keys sync': \
+                 until then nothing is sealed to it",
+                config.member
+            );
+            return answer(&context, Stage::Enrolled, &message, Exit::Unauthorised);
+        }
     }
     answer(&context, Stage::Ready, &format!("{} has joined, and is ready", config.member), Exit::Ok)
 }
@@ -160,10 +174,20 @@ impl Joining<'_> {
         self.hand_in(&request)
     }
 
-    /// Hands the request in at the first mirror that answers.
-    fn hand_in(&self, request: &[u8]) -> Result<(), CliError> {
-        let handed = remote::submit(&self.config.mirrors, request);
-        // What one mirror refuses today, another, or an operator, mends tomorrow: it is never too late to ask again.
+    /// Hands in what its members have signed: their answers, and what else they have to say by now.
+    fn hand_in_answers(&self) -> Result<(), CliError> {
+        let own: BTreeSet<MemberName> = self.home.members()?.into_iter().collect();
+        for Outgoing { id, bytes } in ops::outbox(&mut self.open()?, Some(&own))? {
+            let bytes = bytes.map_err(|e| CliError::failed(format!("proposal {}: {e}", id.short())))?;
+            self.hand_in(&bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Hands something in at the first mirror that takes it.
+    fn hand_in(&self, bytes: &[u8]) -> Result<(), CliError> {
+        let handed = remote::submit(&self.config.mirrors, bytes);
+        // What one mirror refuses today, another, or an operator, mends tomorrow: it is never too late to try again.
         handed.map(|_| ()).map_err(|e| CliError {
             exit: Exit::Unknown,
             ..CliError::from(e).hint("run it again; keys and request stay as they are")

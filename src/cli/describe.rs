@@ -46,6 +46,7 @@ pub(super) fn act(
             .iter()
             .map(|c| format!("{} {} joins{}", c.kind, c.member, facts(&c.member, objects(&c.request))))
             .collect(),
+        Act::Confirm(list) => list.iter().map(|c| format!("{} shows that it has its keys", c.member)).collect(),
         Act::Retire(list) => {
             list.iter().flat_map(|c| retire(&c.member, &c.why.to_string(), c.why.burns(), state)).collect()
         }

@@ -1,5 +1,6 @@
 //! `keys approve`.
 
+use rand::CryptoRng;
 use serde_json::{Value, json};
 
 use super::args::Approve;
@@ -60,10 +61,11 @@ pub(super) fn approve(context: &Context, args: &Approve) -> Result<Exit, CliErro
         }
         return finish(context, &[], exit);
     }
+    let mut rng = context.rng()?;
     let (placed, refused) = context.change(|fleet, home| {
         let (mut placed, mut refused) = (Vec::new(), Vec::new());
         for waiting in &wanted {
-            match sign(context, args, waiting, fleet, home) {
+            match sign(context, args, waiting, fleet, home, &mut rng) {
                 Ok(done) => placed.extend(done),
                 // Anybody may hand in a request: one that is no good must not keep the others waiting.
                 Err(e) if wanted.len() > 1 && is_verdict(&e) => refused.push((waiting.id(), CliError::from(e))),
@@ -115,6 +117,7 @@ fn sign(
     waiting: &Waiting,
     fleet: &mut Fleet,
     home: &Home,
+    rng: &mut impl CryptoRng,
 ) -> Result<Vec<Placed>, OpsError> {
     match waiting {
         Waiting::Proposal(proposal) => {
@@ -129,7 +132,7 @@ fn sign(
             if ops::is_admitted(bytes, fleet) {
                 context.say(&format!("request {} has been granted already", id.short()));
             }
-            Ok(ops::grant(bytes, &reason(&args.reason, "admitted"), home, fleet, args.change.signer.as_ref())?)
+            Ok(ops::grant(bytes, &reason(&args.reason, "admitted"), home, fleet, args.change.signer.as_ref(), rng)?)
         }
     }
 }

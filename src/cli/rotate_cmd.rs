@@ -216,6 +216,7 @@ fn owners(act: &crate::statement::Act) -> Vec<MemberName> {
     use crate::statement::Act;
     match act {
         Act::Publish(list) => list.iter().map(|c| c.member.owner()).collect(),
+        Act::Confirm(list) => list.iter().map(|c| c.member.owner()).collect(),
         Act::Certify(list) => list.iter().map(|c| c.member.owner()).collect(),
         Act::Destroy(list) => list.iter().map(|c| c.member.owner()).collect(),
         Act::Reseal(list) => list

@@ -296,6 +296,13 @@ fn from_state(state: &State, now: Time, items: &mut Vec<Item>) {
             });
         }
     }
+    for (member, _) in state.members.iter().filter(|(_, m)| m.is_active() && !m.may_read()) {
+        items.push(Item {
+            topic: "unconfirmed",
+            text: format!("{member} has not shown that it has its keys; nothing is sealed to it"),
+            fix: "keys bootstrap, or keys sync, on its machine; then keys sync where the log's key is",
+        });
+    }
     for (address, secret) in state.live_secrets() {
         if let Some((at, by)) = &secret.burned {
             items.push(Item {
@@ -310,7 +317,7 @@ fn from_state(state: &State, now: Time, items: &mut Vec<Item>) {
                 fix: "keys renew --due, or keys seal a new value",
             });
         }
-        if state.readers(address).is_err() {
+        if state.readers_by_policy(address).is_err() {
             items.push(Item {
                 topic: "orphan",
                 text: format!("{address} belongs to nobody who is still here"),

@@ -89,6 +89,7 @@ fn subjects(act: &Act) -> (BTreeSet<MemberName>, BTreeSet<Address>) {
     match act {
         Act::Genesis(genesis) => members(genesis.members.iter().map(|c| &c.member).collect()),
         Act::Enroll(list) => members(list.iter().map(|c| &c.member).collect()),
+        Act::Confirm(list) => members(list.iter().map(|c| &c.member).collect()),
         Act::Retire(list) => members(list.iter().map(|c| &c.member).collect()),
         Act::Emergency(list) => members(list.iter().map(|c| &c.member).collect()),
         Act::Publish(list) => members(list.iter().map(|c| &c.member).collect()),

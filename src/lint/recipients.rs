@@ -21,7 +21,7 @@ pub fn recipients(state: &State, now: Time) -> Vec<Finding> {
             let text = format!("{by} could read this value and was compromised or lost on {}", at.day());
             found.push(Finding::new(Severity::Error, Code::Burned, address, text, "keys seal a new value"));
         }
-        match state.readers(address) {
+        match state.readers_by_policy(address) {
             Err(e @ ReadersError::NoOwner(_)) => {
                 found.push(Finding::new(Severity::Warning, Code::Orphan, address, e.to_string(), "keys rm"));
             }

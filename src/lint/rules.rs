@@ -67,7 +67,7 @@ fn empty(rule: &SecretRule, place: String, hidden: usize) -> Finding {
 
 /// Whether a secret needs its rule to be shared: by its address, or by readers on more than one PoP.
 fn makes_use(state: &State, address: &Address) -> bool {
-    let readers = state.readers(address).unwrap_or_default();
+    let readers = state.readers_by_policy(address).unwrap_or_default();
     let on_pops = readers.iter().filter(|r| super::recipients::is_on_a_pop(state, r));
     let places: std::collections::BTreeSet<_> = on_pops.map(crate::name::MemberName::owner).collect();
     address.is_shared() || places.len() > 1

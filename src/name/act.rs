@@ -11,6 +11,8 @@ words! {
     PolicyUpdate = "policy.update",
     /// New members with their keys.
     Enroll = "member.enroll",
+    /// A newcomer has shown that it has its keys.
+    Confirm = "member.confirm",
     /// Members leave, with a reason.
     Retire = "member.retire",
     /// An owner publishes new standby keys, or a new version of its certificate.

@@ -1,7 +1,10 @@
 //! Admitting: an authority certifies who asks, and the quorum enrols it.
 
+use rand::CryptoRng;
+
 use super::OpsError;
 use super::act::{carry_out, signing_key};
+use super::confirm::challenge;
 use crate::digest::Digest;
 use crate::fleet::{Draft, Fleet, FleetError, Placed};
 use crate::home::Home;
@@ -13,11 +16,17 @@ use crate::statement::{Act, Enroll, Request, RequestedMember};
 use crate::store::{Store, StoreError, request_path};
 
 /// Turns a request into the statement that admits its members. PoPs are certified by an authority of this home,
-/// authorities by its operators; services come certified by their PoP.
+/// authorities by its operators; services come certified by their PoP. Who comes by invitation is given challenges to its keys.
 ///
 /// # Errors
 /// [`OpsError`].
-pub fn admit(request: &[u8], reason: &str, home: &Home, fleet: &mut Fleet) -> Result<Draft, OpsError> {
+pub fn admit(
+    request: &[u8],
+    reason: &str,
+    home: &Home,
+    fleet: &mut Fleet,
+    rng: &mut impl CryptoRng,
+) -> Result<Draft, OpsError> {
     let (parsed, ..) = Request::parse(request).map_err(|e| OpsError::Request(e.to_string()))?;
     if parsed.log != fleet.log() {
         return Err(OpsError::Request(format!(
@@ -28,6 +37,10 @@ pub fn admit(request: &[u8], reason: &str, home: &Home, fleet: &mut Fleet) -> Re
     }
     let mut changes = Vec::new();
     let mut objects = vec![request.to_vec()];
+    let challenges = match parsed.invitation {
+        Some(_) => Some(challenge(&parsed.members, home, fleet, rng)?.to_bytes()),
+        None => None,
+    };
     for requested in &parsed.members {
         let certificate = certified(requested, home, fleet)?;
         if requested.kind == Kind::Pop {
@@ -35,12 +48,14 @@ pub fn admit(request: &[u8], reason: &str, home: &Home, fleet: &mut Fleet) -> Re
         }
         changes.push(Enroll {
             cert: certificate.digest(),
+            challenges: challenges.as_deref().map(Digest::of),
             kind: requested.kind,
             member: requested.member.clone(),
             request: Digest::of(request),
         });
         objects.push(certificate.bytes().to_vec());
     }
+    objects.extend(challenges);
     Ok(Draft::with(Act::Enroll(changes), reason, objects))
 }
 
@@ -55,10 +70,11 @@ pub fn grant(
     home: &Home,
     fleet: &mut Fleet,
     only: Option<&MemberName>,
+    rng: &mut impl CryptoRng,
 ) -> Result<Vec<Placed>, OpsError> {
     let mut placed = Vec::new();
     if !is_admitted(request, fleet) {
-        let draft = admit(request, reason, home, fleet)?;
+        let draft = admit(request, reason, home, fleet, rng)?;
         placed = carry_out(home, fleet, vec![draft], only)?;
     }
     let made = placed.iter().any(|p| matches!(p, Placed::Logged { .. }));

@@ -17,8 +17,10 @@ words! {
     New = "new",
     /// It has keys and a request, which the log does not have.
     Keyed = "keyed",
-    /// The log has it.
+    /// The log has it, and not yet its answers to the challenges that it was given.
     Enrolled = "enrolled",
+    /// The log has all that it has to have.
+    Confirmed = "confirmed",
     /// It has done what it owes, too.
     Ready = "ready",
 }
@@ -31,7 +33,8 @@ pub fn stage(member: &MemberName, home: &Home, fleet: &Fleet) -> Result<Stage, O
     let found = fleet.state().members.get(member);
     let own = home.secret_certificate(member)?.map(|cert| cert.fingerprint());
     if found.is_some_and(|m| m.is_active() && Some(&m.fingerprint) == own.as_ref()) {
-        return Ok(Stage::Enrolled);
+        let mut all = found.into_iter().chain(fleet.state().services(member).map(|(_, service)| service));
+        return Ok(if all.all(|m| m.may_read()) { Stage::Confirmed } else { Stage::Enrolled });
     }
     // A request of an earlier life was granted once, and is none that waits.
     let waits = saved_request(home, member)?.is_some_and(|r| found.is_none_or(|m| m.request != Digest::of(&r)));

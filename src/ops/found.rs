@@ -136,6 +136,7 @@ fn begin(
     for member in operators.iter().map(|o| &o.joining).chain([&authority]) {
         members.push(Enroll {
             cert: member.certificate.digest(),
+            challenges: None,
             kind: member.kind,
             member: member.name.clone(),
             request: Digest::of(&member.request),

@@ -58,6 +58,7 @@ pub fn plan_invite(
         let token = Token::generate(rng);
         list.push(Invited {
             approval: terms.approval,
+            confirm: true,
             facts: inviting.facts.clone(),
             machine: inviting.dmi.as_deref().map(|uuid| machine_digest(&state.id, "dmi", uuid)),
             member: member.clone(),

@@ -49,7 +49,7 @@
 //! };
 //! let request = ops::ask(&joining, &fra1, &mut open()?, &mut rng)?;
 //! let mut fleet = open()?;
-//! let admission = ops::admit(&request, "a new site", &alice, &mut fleet)?;
+//! let admission = ops::admit(&request, "a new site", &alice, &mut fleet, &mut rng)?;
 //! let placed = ops::carry_out(&alice, &mut fleet, vec![admission], None)?;
 //! assert!(matches!(placed[..], [Placed::Logged { .. }]));
 //!
@@ -74,6 +74,7 @@ mod admit;
 mod backup;
 mod bootstrap;
 mod break_glass;
+mod confirm;
 mod drill;
 mod emergency;
 mod export;

@@ -13,6 +13,7 @@ use rand::CryptoRng;
 use super::OpsError;
 use super::act::signing_key;
 use super::admit::{Invited, admit, certifiers, invited};
+use super::confirm::confirm;
 use super::psk::{make_exchange, standby_exchange};
 use super::reseal::{Stuck, plan_reseal};
 use super::ssh::plan_host;
@@ -56,6 +57,7 @@ struct Busy {
     members: BTreeSet<MemberName>,
     addresses: BTreeSet<Address>,
     keys: BTreeSet<String>,
+    answered: BTreeSet<MemberName>,
 }
 
 impl Busy {
@@ -78,6 +80,7 @@ impl Busy {
                 self.keys.extend(list.iter().filter(|c| member(&c.member)).map(|c| c.key.clone()));
             }
             Act::Enroll(list) => self.members.extend(list.iter().map(|c| c.member.clone()).filter(member)),
+            Act::Confirm(list) => self.answered.extend(list.iter().map(|c| c.member.clone()).filter(member)),
             Act::Genesis(_)
             | Act::PolicyUpdate(_)
             | Act::Retire(_)
@@ -130,6 +133,7 @@ pub fn plan_sync(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Re
         let is_enough = |by: &BTreeSet<MemberName>| by.len() >= OFFERS_ENOUGH || here.iter().any(|m| by.contains(m));
         plan.busy.addresses.extend(offered.into_iter().filter(|(_, by)| is_enough(by)).map(|(address, _)| address));
     }
+    answer_challenges(&here, home, fleet, &mut plan)?;
     for member in here {
         let known = fleet.state().members.get(&member).filter(|m| m.is_active()).map(|m| m.kind);
         let Some(kind) = known else { continue };
@@ -164,13 +168,30 @@ pub fn plan_sync(home: &Home, fleet: &mut Fleet, rng: &mut impl CryptoRng) -> Re
     reseal_own(home, fleet, &mut plan)?;
     destroy_unneeded(home, fleet, &mut plan)?;
     certify_hosts(home, fleet, &mut plan, rng)?;
-    admit_invited(home, fleet, &mut plan)?;
+    admit_invited(home, fleet, &mut plan, rng)?;
     Ok(plan)
+}
+
+/// Has each machine of this home answer the challenges that it and its services were given when they joined.
+fn answer_challenges(here: &[MemberName], home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<(), OpsError> {
+    for machine in here.iter().filter(|m| !m.is_service()) {
+        let own = here.iter().filter(|m| m.owner() == *machine && !plan.busy.answered.contains(*m));
+        match confirm(&own.cloned().collect::<Vec<_>>(), home, fleet) {
+            Ok(draft) => plan.drafts.extend(draft),
+            Err(e) => plan.troubles.push(e.to_string()),
+        }
+    }
+    Ok(())
 }
 
 /// Has an authority of this home admit those who ask with an invitation. Where operators have to agree it proposes that,
 /// once.
-fn admit_invited(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<(), OpsError> {
+fn admit_invited(
+    home: &Home,
+    fleet: &mut Fleet,
+    plan: &mut SyncPlan,
+    rng: &mut impl CryptoRng,
+) -> Result<(), OpsError> {
     let Some(authority) = certifiers(home, fleet, Kind::Authority)?.into_iter().next() else { return Ok(()) };
     for Invited { pop, path, bytes, decision } in invited(fleet)? {
         let name = pop.as_ref().map_or_else(|| "somebody".to_owned(), ToString::to_string);
@@ -178,7 +199,7 @@ fn admit_invited(home: &Home, fleet: &mut Fleet, plan: &mut SyncPlan) -> Result<
             continue;
         }
         match decision.admission {
-            Admission::Ok | Admission::PendingApproval => match admit(&bytes, "by invitation", home, fleet) {
+            Admission::Ok | Admission::PendingApproval => match admit(&bytes, "by invitation", home, fleet, rng) {
                 Ok(draft) => {
                     plan.busy.members.extend(pop);
                     let told = vec![format!("{name} joins by its invitation")];

@@ -90,6 +90,7 @@ impl Wanted {
                 }
             }
             Act::PolicyUpdate(_)
+            | Act::Confirm(_)
             | Act::Retire(_)
             | Act::Activate(_)
             | Act::Certify(_)

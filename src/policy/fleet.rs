@@ -347,7 +347,11 @@ fn quorum_table(two: usize, majority: usize) -> Vec<(&'static str, Vec<Row>)> {
         ),
         (
             "Invitations: a machine joins by a token that is good once. Who signs one has agreed to whatever comes with the token.",
-            vec![row(ActName::Invite, None, operator(two)), row(ActName::Uninvite, None, operator(1))],
+            vec![
+                row(ActName::Invite, None, operator(two)),
+                row(ActName::Uninvite, None, operator(1)),
+                row(ActName::Confirm, None, own()),
+            ],
         ),
     ]
 }

@@ -57,6 +57,7 @@ impl Case {
             }
             ActName::Genesis
             | ActName::PolicyUpdate
+            | ActName::Confirm
             | ActName::Publish
             | ActName::Destroy
             | ActName::Remove
@@ -85,11 +86,15 @@ pub struct Rule {
     pub need: BTreeMap<Role, u32>,
 }
 
-/// Who may object where a policy does not say: the only act that is not nobody's without a rule. A policy from before there
+/// Who may object where a policy does not say: without a rule an act is nobody's, but for this one and [`CONFIRM`]. A policy from before there
 /// were objections, or one that forgets them, must not leave everybody unable to stop something.
 static OBJECT: LazyLock<[Rule; 2]> = LazyLock::new(|| {
     [Role::Operator, Role::Authority].map(|role| Rule { act: ActName::Object, when: None, need: [(role, 1)].into() })
 });
+
+/// The same of answering challenges: it concerns nobody but the member, and shows by itself what it has to.
+static CONFIRM: LazyLock<[Rule; 1]> =
+    LazyLock::new(|| [Rule { act: ActName::Confirm, when: None, need: [(Role::Own, 1)].into() }]);
 
 /// The rules of a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -138,8 +143,12 @@ impl Quorums {
 
     /// The alternatives for `act` in `case`.
     pub fn alternatives(&self, act: ActName, case: Option<Case>) -> impl Iterator<Item = &Rule> {
-        let built_in =
-            if act == ActName::Object && self.0.iter().all(|r| r.act != act) { OBJECT.as_slice() } else { &[] };
+        let built_in = match act {
+            _ if self.0.iter().any(|r| r.act == act) => &[],
+            ActName::Object => OBJECT.as_slice(),
+            ActName::Confirm => CONFIRM.as_slice(),
+            _ => &[],
+        };
         self.0.iter().chain(built_in).filter(move |rule| rule.act == act && (rule.when.is_none() || rule.when == case))
     }
 

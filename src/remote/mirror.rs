@@ -1,17 +1,21 @@
 //! What a mirror is asked: a file by its path below the fleet's directory. Over HTTP, or from a directory.
 
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::serve::Server;
 use super::{MirrorError, acks, waiting};
 use crate::digest::Digest;
 use crate::disk::{Access, Bucket, Condition, Created, Disk, RealFiles, Tag};
+use crate::fleet::Known;
+use crate::http::{Body, Response};
 use crate::limits::{ACKS_LIST_BYTES_MAX, URL_BYTES_MAX, WAITING_BYTES_MAX};
 use crate::statement::{Handed, Submission};
 use crate::store::request_path;
 use crate::text::shown;
+use crate::time::Time;
 
 /// How long a mirror has to answer, and a small file to arrive.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -157,6 +161,7 @@ impl Mirror for HttpMirror {
 #[derive(Debug)]
 pub struct DirectoryMirror {
     disk: Disk,
+    path: PathBuf,
 }
 
 impl DirectoryMirror {
@@ -166,7 +171,7 @@ impl DirectoryMirror {
     /// [`MirrorError::Unreachable`].
     pub fn open(path: &Path) -> Result<Self, MirrorError> {
         let files = RealFiles::open(path, Access::Public).map_err(|e| unreachable(&e))?;
-        Ok(Self { disk: Disk::new(files) })
+        Ok(Self { disk: Disk::new(files), path: path.to_owned() })
     }
 }
 
@@ -191,16 +196,26 @@ impl Mirror for DirectoryMirror {
         acks::list(&self.disk, "keyring/").map(Some).map_err(|e| unreachable(&e))
     }
 
-    /// Lays a request among those that wait. Nobody looks at it here; whoever takes members in does.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "as `keys serve`, which is told the time by its command, it judges by the clock"
+    )]
+    /// Takes what `keys serve` would, by the same judgement. A request is laid among those that wait without looking at it: whoever
+    /// takes members in does.
     fn post(&self, _path: &str, body: &[u8], _within: Duration) -> Result<(u16, Vec<u8>), MirrorError> {
-        let Ok(Submission { handed: Handed::Request(..), .. }) = Submission::parse(body) else {
-            let problem = "nothing but a request is handed in at a directory; work in it with --fleet";
-            return Err(MirrorError::Address(problem.to_owned()));
-        };
-        let path = format!("keyring/{}", request_path(&Digest::of(body)));
-        match self.disk.create(&path, body).map_err(|e| unreachable(&e))? {
-            Created::New => Ok((202, Vec::new())),
-            Created::Existed => Ok((200, Vec::new())),
+        if let Ok(Submission { handed: Handed::Request(..), .. }) = Submission::parse(body) {
+            let path = format!("keyring/{}", request_path(&Digest::of(body)));
+            return match self.disk.create(&path, body).map_err(|e| unreachable(&e))? {
+                Created::New => Ok((202, Vec::new())),
+                Created::Existed => Ok((200, Vec::new())),
+            };
+        }
+        let clock = || Time::from_system(std::time::SystemTime::now());
+        let server = Server::open(&self.path, Known::default(), clock, |_| {}).map_err(|e| unreachable(&e))?;
+        let Response { status, body, .. } = server.take(body);
+        match body {
+            Body::Bytes(said) => Ok((status, said)),
+            Body::File(_) => Ok((status, Vec::new())),
         }
     }
 }

@@ -213,15 +213,20 @@ impl Server {
         response.with("ETag", tag).with("Cache-Control", cache)
     }
 
-    /// Takes what is handed in. All of the judging is the fleet's ([`Fleet::take_submission`]).
+    /// Takes what is handed in by somebody who keeps within bounds.
     fn submit(&self, request: &Request) -> Response {
         if !self.keeps_pace(request.peer) {
             return Response::text(429, "too much was handed in from this address; try again later")
                 .with("Retry-After", 30);
         }
-        let submission = match Submission::parse(&request.body) {
+        self.take(&request.body)
+    }
+
+    /// Takes what is handed in. All of the judging is the fleet's ([`Fleet::take_submission`]).
+    pub(super) fn take(&self, body: &[u8]) -> Response {
+        let submission = match Submission::parse(body) {
             Ok(submission) => Some(submission),
-            Err(_) if Ack::parse(&request.body).is_ok() => None,
+            Err(_) if Ack::parse(body).is_ok() => None,
             Err(e) => return Response::text(400, e),
         };
         // One after the other: each is judged by what the one before has left.
@@ -246,11 +251,11 @@ impl Server {
         let keyring = Store::new(self.keyring.clone());
         let taken = match &submission {
             Some(submission) => fleet.take_submission(submission, &self.aside, &keyring),
-            None => fleet.take_ack(&request.body, &keyring),
+            None => fleet.take_ack(body, &keyring),
         };
         match taken {
             Ok(Taken::New) => {
-                (self.log)(&format!("taken: {}", Digest::of(&request.body)));
+                (self.log)(&format!("taken: {}", Digest::of(body)));
                 *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 Response::text(202, "taken")
             }

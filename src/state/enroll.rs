@@ -44,6 +44,8 @@ struct ByInvitation {
     used: Digest,
     /// Who has agreed by making the invitation, and still may.
     agreed: BTreeSet<MemberName>,
+    /// Whether it has to answer challenges.
+    confirm: bool,
 }
 
 /// What was asked for, found to be signed by its own.
@@ -115,6 +117,7 @@ impl<O: Objects> Replay<O> {
         let bad_certificate = |problem| Void::Certificate { member: name.clone(), problem };
         let cert_expires = self.state_ref()?.check_certificate(name, kind, &certificate, context.time)?;
         certificate.succeeds(&uncertified, &BTreeSet::new()).map_err(bad_certificate)?;
+        let unconfirmed = self.challenged(change, &requested, by_invitation.as_ref().is_some_and(|i| i.confirm))?;
         let slots = self.state_ref()?.with_history(name, slots(name, &requested, &certificate, context)?);
         let materials = self.state_ref()?.new_materials(name, &requested.keys, &certificate)?;
         if matches!(kind, Kind::Pop | Kind::Service) {
@@ -137,6 +140,7 @@ impl<O: Objects> Replay<O> {
             request: change.request,
             facts: requested.facts,
             slots,
+            unconfirmed,
         };
         let index = if kind == Kind::Pop {
             Some(self.state_ref()?.free_index(name, &member.facts, context.time)?)
@@ -174,7 +178,8 @@ impl<O: Objects> Replay<O> {
     /// # Errors
     /// [`Void`], saying why not.
     pub fn check_request(&mut self, asked: &RequestedMember, request: Digest, at: Time) -> Result<(), Void> {
-        let change = Enroll { cert: request, kind: asked.kind, member: asked.member.clone(), request };
+        let change =
+            Enroll { cert: request, challenges: None, kind: asked.kind, member: asked.member.clone(), request };
         let named = self.state_ref().and_then(|state| Ok(state.check_name(&asked.member, asked.kind)?));
         named.and_then(|()| self.requested(&change, at).map(drop)).map_err(|stop| {
             let problem = |problem: String| Void::Request { member: asked.member.clone(), problem };
@@ -346,7 +351,7 @@ impl State {
             Approval::Auto => found.approved.iter().filter(|who| self.may_agree(who, at)).cloned().collect(),
             Approval::Operators => BTreeSet::new(),
         };
-        Ok(ByInvitation { pop, used: asked.digest(), agreed })
+        Ok(ByInvitation { pop, used: asked.digest(), agreed, confirm: found.invited.confirm })
     }
 
     /// Checks that a certificate is valid, and in its member's name. An operator may bring one that she has had before,

@@ -396,6 +396,7 @@ impl<O: Objects> Replay<O> {
             Act::Genesis(_) => Ok(vec![Some(Void::Genesis)]),
             Act::PolicyUpdate(c) => each(std::slice::from_ref(c), |c| self.policy_update(c, context)),
             Act::Enroll(list) => each(list, |c| self.enroll(c, context)),
+            Act::Confirm(list) => each(list, |c| self.confirm(c, context)),
             Act::Retire(list) => each(list, |c| self.retire(c, context)),
             Act::Publish(list) => each(list, |c| self.publish(c, context)),
             Act::Certify(list) => each(list, |c| self.certify(c, context)),

@@ -10,6 +10,7 @@
 mod admission;
 mod ahead;
 mod backups;
+mod confirm;
 mod cosigners;
 mod done;
 mod effects;
@@ -165,12 +166,20 @@ pub struct Member {
     pub facts: Facts,
     /// Its keys.
     pub slots: BTreeMap<Slot, SlotKeys>,
+    /// The challenges that it has yet to answer, an object. Until then nothing is sealed to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unconfirmed: Option<Digest>,
 }
 
 impl Member {
     /// Whether it has not left.
     pub fn is_active(&self) -> bool {
         self.retired.is_none()
+    }
+
+    /// Whether secrets may be sealed to it: it has not left, and has shown that it has its keys where it was asked to.
+    pub fn may_read(&self) -> bool {
+        self.is_active() && self.unconfirmed.is_none()
     }
 
     /// The keys of `slot`.

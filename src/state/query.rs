@@ -22,6 +22,9 @@ pub enum ReadersError {
     /// A rule gives a reader elsewhere, and the policy does not call it shared.
     #[error("policy/secrets.toml gives {0}, on another PoP, as a reader without declaring it shared (shared = true)")]
     ReaderElsewhere(MemberName),
+    /// Its owner has not shown that it has its keys.
+    #[error("{0} has joined and has not yet shown that it has its keys: its next 'keys bootstrap' or 'keys sync' does")]
+    Unconfirmed(MemberName),
     /// Nobody is left.
     #[error("nobody would be able to read it")]
     Nobody,
@@ -52,11 +55,27 @@ pub struct Drift {
 }
 
 impl State {
-    /// Who may read the secret at `address`, by policy and membership.
+    /// To whom the secret at `address` may be sealed: whoever may read it, and has shown that it has its keys.
     ///
     /// # Errors
     /// [`ReadersError`].
     pub fn readers(&self, address: &Address) -> Result<BTreeSet<MemberName>, ReadersError> {
+        let mut readers = self.readers_by_policy(address)?;
+        let is_waited_for = |name: &MemberName| self.members.get(name).is_some_and(|m| !m.may_read());
+        if let Scope::Member(owner) = address.scope()
+            && is_waited_for(owner)
+        {
+            return Err(ReadersError::Unconfirmed(owner.clone()));
+        }
+        readers.retain(|name| !is_waited_for(name));
+        if readers.is_empty() { Err(ReadersError::Nobody) } else { Ok(readers) }
+    }
+
+    /// Who may read the secret at `address`, by policy and membership.
+    ///
+    /// # Errors
+    /// [`ReadersError`].
+    pub fn readers_by_policy(&self, address: &Address) -> Result<BTreeSet<MemberName>, ReadersError> {
         let rule = self.policy.policy.secrets.rule(address);
         if address.is_shared() && !rule.is_some_and(|r| r.shared) {
             return Err(ReadersError::NotShared);
@@ -121,7 +140,11 @@ impl State {
 
     /// How the recipients of a live secret differ from what policy and log say now; `None` if they do not.
     pub fn drift(&self, address: &Address, secret: &LiveSecret) -> Option<Drift> {
-        let wanted = self.readers(address).unwrap_or_default();
+        let wanted = match self.readers(address) {
+            // It is known in a moment; until then nobody loses anything by it.
+            Err(ReadersError::Unconfirmed(_)) => return None,
+            other => other.unwrap_or_default(),
+        };
         let has: BTreeSet<MemberName> = secret.readers.keys().cloned().collect();
         let outdated = has
             .intersection(&wanted)

@@ -143,6 +143,14 @@ pub enum Void {
         /// What is wrong.
         problem: String,
     },
+    /// Answers that show nothing.
+    #[error("the answers of {member}: {problem}")]
+    Answers {
+        /// Whose.
+        member: MemberName,
+        /// What is wrong.
+        problem: &'static str,
+    },
     /// An invitation that there must not be, or is not there.
     #[error("the invitation of {member}: {problem}")]
     Invitation {

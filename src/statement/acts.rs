@@ -21,6 +21,8 @@ pub enum Act {
     PolicyUpdate(PolicyUpdate),
     /// See [`ActName::Enroll`].
     Enroll(Vec<Enroll>),
+    /// See [`ActName::Confirm`].
+    Confirm(Vec<Confirm>),
     /// See [`ActName::Retire`].
     Retire(Vec<Retire>),
     /// See [`ActName::Publish`].
@@ -66,6 +68,7 @@ impl Act {
             Self::Genesis(_) => ActName::Genesis,
             Self::PolicyUpdate(_) => ActName::PolicyUpdate,
             Self::Enroll(_) => ActName::Enroll,
+            Self::Confirm(_) => ActName::Confirm,
             Self::Retire(_) => ActName::Retire,
             Self::Publish(_) => ActName::Publish,
             Self::Certify(_) => ActName::Certify,
@@ -91,7 +94,10 @@ impl Act {
     /// and sealed files, are all that a keyring may hold beside the log.
     pub fn objects(&self) -> Vec<(Digest, ObjectKind)> {
         use ObjectKind as K;
-        let enroll = |e: &Enroll| vec![(e.request, K::Request), (e.cert, K::Certificate)];
+        let enroll = |e: &Enroll| {
+            let challenges = e.challenges.map(|d| (d, K::Challenges));
+            [(e.request, K::Request), (e.cert, K::Certificate)].into_iter().chain(challenges).collect::<Vec<_>>()
+        };
         match self {
             Self::Genesis(g) => {
                 let policy = g.policy.values().map(|d| (*d, K::Policy));
@@ -115,7 +121,8 @@ impl Act {
             }
             Self::Snapshot(c) => vec![(c.state, K::State)],
             Self::Invite(c) => vec![(c.invitations, K::Invitations)],
-            Self::Activate(_)
+            Self::Confirm(_)
+            | Self::Activate(_)
             | Self::Destroy(_)
             | Self::Remove(_)
             | Self::SshIssue(_)
@@ -149,6 +156,8 @@ pub enum ObjectKind {
     Exchange,
     /// A list of invitations.
     Invitations,
+    /// What a newcomer has to answer.
+    Challenges,
     /// A sealed file, always the last of these. Kept at its address, not among the objects, once the log has it; earlier versions are not kept.
     Sealed,
 }
@@ -184,12 +193,25 @@ pub struct PolicyUpdate {
 pub struct Enroll {
     /// The certificate as certified.
     pub cert: Digest,
+    /// What it has to answer before anything is sealed to it, a list of [`super::Challenges`]; nothing where none are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenges: Option<Digest>,
     /// What it is.
     pub kind: Kind,
     /// Its name.
     pub member: MemberName,
     /// The request it signed on its own machine, with its keys.
     pub request: Digest,
+}
+
+/// A newcomer answers its challenges.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirm {
+    /// The answers, in the order of its challenges.
+    pub answers: Vec<Digest>,
+    /// Who.
+    pub member: MemberName,
 }
 
 words! {

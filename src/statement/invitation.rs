@@ -42,6 +42,9 @@ pub struct Invitations {
 pub struct Invited {
     /// Who has to agree once the machine has asked.
     pub approval: Approval,
+    /// Whether it has to answer challenges to its keys before anything is sealed to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirm: bool,
     /// What the machine has to say of itself: region and roles exactly; an endpoint only if one is given here.
     #[serde(default, skip_serializing_if = "Facts::is_empty")]
     pub facts: Facts,
@@ -124,6 +127,7 @@ mod tests {
     fn invited(member: &str, rng: &mut rand::rngs::StdRng) -> Invited {
         Invited {
             approval: Approval::Auto,
+            confirm: false,
             facts: Facts::default(),
             machine: None,
             member: member.parse().unwrap(),
@@ -150,6 +154,7 @@ mod tests {
             ("{\"invitations\":[],\"v\":1}".to_owned(), "0 invitations"),
             (text.replace("[\"dns\",\"nginx\"]", "[\"nginx\",\"dns\"]"), "not spelled"),
             (text.replace("\"approval\":\"auto\"", "\"approval\":\"anybody\""), "is not an approval"),
+            (text.replace("\"approval\":\"auto\"", "\"approval\":\"auto\",\"confirm\":false"), "not spelled"),
             (text.replace("\"approval\":\"auto\"", "\"approval\":\"auto\",\"attest\":[\"tpm\"]"), "unknown field"),
             (
                 format!(

@@ -13,6 +13,7 @@
 
 mod acts;
 mod body;
+mod challenge;
 mod entry;
 mod invitation;
 mod request;
@@ -20,11 +21,12 @@ mod submission;
 mod token;
 
 pub use acts::{
-    Act, Activate, BackupMade, Certify, Destroy, Enroll, ExchangeDigests, Genesis, Invite, Issue, ObjectKind,
+    Act, Activate, BackupMade, Certify, Confirm, Destroy, Enroll, ExchangeDigests, Genesis, Invite, Issue, ObjectKind,
     Objection, Outcome, PolicyUpdate, Publish, PublishedKey, Rekey, Remove, Reseal, RestoreDrill, Retire, RetireReason,
     RevokeIssued, Seal, Snapshot, Stop, StopReason, Uninvite,
 };
 pub use body::{Statement, StatementError};
+pub use challenge::{Challenge, Challenges, answer, preamble};
 pub use entry::{Entry, EntryError, Signed, key_hash, principal, principal_member};
 pub use invitation::{Approval, Invitations, Invited, machine_digest};
 pub use request::{Facts, Machine, Presented, RecipientSet, Request, RequestedKey, RequestedMember};

@@ -238,16 +238,16 @@ impl RecipientSet {
 }
 
 /// Bytes as standard base64.
-mod bytes {
+pub(super) mod bytes {
     use base64::Engine as _;
 
     use super::{BASE64, Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::statement) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64.encode(bytes))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(in crate::statement) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         BASE64.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }

@@ -14,6 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
+use crate::digest::Digest;
+
 /// Bytes of a key.
 const BYTES: usize = 32;
 /// Characters of a key in base64, with its padding.
@@ -156,6 +158,14 @@ impl WgPrivateKey {
         WgPublicKey::from_bytes(public.to_bytes()).expect("a multiple of the base point has a large order")
     }
 
+    /// What this key and whoever has the private half of `other` agree on about `key`, one of the two public halves: a digest, of
+    /// which the key agreed on (RFC 7748, section 6.1) is a part, and which shows nothing of it.
+    pub fn answer(&self, other: &WgPublicKey, key: &WgPublicKey) -> Digest {
+        let shared = StaticSecret::from(**self.0).diffie_hellman(&PublicKey::from(other.0));
+        let pair = if key == other { self.public() } else { *other };
+        Digest::of_parts(&[b"keys/answer/wireguard/v1", &key.0, &pair.0, shared.as_bytes()])
+    }
+
     /// The content of the 0600 file that `wg set … private-key FILE` reads: base64 and a line feed.
     pub fn to_file_text(&self) -> Zeroizing<String> {
         // As large as what goes in, so that the text is not moved and left behind while it grows.
@@ -241,6 +251,16 @@ mod tests {
         }
         let zero = format!("{}=\n", "A".repeat(43));
         assert_eq!(WgPrivateKey::from_file_text(&zero).map(drop), Err(KeyError::Zero));
+    }
+
+    #[test]
+    fn two_agree_on_an_answer_and_nobody_else_does() {
+        let (asked, pair, other) = (key(1), key(2), key(3));
+        let answer = pair.answer(&asked.public(), &asked.public());
+        assert_eq!(asked.answer(&pair.public(), &asked.public()), answer);
+        assert_ne!(other.answer(&pair.public(), &asked.public()), answer);
+        assert_ne!(asked.answer(&other.public(), &asked.public()), answer);
+        assert_ne!(asked.answer(&pair.public(), &pair.public()), answer, "it is about one of the two");
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl Stage {
         };
         let request = ops::ask(&joining, &home, &mut self.open(), &mut self.rng).expect("a request");
         let mut fleet = self.prepared();
-        let admission = ops::admit(&request, "admitted", &self.homes["alice"], &mut fleet).expect("admitted");
+        let admission = ops::admit(&request, "admitted", &self.homes["alice"], &mut fleet, &mut self.rng).expect("admitted");
         self.place(&mut fleet, vec![admission]);
         fleet.done();
         self.homes.insert(pop.to_owned(), home);

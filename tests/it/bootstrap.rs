@@ -59,7 +59,20 @@ fn a_machine_joins_by_its_configuration_and_once_more_changes_nothing(sandbox: &
     assert_eq!(files_below(&sandbox.path("fra1/home/members")), keys, "the same keys, the same request");
     assert!(std::fs::read_to_string(&config).unwrap().contains(&seed), "the seed is needed yet");
     fleet.keys("alice", &["sync"]).ok();
+    // It has joined, and nobody knows yet whether it has its keys.
+    let early = fleet.keys_with("alice", &["seal", "nginx@fra1/tls.key", "--yes"], b"too early\n");
+    early.refuses(1, "nginx@fra1 has joined and has not yet shown that it has its keys");
+    assert_eq!(boots(sandbox, "fra1", &config).exits(4).trim_end(), "enrolled");
+    assert_eq!(boots(sandbox, "fra1", &config).exits(4).trim_end(), "enrolled");
+    assert_eq!(
+        files_below(&fleet.keyring("proposals")).len(),
+        2,
+        "one statement with one signature, however often it runs"
+    );
+    fleet.keys("alice", &["sync"]).ok();
     assert_eq!(boots(sandbox, "fra1", &config).ok().trim_end(), "ready");
+    let log = fleet.keys("alice", &["log", "show", "--json"]).stdout();
+    assert_eq!(log.matches("\"member.confirm\"").count(), 1, "{log}");
     // The seed is gone, and nothing else.
     let kept = std::fs::read_to_string(&config).unwrap();
     assert!(!kept.contains("seed") && kept.contains("member = \"fra1\""), "{kept}");
@@ -123,7 +136,7 @@ fn what_never_helps_and_what_may_be_tried_again_end_differently(sandbox: &Sandbo
         std::fs::rename(file, sandbox.path("held-back")).unwrap();
     }
     fleet.keys("alice", &["sync"]).ok();
-    boots(sandbox, "thief", &sandbox.path("stolen").display().to_string()).ok();
+    boots(sandbox, "thief", &sandbox.path("stolen").display().to_string()).exits(4);
     let told = boots(sandbox, "real", &pinned);
     told.refuses(3, "(token_reused)");
     assert!(told.stderr().contains("tell the operators AT ONCE"), "{}", told.stderr());
@@ -291,10 +304,15 @@ fn the_shell_form_joins_with_the_pinned_program_and_no_other(sandbox: &Sandbox) 
     let config = sandbox.path("machine/etc/keys/bootstrap.toml");
     assert_eq!(std::fs::metadata(&config).unwrap().permissions().mode() & 0o777, 0o600);
     fleet.keys("alice", &["sync"]).ok();
+    let script = |stage: i32| {
+        let mut again = Tool::Sh.command();
+        again.arg(sandbox.path("machine/usr/local/sbin/keys-bootstrap")).env_clear().env("PATH", "/usr/bin:/bin");
+        Ran::of(again.current_dir(sandbox.root())).exits(stage).trim_end().to_owned()
+    };
+    assert_eq!(script(4), "enrolled");
+    fleet.keys("alice", &["sync"]).ok();
     // Somebody has put another program in the place of the one that was pinned.
     std::fs::write(&program, "#!/bin/sh\necho owned\n").unwrap();
-    let mut again = Tool::Sh.command();
-    again.arg(sandbox.path("machine/usr/local/sbin/keys-bootstrap")).env_clear().env("PATH", "/usr/bin:/bin");
-    assert_eq!(Ran::of(again.current_dir(sandbox.root())).ok().trim_end(), "ready");
+    assert_eq!(script(0), "ready");
     assert!(!std::fs::read_to_string(config).unwrap().contains("seed"));
 }

@@ -41,7 +41,7 @@ tests!["inviting":
 ];
 
 /// Invites with the signatures of everybody; gives the token.
-fn invite(stage: &mut Stage, name: &str, inviting: &Inviting, approval: Approval) -> Token {
+pub(crate) fn invite(stage: &mut Stage, name: &str, inviting: &Inviting, approval: Approval) -> Token {
     let terms = Terms { approval, not_before: stage.now, not_after: stage.now.plus(Span::hours(2)) };
     let wanted = vec![(member(name), inviting.clone())];
     let (list, mut tokens) = ops::plan_invite(&wanted, &terms, &stage.open(), &mut stage.rng).unwrap();
@@ -50,7 +50,7 @@ fn invite(stage: &mut Stage, name: &str, inviting: &Inviting, approval: Approval
     tokens.remove(0).1
 }
 
-fn with_nginx() -> Inviting {
+pub(crate) fn with_nginx() -> Inviting {
     Inviting { services: ["nginx".parse().unwrap()].into(), ..Inviting::default() }
 }
 
@@ -63,7 +63,7 @@ fn ticket(token: &Token) -> Ticket {
 }
 
 /// The request of a machine that was invited, made in a home of its own.
-fn asks(stage: &mut Stage, sandbox: &Sandbox, place: &str, name: &str, token: &Token) -> Vec<u8> {
+pub(crate) fn asks(stage: &mut Stage, sandbox: &Sandbox, place: &str, name: &str, token: &Token) -> Vec<u8> {
     let mut fleet = stage.open();
     let home = home(sandbox, place);
     let request = ops::ask_by_invitation(&member(name), &ticket(token), &home, &mut fleet, &mut stage.rng).unwrap();
@@ -74,7 +74,9 @@ fn asks(stage: &mut Stage, sandbox: &Sandbox, place: &str, name: &str, token: &T
 /// What an authority makes of a request: with its own signature alone, or with those of operators.
 fn enrol(stage: &mut Stage, request: &[u8], signers: &[&str]) -> Result<(), Void> {
     let mut fleet = stage.prepared("alice");
-    let draft = ops::admit(request, "by invitation", &stage.homes[&member("alice")], &mut fleet).unwrap();
+    let draft =
+        ops::admit(request, "by invitation", &stage.homes[&member("alice")].clone(), &mut fleet, &mut stage.rng)
+            .unwrap();
     for object in &draft.objects {
         stage.keyring.disk().create(&keys::store::object_path(&Digest::of(object)), object).unwrap();
     }
@@ -267,7 +269,7 @@ fn every_result_of_an_admission(sandbox: &Sandbox) {
         stage.keyring.disk().create(&keys::store::object_path(&Digest::of(object)), object).unwrap();
     }
     let (cert, request) = (Digest::of(&own), Digest::of(&there));
-    let enroll = Enroll { cert, kind: Kind::Pop, member: member("sin1"), request };
+    let enroll = Enroll { cert, challenges: None, kind: Kind::Pop, member: member("sin1"), request };
     let void = stage.judge(&mut stage.replay(), Act::Enroll(vec![enroll]), &["casc1", "alice"]).void;
     assert!(matches!(void[..], [(0, Void::Admission { admission: Admission::AddressReused, .. })]), "{void:?}");
     // The name was given to somebody who was not invited.
@@ -496,8 +498,9 @@ impl Objects for InMemory {
 }
 
 /// An entry by which an authority enrols who asks so.
-fn enrolment(stage: &Stage, replay: &Replay<Store>, fleet: &mut Fleet, request: &[u8]) -> Vec<u8> {
-    let draft = ops::admit(request, "", &stage.homes[&member("alice")], fleet).unwrap();
+fn enrolment(stage: &mut Stage, replay: &Replay<Store>, fleet: &mut Fleet, request: &[u8]) -> Vec<u8> {
+    let home = stage.homes[&member("alice")].clone();
+    let draft = ops::admit(request, "", &home, fleet, &mut stage.rng).unwrap();
     for object in &draft.objects {
         stage.keyring.disk().create(&keys::store::object_path(&Digest::of(object)), object).unwrap();
     }
@@ -520,7 +523,7 @@ fn of_a_hundred_machines_with_one_token_one_joins(sandbox: &Sandbox) {
     let mut fleet = stage.prepared("alice");
     let replay = stage.replay();
     let entries: Vec<Vec<u8>> =
-        requests.iter().map(|request| enrolment(&stage, &replay, &mut fleet, request)).collect();
+        requests.iter().map(|request| enrolment(&mut stage, &replay, &mut fleet, request)).collect();
     fleet.done();
 
     // What is the same in each round is done once: reading the entries, verifying the authority's signatures.

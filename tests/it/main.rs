@@ -17,6 +17,7 @@ mod bad_input;
 mod beginnings;
 mod bootstrap;
 mod cloud_boot;
+mod confirming;
 mod counting;
 mod delivery;
 mod documents;
@@ -93,6 +94,7 @@ fn main() -> std::process::ExitCode {
         beginnings::tests(),
         bootstrap::tests(),
         cloud_boot::tests(),
+        confirming::tests(),
         counting::tests(),
         delivery::tests(),
         documents::tests(),

@@ -78,6 +78,8 @@ fn a_seed_is_forgotten_where_it_lies_and_stdin_stays_what_it_is(sandbox: &Sandbo
     };
     assert_eq!(boots("input").exits(4).trim_end(), "keyed");
     fleet.keys("alice", &["sync"]).ok();
+    assert_eq!(boots("input").exits(4).trim_end(), "enrolled");
+    fleet.keys("alice", &["sync"]).ok();
     assert_eq!(boots("input").ok().trim_end(), "ready");
     assert_eq!(std::fs::read_link(sandbox.path("input")).unwrap().to_str(), Some("/proc/self/fd/0"));
     assert_eq!(std::fs::read_to_string(&config).unwrap(), text);

@@ -218,7 +218,13 @@ fn one_operator_cannot_join_under_a_second_name(sandbox: &Sandbox) {
     .unwrap();
     let (digest, _) = stage.keyring.stage(&request).unwrap();
     let cert = replay.state().unwrap().members[&member("alice")].cert;
-    let act = Act::Enroll(vec![Enroll { cert, kind: Kind::Operator, member: member("alicia"), request: digest }]);
+    let act = Act::Enroll(vec![Enroll {
+        cert,
+        challenges: None,
+        kind: Kind::Operator,
+        member: member("alicia"),
+        request: digest,
+    }]);
     let mut replay = stage.replay();
     let verdict = stage.judge(&mut replay, act, &["alice"]);
     assert!(matches!(&verdict.void[..], [(0, Void::KeyReused { by, .. })] if *by == member("alice")), "{verdict:?}");

@@ -106,7 +106,7 @@ fn secrets(before: &State, after: &State) -> BTreeMap<Address, SecretEffect> {
             effect.burned = None;
         }
         if old.is_some() && new.is_some() {
-            let (had, has) = (before.readers(address), after.readers(address));
+            let (had, has) = (before.readers_by_policy(address), after.readers_by_policy(address));
             effect.orphaned = had.is_ok() && has.is_err();
             effect.next_reseal = Sides::between(&had.unwrap_or_default(), &has.unwrap_or_default());
         }

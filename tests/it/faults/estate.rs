@@ -231,7 +231,7 @@ impl Estate {
         self.change(who, |fleet, home| {
             let mut placed = Vec::new();
             for request in &requests {
-                placed.extend(ops::grant(request, "admitted", home, fleet, None)?);
+                placed.extend(ops::grant(request, "admitted", home, fleet, None, &mut entropy())?);
             }
             for proposal in &proposals {
                 let Some(current) = fleet.proposal(&proposal.signed.id)? else { continue };

@@ -273,22 +273,23 @@ fn every_field_of_a_request_is_signed(sandbox: &Sandbox) {
     let request = ops::ask(&joining, &home, &mut stage.open(), &mut stage.rng).unwrap();
     let alice = stage.homes[&member("alice")].clone();
     let (line, signatures) = signed_line(&request);
+    let mut rng = <rand::rngs::StdRng as rand::SeedableRng>::from_seed([7; 32]);
     let mut fleet = stage.prepared("alice");
     let size = fleet.state().size;
     let changed = changes(&line);
     let mut cases = 0;
     for (place, changed) in changed {
         let bytes = format!("{}\n{signatures}", json::to_canonical(&changed));
-        let granted = ops::grant(bytes.as_bytes(), "admitted", &alice, &mut fleet, None);
+        let granted = ops::grant(bytes.as_bytes(), "admitted", &alice, &mut fleet, None, &mut rng);
         assert!(granted.is_err() && fleet.state().size == size, "{place}: {granted:?}");
         cases += 1;
     }
     for at in (0..signatures.len()).filter(|at| signatures.is_char_boundary(*at)).step_by(3) {
         let cut = format!("{}\n{}", json::to_canonical(&line), &signatures[..at]);
-        assert!(ops::grant(cut.as_bytes(), "admitted", &alice, &mut fleet, None).is_err(), "cut at {at}");
+        assert!(ops::grant(cut.as_bytes(), "admitted", &alice, &mut fleet, None, &mut rng).is_err(), "cut at {at}");
     }
     assert!(cases > 200, "{cases}");
-    let placed = ops::grant(&request, "admitted", &alice, &mut fleet, None).unwrap();
+    let placed = ops::grant(&request, "admitted", &alice, &mut fleet, None, &mut rng).unwrap();
     assert!(matches!(placed[..], [Placed::Logged { .. }]), "{placed:?}");
     eprintln!("faults::fields: {cases} changed requests");
 }

@@ -160,7 +160,7 @@ impl Stage {
     pub(crate) fn admit(&mut self, request: &[u8]) {
         let first = self.first();
         let mut fleet = self.prepared(&first);
-        let draft = ops::admit(request, "admitted", &self.homes[&member(&first)], &mut fleet).unwrap();
+        let draft = ops::admit(request, "admitted", &self.homes[&member(&first)], &mut fleet, &mut self.rng).unwrap();
         let mut signers = self.all_signers(&mut fleet);
         let sequencer = ops::sequencer(&self.homes[&member(&first)], &fleet).unwrap();
         let placed = fleet.change(vec![draft], &mut signers, sequencer.as_ref()).unwrap();
