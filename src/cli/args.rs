@@ -8,6 +8,7 @@ use super::agent_args::AgentArgs;
 use super::backup_args::{Backup, Drill, Restore};
 use super::bootstrap_cmd::Bootstrap;
 use super::cloud_cmd::CloudConfig;
+use super::dns_cmd::Dns;
 use super::emergency_cmd::EmergencyArgs;
 use super::git_cmd::Git;
 use super::import_args::{Export, Import};
@@ -181,6 +182,8 @@ pub(super) enum Command {
     Audit(Audit),
     /// Copies of the certificates for gpg and sq
     Ring(Ring),
+    /// What DNS can say of hosts and members
+    Dns(Dns),
     /// The policy
     Policy(Policy),
     /// Keyring and policy in one file, which a quorum of custodians opens together

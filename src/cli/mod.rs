@@ -22,6 +22,7 @@ mod cloud_cmd;
 mod context;
 mod demo;
 mod describe;
+mod dns_cmd;
 mod doctor_cmd;
 mod doctor_files;
 mod drill_cmd;
@@ -190,6 +191,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Log(a) => log_cmd::log(context, a),
         Command::Audit(a) => audit_cmd::audit(context, a),
         Command::Ring(a) => log_cmd::ring(context, a),
+        Command::Dns(a) => dns_cmd::dns(context, a),
         Command::Policy(a) => policy_cmd::policy(context, a),
         Command::Backup(a) => backup_cmd::backup(context, a),
         Command::Restore(a) => restore_cmd::restore(context, a),

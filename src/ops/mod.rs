@@ -75,6 +75,7 @@ mod backup;
 mod bootstrap;
 mod break_glass;
 mod confirm;
+mod dns;
 mod drill;
 mod emergency;
 mod export;
@@ -122,6 +123,7 @@ pub use backup::{
 };
 pub use bootstrap::{Stage, is_signed_by, stage};
 pub use break_glass::{BreakGlassWish, check_break_glass, issue_break_glass, order_break_glass};
+pub use dns::{DnsData, DnsRecord, DnsRecords, dns_records};
 pub use drill::{
     CANARY, DrillFindings, KeyAndFile, canary, canary_value, compare, copy_keyring, open_canary, session_key,
 };

@@ -1,5 +1,6 @@
 //! The neighbours: what lies in docs/integrations for other people's programs, run with these programs.
 
+mod dns;
 mod numbers;
 
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::support::Test;
 
 pub(crate) fn tests() -> Vec<Test> {
-    numbers::tests()
+    [dns::tests(), numbers::tests()].concat()
 }
 
 /// A file of docs/integrations.
