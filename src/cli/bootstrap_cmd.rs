@@ -47,6 +47,9 @@ pub(super) fn bootstrap(context: &Context, args: &Bootstrap) -> Result<Exit, Cli
     let text =
         std::str::from_utf8(&text).map_err(|_| CliError::usage(format!("{} is not UTF-8", shown(&args.config))))?;
     let config = Config::parse(text).map_err(|e| CliError::usage(format!("{}: {e}", shown(&args.config))))?;
+    if config.seed.is_some() {
+        check_private(&args.config)?;
+    }
     let context = context.pinned(&config.id);
     let home = {
         let (home, _lock) = context.create_home()?;
@@ -90,6 +93,21 @@ pub(super) fn bootstrap(context: &Context, args: &Bootstrap) -> Result<Exit, Cli
         }
     }
     answer(&context, Stage::Ready, &format!("{} has joined, and is ready", config.member), Exit::Ok)
+}
+
+/// Refuses a file with a seed that others can read: whoever has the seed first is the machine. What is no file, such as stdin,
+/// is somebody else's to guard.
+fn check_private(path: &Path) -> Result<(), CliError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file);
+    match found.map(|m| m.permissions().mode() & 0o777).filter(|mode| mode & 0o077 != 0) {
+        None => Ok(()),
+        Some(mode) => Err(CliError::usage(format!(
+            "{} has a seed in it and can be read by others (mode {mode:04o}): whoever has the seed first is this machine",
+            shown(path)
+        ))
+        .hint(format!("chmod 600 {}; if others use this machine, 'keys invite revoke', and invite anew", shown(path)))),
+    }
 }
 
 fn answer(context: &Context, stage: Stage, message: &str, exit: Exit) -> Result<Exit, CliError> {

@@ -140,6 +140,10 @@ pub(super) fn invite(context: &Context, args: &Invite) -> Result<Exit, CliError>
 
 fn make(context: &Context, args: &InviteMake) -> Result<Exit, CliError> {
     let wanted = wanted(args)?;
+    if args.out.is_none() && !args.change.dry_run && context.out.is_thrown_away() {
+        return Err(CliError::usage("stdout is closed, or is /dev/null: the token would be lost, which is shown once")
+            .hint("name a file for it with --out"));
+    }
     let fleet = context.open()?;
     let not_before = args.not_before.unwrap_or(fleet.now());
     let terms = Terms { approval: args.approval, not_before, not_after: not_before.plus(args.ttl) };
@@ -155,10 +159,16 @@ fn make(context: &Context, args: &InviteMake) -> Result<Exit, CliError> {
     let written = match &args.out {
         Some(out) if args.from.is_some() => write_all(out, &tokens)?,
         Some(out) => tokens.iter().map(|(_, token)| write_token(out, token)).collect::<Result<_, _>>()?,
-        None => Vec::new(),
+        None => {
+            say_tokens(context, &tokens)?;
+            Vec::new()
+        }
     };
     let placed = context.change(|fleet, home| context.place(fleet, home, vec![draft], &args.change));
     let placed = placed.inspect_err(|_| {
+        if args.out.is_none() && !context.json {
+            complain("nothing was logged: what was shown is good for nothing");
+        }
         for path in &written {
             let _ = std::fs::remove_file(path);
         }
@@ -244,19 +254,28 @@ fn finish(context: &Context, placed: &[Placed], tokens: &[(MemberName, Token)]) 
         let tokens: serde_json::Map<String, Value> =
             tokens.iter().map(|(member, token)| (member.to_string(), json!(*token.to_text()))).collect();
         let rows: Vec<Value> = placed.iter().map(placed_json).collect();
-        return context.answer(json!({ "placed": rows, "tokens": tokens }), exit);
-    }
-    for (member, token) in tokens {
-        match tokens.len() {
-            1 => context.out.line(&token.to_text())?,
-            _ => context.out.line(&format!("{member} {}", *token.to_text()))?,
-        }
+        let names = tokens.keys().cloned().collect::<Vec<_>>().join(" ");
+        return context.answer(json!({ "placed": rows, "tokens": tokens }), exit).map_err(|e| match names.as_str() {
+            "" => e,
+            _ => e.hint(format!("the tokens are lost: 'keys invite revoke {names}', and invite anew")),
+        });
     }
     placed.iter().for_each(|p| context.say(&placed_text(p)));
     if !tokens.is_empty() {
         complain("this is shown once: bring it to the machine, and nowhere else");
     }
     Ok(exit)
+}
+
+/// Writes the tokens to stdout, for people: before anything is logged, since what cannot be written would be lost.
+fn say_tokens(context: &Context, tokens: &[(MemberName, Token)]) -> Result<(), CliError> {
+    for (member, token) in tokens.iter().filter(|_| !context.json) {
+        match tokens.len() {
+            1 => context.out.line(&token.to_text())?,
+            _ => context.out.line(&format!("{member} {}", *token.to_text()))?,
+        }
+    }
+    Ok(())
 }
 
 /// What became of an invitation, in a word.

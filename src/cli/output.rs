@@ -19,6 +19,17 @@ impl Out {
         self.bytes(format!("{text}\n").as_bytes())
     }
 
+    /// Whether nothing of what is written there is ever seen. A stdout that was closed is opened as /dev/null by the runtime.
+    pub(super) fn is_thrown_away(self) -> bool {
+        let is_null = |found: rustix::fs::Stat, null: rustix::fs::Stat| found.st_rdev == null.st_rdev;
+        let found = rustix::fs::fstat(std::io::stdout()).ok();
+        let is_device = |s: &rustix::fs::Stat| rustix::fs::FileType::from_raw_mode(s.st_mode).is_char_device();
+        found
+            .filter(is_device)
+            .zip(rustix::fs::stat("/dev/null").ok())
+            .is_some_and(|(found, null)| is_null(found, null))
+    }
+
     pub(super) fn bytes(self, bytes: &[u8]) -> Result<(), CliError> {
         let mut stdout = std::io::stdout();
         stdout

@@ -98,17 +98,26 @@ fn what_never_helps_and_what_may_be_tried_again_end_differently(sandbox: &Sandbo
     let (fleet, seed) = invited(sandbox);
     let (id, mirror) = (id(&fleet), sandbox.path("fleet").display().to_string());
     let config = |name: &str, id: &str, mirror: &str, seed: &str| configured(sandbox, name, id, mirror, seed);
+    let written = |name: &str, text: &str| {
+        let path = sandbox.write(name, text);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
     let untouched = |who: &str| assert!(!sandbox.path(who).join("home/members").exists(), "{who} made keys");
     // Not yet.
     boots(sandbox, "m1", &config("away", &id, "/nowhere/fleet", &seed)).refuses(7, "nothing was pulled");
     let other = format!("kt1.{}", "B".repeat(42) + "A");
     boots(sandbox, "m2", &config("early", &id, &mirror, &other)).refuses(7, "(unknown_invitation)");
-    // Never.
+    // Never, as it lies there.
+    let read_by_others = config("read-by-others", &id, &mirror, &seed);
+    std::fs::set_permissions(&read_by_others, std::fs::Permissions::from_mode(0o640)).unwrap();
+    boots(sandbox, "m0", &read_by_others).refuses(2, "can be read by others (mode 0640)");
+    untouched("m0");
     boots(sandbox, "m3", &config("wrong-id", &"0".repeat(64), &mirror, &seed)).refuses(3, "pinned is 0000");
     boots(sandbox, "m4", &config("no-token", &id, &mirror, "kt1.short")).refuses(2, "line 5: the seed is not a token");
     let text = std::fs::read_to_string(config("unpinned", &id, &mirror, &seed)).unwrap();
     let key = keys::log::note::SignerKey::generate("cdn.example/keys/1", &mut rng()).verifier();
-    let pinned = sandbox.write("other-log", format!("log = [\"{key}\"]\n{text}")).display().to_string();
+    let pinned = written("other-log", &format!("log = [\"{key}\"]\n{text}"));
     boots(sandbox, "m5", &pinned).refuses(3, "signed by none of the keys that are pinned");
     let bare = sandbox.write("no-seed", text.replace("seed = ", "# ")).display().to_string();
     boots(sandbox, "m6", &bare).refuses(3, "the configuration has no seed");
@@ -126,7 +135,7 @@ fn what_never_helps_and_what_may_be_tried_again_end_differently(sandbox: &Sandbo
         .next()
         .unwrap()
         .to_owned();
-    let pinned = sandbox.write("own-log", format!("log = [\"{own}\"]\n{text}")).display().to_string();
+    let pinned = written("own-log", &format!("log = [\"{own}\"]\n{text}"));
     boots(sandbox, "real", &pinned).exits(4);
     boots(sandbox, "thief", &config("stolen", &id, &mirror, &seed)).exits(4);
     let thief = Digest::of(&std::fs::read(sandbox.path("thief/home/members/fra1/request")).unwrap()).to_string();

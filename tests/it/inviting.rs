@@ -25,10 +25,11 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 
 use crate::support::stage::{Stage, member};
-use crate::support::{Sandbox, TestFleet, Tool, files_below, tests};
+use crate::support::{Ran, Sandbox, TestFleet, Tool, files_below, tests};
 
 tests!["inviting":
     a_machine_joins_by_its_token_and_nobody_is_asked_again,
+    a_token_that_nobody_would_see_is_not_made,
     an_invitation_takes_its_quorum,
     with_approval_operators_agree_to_the_machine_that_came,
     every_result_of_an_admission,
@@ -139,6 +140,26 @@ fn a_machine_joins_by_its_token_and_nobody_is_asked_again(sandbox: &Sandbox) {
     late.refuses(3, "(token_reused)");
     assert!(late.stderr().contains("tell the operators AT ONCE"), "{}", late.stderr());
     assert!(!sandbox.path("thief/members").exists());
+}
+
+fn a_token_that_nobody_would_see_is_not_made(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_one(sandbox);
+    let before = fleet.keys("alice", &["log", "show"]).ok();
+    let invites = |line: &str| {
+        let mut command = std::process::Command::new("/bin/sh");
+        let line = format!("\"$KEYS\" --fleet fleet --home alice invite fra1 --approval auto --yes {line}");
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("KEYS", env!("CARGO_BIN_EXE_keys"));
+        Ran::of(command.args(["-c", &line]).current_dir(sandbox.root()))
+    };
+    for nowhere in ["> /dev/null", ">&-", "--json > /dev/null"] {
+        invites(nowhere).refuses(2, "the token would be lost");
+    }
+    invites("> /dev/full").refuses(1, "cannot write the answer");
+    assert_eq!(fleet.keys("alice", &["log", "show"]).ok(), before, "nothing is logged whose token is lost");
+    invites("--json > /dev/full").refuses(1, "the tokens are lost: 'keys invite revoke fra1', and invite anew");
+    invites("> shown").ok();
+    let token = std::fs::read_to_string(sandbox.path("shown")).unwrap();
+    assert!(Token::parse(token.trim_end()).is_ok());
 }
 
 fn an_invitation_takes_its_quorum(sandbox: &Sandbox) {

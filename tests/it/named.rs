@@ -67,6 +67,7 @@ fn a_seed_is_forgotten_where_it_lies_and_stdin_stays_what_it_is(sandbox: &Sandbo
         seed.trim_end()
     );
     let config = sandbox.write("config", &text);
+    std::fs::set_permissions(&config, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     // As /dev/stdin is one, and to a pipe.
     std::os::unix::fs::symlink("/proc/self/fd/0", sandbox.path("input")).unwrap();
     std::os::unix::fs::symlink("config", sandbox.path("link")).unwrap();

@@ -60,6 +60,7 @@ fn two_keys_out_of_safes_open_what_one_does_not(sandbox: &Sandbox) {
         .refuses(1, "x\\u{1b}[31m is none of the break-glass keys");
     keys(&[&ask[..], &["--principal", "\u{1b}[31m"]].concat()).refuses(1, "do not let in as '\\u{1b}[31m'");
     keys(&[&ask[..], &["--principal", "root"]].concat()).refuses(1, "do not let in as 'root'");
+    keys(&[&ask[..], &["--lifetime", "0s"]].concat()).refuses(1, "good for no time lets nobody in");
     keys(&["order", "casc1", "--key", &public, "--out", &order]).refuses(1, "no operator");
     keys(&[&ask[..], &["--ca", &ca]].concat()).ok();
 
