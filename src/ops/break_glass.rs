@@ -70,7 +70,7 @@ pub fn order_break_glass(
     let critical_options =
         if from.is_empty() { BTreeMap::new() } else { [(SOURCE_ADDRESS.to_owned(), from.join(","))].into() };
     let lifetime = wish.lifetime.unwrap_or(Span(glass.lifetime)).min(Span(glass.lifetime));
-    if lifetime.0 <= 0 {
+    if lifetime.0 == 0 {
         return Err(OpsError::Ssh("a certificate that is good for no time lets nobody in".to_owned()));
     }
     let fields = CertificateFields {
