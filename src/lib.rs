@@ -55,6 +55,7 @@
 //! | [`audit`] | the report for auditors: values, page, bundle, sample | core |
 //! | [`lint`] | findings about secrets, rules, and values that were never sealed | core |
 //! | [`login`] | what `sshd` asks: whether the log decided an SSH certificate | core |
+//! | [`directory`] | what a key server says of a fleet: the tree of pages, and what is asked for | core |
 //! | [`agent`] | what a machine's agent does, worked out: deliveries, steps between generations, rounds | core |
 //! | [`disk`] | files that are old or new, never torn | shell |
 //! | [`gpg_agent`] | signing and opening through gpg-agent | shell |
@@ -76,6 +77,7 @@ pub mod cidr;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod digest;
+pub mod directory;
 #[cfg(feature = "shell")]
 pub mod disk;
 mod ed25519;

@@ -104,6 +104,18 @@ pub const WAITING_BYTES_MAX: usize = WAITING_FILES_MAX * 160;
 pub const SUBMITS_AT_ONCE_MAX: u32 = 120;
 /// Addresses whose pace is remembered.
 pub const SUBMITTERS_MAX: usize = 1_024;
+/// A certificate as a key server gives it to strangers, bytes.
+pub const SERVED_CERT_BYTES_MAX: usize = 64 << 10;
+/// Signatures in it: one or two for each part, and those of who certifies in the fleet.
+pub const SERVED_CERT_SIGNATURES_MAX: usize = 64;
+/// User ids in it.
+pub const SERVED_CERT_USERIDS_MAX: usize = 8;
+/// What a key server is asked to search for, bytes.
+pub const SEARCH_BYTES_MAX: usize = 256;
+/// The same at least, where a part of a name is enough: less would find everybody.
+pub const SEARCH_BYTES_MIN: usize = 3;
+/// Certificates in one answer to a search.
+pub const FOUND_MAX: usize = 100;
 /// Addresses from which a machine brings its keyring. Each may cost its deadline, so a few.
 pub const MIRRORS_MAX: usize = 16;
 /// One proof that the log has an entry, bytes: the path, the checkpoint, and as much of what somebody put beside.

@@ -19,11 +19,12 @@ use crate::time::Time;
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Its files are those of the fleet's directory, at the same paths: whatever else serves files serves them as well. Requests and
-signatures are taken at /v1/submit from whoever the policy would listen to; 'keys pull' and 'keys submit' use both. Everything
+signatures are taken at /v1/submit from whoever the policy would listen to; 'keys pull' and 'keys submit' use both. gpg and sq find the members' certificates: HKP and WKD. Everything
 is durable before it is answered, so the process may end at any time; told to end, it first answers whoever has asked. For others than this machine put a web server with
 TLS in front.
 Examples:
-  keys serve --listen 127.0.0.1:7411"
+  keys serve --listen 127.0.0.1:7411
+  gpg --keyserver hkp://127.0.0.1:7411 --search-keys fra1"
 )]
 pub(super) struct Serve {
     /// Where to listen; port 0 takes a free one, which is printed

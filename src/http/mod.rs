@@ -55,6 +55,8 @@ pub(crate) struct Request {
 /// An answer's body.
 pub(crate) enum Body {
     Bytes(Vec<u8>),
+    /// Bytes that are sent to many.
+    Shared(Arc<[u8]>),
     /// A file, sent piece by piece. That it is cut short is noticed by the client.
     File(Reader),
 }
@@ -63,6 +65,7 @@ impl Body {
     fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Shared(bytes) => bytes.len() as u64,
             Self::File((length, _)) => *length,
         }
     }
@@ -92,6 +95,11 @@ impl Response {
         Self { status, content_type, headers: Vec::new(), body: Body::Bytes(body) }
     }
 
+    /// An answer of bytes that others get, too.
+    pub(crate) fn shared(status: u16, content_type: &'static str, body: Arc<[u8]>) -> Self {
+        Self { status, content_type, headers: Vec::new(), body: Body::Shared(body) }
+    }
+
     /// The same with one more header line.
     pub(crate) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.headers.push((name, value.to_string()));
@@ -113,6 +121,7 @@ impl Response {
             413 => "Content Too Large",
             422 => "Unprocessable Content",
             429 => "Too Many Requests",
+            501 => "Not Implemented",
             503 => "Service Unavailable",
             _ => "Error",
         }
@@ -393,6 +402,7 @@ fn write(stream: &mut TcpStream, response: Response, connection: Connection, con
     match response.body {
         _ if content == Content::HeadOnly || response.status == 304 => stream.write_all(head.as_bytes()),
         Body::Bytes(bytes) => stream.write_all(&[head.as_bytes(), &bytes].concat()),
+        Body::Shared(bytes) => stream.write_all(&[head.as_bytes(), &bytes].concat()),
         Body::File((length, mut reader)) => {
             stream.write_all(head.as_bytes())?;
             send(stream, length, reader.as_mut())

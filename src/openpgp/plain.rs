@@ -89,6 +89,17 @@ pub fn armor(message: &[u8]) -> Result<Vec<u8>, OpenpgpError> {
     out.finalize().map_err(Into::into).doing("write a message")
 }
 
+/// Certificates as text, one after the other in one block.
+///
+/// # Errors
+/// [`OpenpgpError`].
+pub fn armor_certificates(bytes: &[u8]) -> Result<Vec<u8>, OpenpgpError> {
+    let doing = "write a certificate";
+    let mut out = armor::Writer::new(Vec::new(), armor::Kind::PublicKey).map_err(Into::into).doing(doing)?;
+    out.write_all(bytes).map_err(Into::into).doing(doing)?;
+    out.finalize().map_err(Into::into).doing(doing)
+}
+
 /// The binary form of a message that may have come as text.
 ///
 /// # Errors

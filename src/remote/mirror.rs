@@ -215,7 +215,7 @@ impl Mirror for DirectoryMirror {
         let Response { status, body, .. } = server.take(body);
         match body {
             Body::Bytes(said) => Ok((status, said)),
-            Body::File(_) => Ok((status, Vec::new())),
+            Body::Shared(_) | Body::File(_) => Ok((status, Vec::new())),
         }
     }
 }

@@ -11,6 +11,7 @@
 
 mod acks;
 mod brought;
+mod directory;
 mod log;
 mod mirror;
 mod pull;
@@ -24,6 +25,7 @@ use crate::log::evidence::Evidence;
 use crate::store::StoreError;
 
 pub use acks::{BroughtAcks, bring_acks};
+pub use directory::Shelf;
 pub use mirror::{DirectoryMirror, HttpMirror, Mirror, open};
 pub use pull::{LAID, Pull, Pulled, Waiting, Want, pull, pull_from};
 pub use serve::{ServeError, Server};

@@ -5,6 +5,8 @@
 //! GET  /keyring/…  /policy/…   the files of `crate::store::Public`, as any file server would give them
 //! GET  /v1/waiting             the paths of what waits: proposals, requests, cosignatures, one a line
 //! GET  /v1/acks                what machines say of themselves: a member and a digest, one a line
+//! GET  /pks/lookup  /pks/v2/…  certificates for gpg, sq and others (`crate::directory`), as of the published log
+//! GET  /.well-known/openpgpkey/…   the same as a Web Key Directory
 //! GET  /healthz                whether the keyring can be read, and its size
 //! POST /v1/submit              a statement with signatures, or a request (`crate::statement::Submission`), or what a machine
 //!                              says of itself (`crate::agent::Ack`)
@@ -21,11 +23,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::directory::{Current, Shelf};
 use super::{acks, waiting};
 use crate::agent::Ack;
 use crate::digest::Digest;
+use crate::directory::{Asked, Page, Tree, asked};
 use crate::disk::{Access, Disk, DiskError, Memory, RealFiles};
-use crate::fleet::{AckProblem, Fleet, FleetError, Known, Refusal, Taken};
+use crate::fleet::{AckProblem, Fleet, FleetError, Known, Refusal, Taken, View};
 use crate::http::{self, Body, Bounds, Request, Response};
 use crate::limits::{
     MIRROR_CONNECTIONS_MAX, SUBMIT_BYTES_MAX, SUBMIT_BYTES_TOTAL_MAX, SUBMITS_AT_ONCE_MAX, SUBMITTERS_MAX,
@@ -67,6 +71,7 @@ pub struct Server {
     known: Known,
     paces: Mutex<BTreeMap<IpAddr, (Instant, u32)>>,
     listed: Mutex<Option<(Instant, String)>>,
+    pages: Current,
     clock: Box<dyn Fn() -> Time + Send + Sync>,
     log: Box<dyn Fn(&str) + Send + Sync>,
 }
@@ -97,6 +102,7 @@ impl Server {
             known,
             paces: Mutex::new(BTreeMap::new()),
             listed: Mutex::new(None),
+            pages: Current::new(),
             clock: Box::new(clock),
             log: Box::new(log),
         };
@@ -116,6 +122,8 @@ impl Server {
             bodies_bytes: SUBMIT_BYTES_TOTAL_MAX,
             name: "mirror",
         };
+        // Whoever asks first need not wait for it.
+        self.tree();
         let answer = move |request: &Request| self.answer(request);
         http::serve(listener, until, bounds, Arc::new(answer)).map_err(ServeError::Net)
     }
@@ -138,11 +146,54 @@ impl Server {
                 Ok(list) => Response::text(200, list).with("Cache-Control", "no-cache"),
                 Err(e) => self.trouble(&e),
             },
-            _ => match Public::parse(path) {
-                Some(_) if !reads => not_allowed(),
-                Some(public) => self.file(&public, request),
-                None => Response::text(404, "there is nothing here"),
+            "pks/add" if request.method == "POST" => Response::text(403, NOT_ADDED),
+            "pks/add" => Response::text(405, NOT_ADDED).with("Allow", "POST"),
+            _ => match (Public::parse(path), asked(&request.path)) {
+                (None, None) => Response::text(404, "there is nothing here"),
+                _ if !reads => not_allowed(),
+                (Some(public), _) => self.file(&public, request),
+                (None, Some(asked)) => self.page(&asked, request).with("Access-Control-Allow-Origin", "*"),
             },
+        }
+    }
+
+    /// A key server's answer.
+    fn page(&self, asked: &Asked, request: &Request) -> Response {
+        let found = match asked {
+            Asked::Page(path) => self.tree().page(path).cloned(),
+            Asked::Search(text) => self.tree().search(text),
+            Asked::Unknown => return Response::text(501, "this key server does not do that"),
+            Asked::Wrong(problem) => return Response::text(400, problem),
+        };
+        let Some(Page { kind, bytes }) = found else { return Response::text(404, "no member has such a key") };
+        tagged(bytes, kind.content_type(), request).with("Cache-Control", "no-cache")
+    }
+
+    /// The pages as of the published head. Where making them fails, the old ones are served.
+    fn tree(&self) -> Arc<Tree> {
+        let keyring = Store::new(self.keyring.clone());
+        let (tree, trouble) = self.pages.tree(&keyring, |shelf| self.made(shelf));
+        if let Some(e) = trouble {
+            (self.log)(&format!("trouble: the key server's pages are older than the log: {e}"));
+        }
+        tree
+    }
+
+    fn made(&self, shelf: &mut Shelf) -> Result<Tree, FleetError> {
+        let mut fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
+        if fleet.as_ref().is_none_or(Fleet::has_moved_on) {
+            *fleet = Some(self.opened()?);
+        }
+        // What waits for cosigners is not for strangers yet.
+        let is_published = |f: &&mut Fleet| f.waiting() == 0 && f.published().is_some_and(|p| p.lacks().is_none());
+        match fleet.as_mut().filter(is_published) {
+            Some(fleet) => shelf.tree(fleet),
+            None => {
+                drop(fleet);
+                let store = Store::new(self.keyring.clone());
+                let now = (self.clock)();
+                shelf.tree(&mut Fleet::open_view(store, &self.known, now, &mut |_, _| {}, View::Published)?)
+            }
         }
     }
 
@@ -205,12 +256,7 @@ impl Server {
         if let Err(e) = std::io::Read::read_to_end(&mut std::io::Read::take(&mut reader, length), &mut bytes) {
             return self.trouble(&e);
         }
-        let tag = format!("\"{}\"", Digest::of(&bytes));
-        let is_known = request.known.as_ref().is_some_and(|known| {
-            known.split(',').map(|one| one.trim().trim_start_matches("W/")).any(|one| one == tag || one == "*")
-        });
-        let response = if is_known { Response::of(304, kind, Vec::new()) } else { Response::of(200, kind, bytes) };
-        response.with("ETag", tag).with("Cache-Control", cache)
+        tagged(bytes.into(), kind, request).with("Cache-Control", cache)
     }
 
     /// Takes what is handed in by somebody who keeps within bounds.
@@ -299,6 +345,19 @@ impl Server {
         }
         None
     }
+}
+
+/// What is said to those who would upload a key.
+const NOT_ADDED: &str = "keys come here by the fleet's log alone: a member publishes its own with 'keys sync', a machine joins with 'keys enroll'";
+
+/// These bytes, unless the client has them already.
+fn tagged(bytes: Arc<[u8]>, kind: &'static str, request: &Request) -> Response {
+    let tag = format!("\"{}\"", Digest::of(&bytes));
+    let is_known = request.known.as_ref().is_some_and(|known| {
+        known.split(',').map(|one| one.trim().trim_start_matches("W/")).any(|one| one == tag || one == "*")
+    });
+    let response = if is_known { Response::of(304, kind, Vec::new()) } else { Response::shared(200, kind, bytes) };
+    response.with("ETag", tag)
 }
 
 fn not_allowed() -> Response {

@@ -1,6 +1,7 @@
 //! A keyring that is kept elsewhere: pulling it, serving it, handing in.
 
 mod broken;
+mod key_server;
 mod outbox;
 mod pulling;
 mod serving;
@@ -8,7 +9,7 @@ mod serving;
 use crate::support::{Sandbox, Test, TestFleet};
 
 pub(crate) fn tests() -> Vec<Test> {
-    [broken::tests(), outbox::tests(), pulling::tests(), serving::tests()].concat()
+    [broken::tests(), key_server::tests(), outbox::tests(), pulling::tests(), serving::tests()].concat()
 }
 
 /// A fleet with a PoP, its service and two secrets, in `fleet/`.

@@ -35,11 +35,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    fn header(&self, name: &str) -> Option<String> {
+    pub(super) fn header(&self, name: &str) -> Option<String> {
         let line = self.head.lines().find(|l| l.to_ascii_lowercase().starts_with(&format!("{name}:")))?;
         Some(line.split_once(':')?.1.trim().to_owned())
     }
@@ -61,7 +61,7 @@ impl Served {
         format!("http://{}", self.address)
     }
 
-    fn send(&self, request: &[u8]) -> Answer {
+    pub(super) fn send(&self, request: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         // Who is refused by the head alone need not send the rest.
@@ -79,7 +79,7 @@ impl Served {
         self.ask("GET", path, "").text().trim().to_owned()
     }
 
-    fn ask(&self, method: &str, path: &str, more: &str) -> Answer {
+    pub(super) fn ask(&self, method: &str, path: &str, more: &str) -> Answer {
         let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
         self.send(format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{length}{more}\r\n").as_bytes())
     }

@@ -8,6 +8,7 @@ use std::process::Command;
 pub(crate) enum Tool {
     Gpg,
     GpgConf,
+    Dirmngr,
     Sq,
     SqWot,
     SshKeygen,
@@ -58,6 +59,7 @@ impl Tool {
         match self {
             Self::Gpg => "gpg",
             Self::GpgConf => "gpgconf",
+            Self::Dirmngr => "dirmngr",
             Self::Sq => "sq",
             Self::SqWot => "sq-wot",
             Self::SshKeygen => "ssh-keygen",
