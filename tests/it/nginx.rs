@@ -13,7 +13,7 @@ tests!["nginx":
 ];
 
 /// A pair in files of the sandbox, with this common name.
-fn pair(sandbox: &Sandbox, name: &str) {
+pub(crate) fn pair(sandbox: &Sandbox, name: &str) {
     let (key, certificate) = (format!("{name}.key"), format!("{name}.crt"));
     let subject = format!("/CN={name}.cdn.example");
     let words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"];
@@ -44,16 +44,21 @@ fn from_runbook(sandbox: &Sandbox, language: &str, port: u16) -> Vec<String> {
 }
 
 /// The common name that is shown at this port.
-fn shown(port: u16) -> Option<String> {
+pub(crate) fn shown(port: u16) -> Option<String> {
     let script = "openssl s_client -connect 127.0.0.1:$0 < /dev/null 2> /dev/null | openssl x509 -noout -subject";
     let ran = Ran::of(bound("/bin/sh").args(["-c", script, &port.to_string()]).env("PATH", "/usr/bin:/bin"));
     ran.stdout().rsplit_once("CN = ").map(|(_, name)| name.trim().to_owned())
 }
 
-fn set_up(sandbox: &Sandbox, fleet: &TestFleet<'_>, port: u16) {
+/// A port that is free now, and in nobody else's range.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The machine's side: hooks, and a configuration of nginx.
+pub(crate) fn set_up(sandbox: &Sandbox, port: u16) {
     let toml = from_runbook(sandbox, "toml", port);
     let scripts = from_runbook(sandbox, "sh", port);
-    policy(fleet, &toml[0]);
     sandbox.write("hooks.toml", &toml[1]);
     for (name, script) in [("nginx-check", &scripts[0]), ("nginx-verify", &scripts[1])] {
         assert!(script.starts_with("#!/bin/sh"), "{script}");
@@ -77,9 +82,9 @@ fn set_up(sandbox: &Sandbox, fleet: &TestFleet<'_>, port: u16) {
 fn a_pair_that_does_not_match_never_reaches_nginx(sandbox: &Sandbox) {
     let fleet = TestFleet::of_one(sandbox);
     fleet.join("fra1", "nginx");
-    // Free now, and nobody else's range.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    set_up(sandbox, &fleet, port);
+    let port = free_port();
+    policy(&fleet, &from_runbook(sandbox, "toml", port)[0]);
+    set_up(sandbox, port);
     ["old", "new"].iter().for_each(|name| pair(sandbox, name));
     let seal = |name: &str, from: &str| {
         let value = std::fs::read(sandbox.path(from)).unwrap();
@@ -90,18 +95,7 @@ fn a_pair_that_does_not_match_never_reaches_nginx(sandbox: &Sandbox) {
     let agent = || fleet.keys("fra1", &["agent", "--once", "--run-dir", "run", "--hooks", "hooks.toml"]);
     agent().ok();
     let configuration = sandbox.path("nginx.conf");
-    let mut nginx = bound(Tool::Nginx.path().unwrap());
-    nginx.arg("-c").arg(&configuration).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut nginx = Running::start(&mut nginx);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while shown(port).as_deref() != Some("old.cdn.example") {
-        assert!(
-            Instant::now() < deadline,
-            "nginx begins: {}",
-            std::fs::read_to_string(sandbox.path("error.log")).unwrap()
-        );
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let nginx = serve(sandbox, port, "old.cdn.example");
     // The new certificate is there, its key is not.
     seal("tls.crt", "new.crt");
     agent().refuses(3, "check hook nginx-check");
@@ -114,7 +108,28 @@ fn a_pair_that_does_not_match_never_reaches_nginx(sandbox: &Sandbox) {
     seal("tls.key", "new.key");
     agent().ok();
     assert_eq!(shown(port).as_deref(), Some("new.cdn.example"));
-    // The master ends by its id, and its workers with it.
+    end(nginx);
+}
+
+/// nginx, once it shows this name.
+pub(crate) fn serve(sandbox: &Sandbox, port: u16, name: &str) -> Running {
+    let mut nginx = bound(Tool::Nginx.path().unwrap());
+    nginx.arg("-c").arg(sandbox.path("nginx.conf"));
+    let nginx = Running::start(nginx.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while shown(port).as_deref() != Some(name) {
+        assert!(
+            Instant::now() < deadline,
+            "nginx begins: {}",
+            std::fs::read_to_string(sandbox.path("error.log")).unwrap()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    nginx
+}
+
+/// The master ends by its id, and its workers with it.
+pub(crate) fn end(mut nginx: Running) {
     let id = rustix::process::Pid::from_child(&nginx);
     rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
     nginx.wait().unwrap();

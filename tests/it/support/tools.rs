@@ -43,6 +43,11 @@ pub(crate) enum Tool {
     Sops,
     CloudInit,
     Promtool,
+    AnsiblePlaybook,
+    Jq,
+    Bash,
+    /// Not a program: Python's package for YAML, of the system's own Python.
+    PyYaml,
     Sh,
     /// Not a program: the wish for tests that take long, KEYS_TEST_LONG=1.
     Long,
@@ -92,6 +97,10 @@ impl Tool {
             Self::Sops => "sops",
             Self::CloudInit => "cloud-init",
             Self::Promtool => "promtool",
+            Self::AnsiblePlaybook => "ansible-playbook",
+            Self::Jq => "jq",
+            Self::Bash => "bash",
+            Self::PyYaml => "python3-yaml",
             Self::Sh => "sh",
             Self::Long => "KEYS_TEST_LONG=1",
             Self::Root => "root",
@@ -114,6 +123,10 @@ impl Tool {
         }
         if self == Self::GoMod {
             return Some(PathBuf::from("/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog")).filter(|p| p.is_dir());
+        }
+        if self == Self::PyYaml {
+            let package = Path::new("/usr/lib/python3/dist-packages/yaml/__init__.py");
+            return Some(PathBuf::from("/usr/bin/python3")).filter(|p| p.is_file() && package.is_file());
         }
         if self == Self::Faketime {
             let own = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
