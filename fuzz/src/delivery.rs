@@ -106,6 +106,7 @@ pub mod seeds {
             outcome,
         };
         let ack = |deliveries| Ack {
+            boot: None,
             at: Time(1_795_244_400),
             deliveries,
             log: "cdn.example/keys/1".to_owned(),

@@ -45,12 +45,28 @@ words! {
     Verify = "verify",
 }
 
+/// A machine's running from one start to the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Boot {
+    /// By what it is told apart: a digest of what the kernel makes up at each start.
+    pub id: Digest,
+    /// When it began, by the machine's clock.
+    pub since: Time,
+}
+
+/// How far the clocks of two machines may be apart without being taken for two running at once.
+const CLOCKS_APART: Span = Span(900);
+
 /// What a machine says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ack {
     /// When.
     pub at: Time,
+    /// The machine's running that it is of, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
     /// What its services have.
     pub deliveries: Vec<AckedDelivery>,
     /// The log's name.
@@ -126,6 +142,14 @@ impl Ack {
         self.says_what(before) && before.at <= self.at && self.at.since(before.at) < ACK_AGAIN
     }
 
+    /// Whether this and `other`, of one member, are of two machines that ran at one time: one spoke when the other had started. A
+    /// machine that is started again speaks no more as it was before.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        let (Some(one), Some(two)) = (&self.boot, &other.boot) else { return false };
+        let (earlier, later) = if one.since <= two.since { (self, two) } else { (other, one) };
+        one.id != two.id && earlier.at > later.since.plus(CLOCKS_APART)
+    }
+
     /// Whether both say the same, apart from when.
     fn says_what(&self, other: &Self) -> bool {
         Self { at: Time::default(), ..self.clone() } == Self { at: Time::default(), ..other.clone() }
@@ -156,6 +180,7 @@ mod tests {
     fn sample() -> Ack {
         Ack {
             at: Time(1_795_244_400),
+            boot: None,
             deliveries: vec![AckedDelivery {
                 directory: "nginx".parse().unwrap(),
                 expired: false,
@@ -171,6 +196,26 @@ mod tests {
             root: Digest::of(b"root"),
             size: 120,
             v: VERSION,
+        }
+    }
+
+    #[test]
+    fn two_machines_at_once_are_told_from_one_that_was_started_again() {
+        let at = |id: &[u8], since: u64, at: u64| {
+            let since = Time(1_795_000_000 + since);
+            Ack { at: Time(1_795_000_000 + at), boot: Some(Boot { id: Digest::of(id), since }), ..sample() }
+        };
+        let first = at(b"one", 0, 10_000);
+        // Started again, also with a clock that was set a little; the same running; not known.
+        for other in [at(b"two", 10_100, 10_200), at(b"two", 9_200, 12_000), at(b"one", 0, 20_000)] {
+            assert!(!first.is_beside(&other) && !other.is_beside(&first), "{other:?}");
+        }
+        assert!(!first.is_beside(&sample()) && !sample().is_beside(&first));
+        // The copy was started an hour after the machine, or as early as it.
+        for other in
+            [at(b"two", 3_600, 4_000), at(b"two", 3_600, 10_500), at(b"two", 0, 9_000), at(b"two", 9_000, 11_000)]
+        {
+            assert!(first.is_beside(&other) && other.is_beside(&first), "{other:?}");
         }
     }
 

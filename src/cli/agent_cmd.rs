@@ -23,16 +23,19 @@ use super::pull_cmd::is_away;
 use super::rotate_cmd::catch_up;
 use super::signals::ending_by;
 use crate::agent::{
-    Ack, AckedDelivery, Act, CREDENTIAL_SOCKET, Happened, HookName, Hooks, Manifest, Numbers, Outcome, Phase,
+    Ack, AckedDelivery, Act, Boot, CREDENTIAL_SOCKET, Happened, HookName, Hooks, Manifest, Numbers, Outcome, Phase,
     Protection, Rounds, Schedule, Seen, wishes,
 };
 use crate::digest::Digest;
 use crate::disk::{Access, Disk, RealFiles};
-use crate::fleet::{Fleet, ack_path};
+use crate::fleet::Fleet;
 use crate::home::{AgentMemory, Home};
 use crate::name::{Kind, Label, MemberName};
-use crate::node::{Notifier, RunDirectory, Units, read_hooks, serve_credentials};
+use crate::node::{Notifier, RunDirectory, Units, read_hooks, running, serve_credentials};
 use crate::ops;
+use crate::statement::machine_digest;
+use crate::store::Store;
+use crate::time::Time;
 
 /// What is told to systemd at least twice in this time, if it has not said another.
 const WATCHDOG: Duration = Duration::from_secs(60);
@@ -57,6 +60,8 @@ pub(super) struct Agent<'c> {
     delivered: BTreeMap<Label, Delivered>,
     tried: BTreeMap<Label, (Manifest, Delivered)>,
     numbers: Numbers,
+    /// By what this running of the machine is told apart, and since when it is.
+    running: Option<(String, Time)>,
     /// What each member of this machine last acknowledged.
     acked: BTreeMap<MemberName, Ack>,
     /// The same, signed.
@@ -155,6 +160,7 @@ fn run(context: &Context, args: &AgentRun) -> Result<Exit, CliError> {
         delivered: BTreeMap::new(),
         tried: BTreeMap::new(),
         numbers: Numbers::default(),
+        running: running().map(|(id, time)| (id, context.now().minus(time))),
         acked: BTreeMap::new(),
         said: BTreeMap::new(),
         handed: BTreeSet::new(),
@@ -381,9 +387,14 @@ impl Agent<'_> {
             if !fleet.state().members.get(&member).is_some_and(|m| m.is_active() && is_machine(m.kind)) {
                 continue;
             }
+            let boot = self
+                .running
+                .as_ref()
+                .map(|(text, since)| Boot { id: machine_digest(&fleet.state().id, "boot", text), since: *since });
             let own = self.delivered.values().filter(|d| d.member.owner() == member);
             let ack = Ack {
                 at: fleet.now(),
+                boot: boot.clone(),
                 deliveries: own.map(acked).collect(),
                 log: fleet.log().to_owned(),
                 member: member.clone(),
@@ -398,7 +409,8 @@ impl Agent<'_> {
             }
             let Some(mut signer) = ops::signers(&self.home, fleet, Some(&member))?.into_iter().next() else { continue };
             let bytes = fleet.sign_ack(&ack, &mut signer)?;
-            self.context.keyring(false)?.replace(&ack_path(&member), &bytes)?;
+            let keyring = self.context.keyring(false)?;
+            fleet.keep_ack(&ack, &bytes, &Store::new(keyring))?;
             self.said.insert(member.clone(), bytes);
             self.acked.insert(member, ack);
         }

@@ -84,7 +84,7 @@ fn well(ack: &Ack) -> usize {
 }
 
 fn look(fleet: &mut Fleet, args: &Status) -> Result<Vec<Node>, CliError> {
-    let mut acks = fleet.acks()?;
+    let (mut acks, copied) = (fleet.acks()?, fleet.copied()?);
     let (state, now) = (fleet.state(), fleet.now());
     let pops: BTreeSet<&MemberName> =
         state.members.iter().filter(|(_, m)| m.is_active() && m.kind == Kind::Pop).map(|(n, _)| n).collect();
@@ -124,6 +124,7 @@ fn look(fleet: &mut Fleet, args: &Status) -> Result<Vec<Node>, CliError> {
                 Some(ack)
             }
         };
+        matters.extend(copied.get(member).map(|_| copied_text(member)));
         let standbys = standbys.remove(member).unwrap_or_default();
         matters.extend(standbys.iter().map(|slot| format!("no {slot} standby")));
         nodes.push(Node { member: member.clone(), wave, ack, matters, stale, standbys });
@@ -138,4 +139,9 @@ fn node_json(node: &Node, has: bool) -> Value {
         "missing_standbys": node.standbys.iter().map(ToString::to_string).collect::<Vec<_>>(), "matters": node.matters,
         "ack": node.ack.as_ref().and_then(|a| serde_json::to_value(a).ok()),
     })
+}
+
+/// What is told of a member whose keys two machines have.
+pub(super) fn copied_text(member: &MemberName) -> String {
+    format!("{member} runs on two machines at once: its keys, and what it can read, were copied")
 }

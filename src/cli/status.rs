@@ -6,6 +6,7 @@ use super::args::Status;
 use super::context::Context;
 use super::describe::relative;
 use super::exit::{CliError, Exit};
+use super::nodes_status::copied_text;
 use super::policy_cmd::{changed, draft, in_force};
 use crate::fleet::{Fleet, Standing};
 use crate::name::{Kind, MemberName};
@@ -228,6 +229,13 @@ fn items(context: &Context, fleet: &mut Fleet) -> Result<Vec<Item>, CliError> {
     }
     drills(fleet.state(), now, &mut items);
     from_publication(fleet, &mut items);
+    for (member, _) in fleet.copied()? {
+        items.push(Item {
+            topic: "COPIED",
+            text: copied_text(&member),
+            fix: "keys revoke --reason compromised; then invite it anew",
+        });
+    }
     from_state(fleet.state(), now, &mut items);
     let untrusted: Vec<(MemberName, String)> =
         fleet.trust().into_iter().filter_map(|(n, r)| r.err().map(|e| (n, e.to_string()))).collect();

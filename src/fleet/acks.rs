@@ -29,6 +29,14 @@ pub fn ack_path(member: &MemberName) -> String {
     format!("{DIRECTORY}{member}")
 }
 
+/// Where the last one lies that came from another machine than the one after it: two have the member's keys.
+fn other_path(member: &MemberName) -> String {
+    format!("{DIRECTORY}{member}{OTHER}")
+}
+
+/// What the name of such a file ends with.
+const OTHER: char = '~';
+
 /// Why an acknowledgement counts for nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -150,8 +158,52 @@ impl Fleet {
         {
             return Ok(Taken::Known);
         }
-        keyring.disk().replace(&path, bytes)?;
+        self.keep_ack(&ack, bytes, keyring)?;
         Ok(Taken::New)
+    }
+
+    /// Puts an acknowledgement in the place of the one before. If that is of another machine that ran at the same time, it is kept
+    /// beside it. The caller has judged it.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn keep_ack(&mut self, ack: &Ack, bytes: &[u8], keyring: &Store) -> Result<(), FleetError> {
+        let path = ack_path(&ack.member);
+        let before = match keyring.read(&path, ACK_BYTES_MAX) {
+            Ok(before) => before,
+            Err(StoreError::Damaged { .. }) => None,
+            Err(e) => return Err(e.into()),
+        };
+        if let Some(before) = before
+            && let Ok(other) = self.read_ack(&ack.member, &before)?
+            && other.is_beside(ack)
+        {
+            keyring.disk().replace(&other_path(&ack.member), &before)?;
+        }
+        Ok(keyring.disk().replace(&path, bytes)?)
+    }
+
+    /// Members whose keys two machines had at one time, as far as it was noticed here: the last word of the one of them. What
+    /// counts no more, since the member has other keys by now, is left out.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn copied(&mut self) -> Result<BTreeMap<MemberName, Ack>, FleetError> {
+        let mut found = BTreeMap::new();
+        for (name, _) in self.store.disk().list(DIRECTORY.trim_end_matches('/')).map_err(StoreError::from)? {
+            let Some(member) = name.strip_suffix(OTHER).and_then(|name| name.parse::<MemberName>().ok()) else {
+                continue;
+            };
+            let bytes = match self.store.read(&other_path(&member), ACK_BYTES_MAX) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) | Err(StoreError::Damaged { .. }) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            if let Ok(ack) = self.read_ack(&member, &bytes)? {
+                found.insert(member, ack);
+            }
+        }
+        Ok(found)
     }
 
     /// What is wrong with one from the future: nothing newer would ever take its place, and it would never be old.
@@ -187,7 +239,7 @@ impl Fleet {
         let there = files.iter().filter(|(p, k)| *k == EntryKind::File && !is_temporary(p));
         for (path, _) in there {
             let Some(name) = path.strip_prefix(DIRECTORY) else { continue };
-            let Ok(member) = name.parse::<MemberName>() else {
+            let Ok(member) = name.strip_suffix(OTHER).unwrap_or(name).parse::<MemberName>() else {
                 report.damage(path, "it is no member's acknowledgement");
                 continue;
             };

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is shell: it starts hooks, reads /etc and writes services' files")]
 
 mod accounts;
+mod boot;
 mod credentials;
 mod generation;
 mod hook;
@@ -13,6 +14,7 @@ mod notify;
 mod reader;
 
 pub use accounts::Ids;
+pub use boot::running;
 pub use credentials::{Units, serve_credentials};
 pub use generation::{Found, RunDirectory, ServiceDirectory};
 pub use hook::{HookCall, HookError, read_hooks, run_hook};

@@ -7,6 +7,7 @@ use crate::support::{Ran, Sandbox, TestFleet, tests};
 tests!["remote::outbox":
     what_a_machine_owes_and_says_goes_out_by_its_agent,
     an_acknowledgement_is_judged_before_it_is_kept,
+    two_machines_with_one_members_keys_are_noticed,
     a_clock_that_is_ahead_does_not_silence_a_machine needs [Faketime],
     what_was_said_ahead_of_the_clock_stands_in_nobodys_way needs [Faketime],
 ];
@@ -118,6 +119,63 @@ fn an_acknowledgement_is_judged_before_it_is_kept(sandbox: &Sandbox) {
     assert_eq!(answer.status, 409, "{}", String::from_utf8_lossy(&answer.body));
     assert_eq!(ack(sandbox, "fleet"), None);
     fleet.keys("alice", &["log", "verify"]).ok();
+}
+
+/// Both have the member's keys, and say so to one mirror.
+fn two_machines_with_one_members_keys_are_noticed(sandbox: &Sandbox) {
+    use keys::agent::{Ack, Boot};
+    use keys::digest::Digest;
+    use keys::time::Time;
+    let (fleet, served) = apart(sandbox);
+    once(sandbox).ok();
+    let (said, _) = Ack::parse(&ack(sandbox, "its").unwrap()).unwrap();
+    assert!(said.boot.is_some(), "this machine knows since when it runs");
+    std::fs::remove_file(sandbox.path("fleet/keyring/acks/fra1")).unwrap();
+    let now = said.at;
+    // Seconds before, when it was started, and after, when it speaks.
+    let says = |machine: &[u8], since: u64, at: u64| {
+        let disk = keys::disk::RealFiles::open(&sandbox.path("its/keyring"), keys::disk::Access::Public).unwrap();
+        let store = keys::store::Store::new(keys::disk::Disk::new(disk));
+        let known = keys::fleet::Known::default();
+        let mut opened = keys::fleet::Fleet::open(store, &known, now, &mut |_, _| {}).unwrap();
+        let boot = Some(Boot { id: Digest::of(machine), since: Time(now.0 - since) });
+        let ack = Ack { at: Time(now.0 + at), boot, ..said.clone() };
+        let home = keys::home::Home::open(&sandbox.path("fra1")).unwrap();
+        let mut signers = keys::ops::signers(&home, &mut opened, Some(&ack.member)).unwrap();
+        let bytes = opened.sign_ack(&ack, &mut signers[0]).unwrap();
+        assert_eq!(served.post(&bytes).status, 202);
+    };
+    let told = || {
+        let nodes = fleet.keys("alice", &["status", "--nodes", "--json"]).json();
+        let items = fleet.keys("alice", &["status"]).stdout();
+        let of_nodes = nodes["nodes"][0]["matters"].to_string().contains("runs on two machines at once");
+        assert_eq!(items.contains("COPIED"), of_nodes, "{items}");
+        of_nodes
+    };
+    // One that was started again is still one.
+    says(b"one", 20_000, 0);
+    says(b"two", 800, 1);
+    assert!(!told());
+    // Then the first one speaks again.
+    says(b"one", 20_000, 200);
+    assert!(told());
+    // Whichever speaks last; and both files are what they have to be.
+    says(b"one", 20_000, 201);
+    assert!(told());
+    fleet.keys("alice", &["log", "verify"]).ok();
+    let other = sandbox.path("fleet/keyring/acks/fra1~");
+    let mut bytes = std::fs::read(&other).unwrap();
+    assert_eq!(Ack::parse(&bytes).unwrap().0.boot.unwrap().id, Digest::of(b"two"));
+    bytes[20] ^= 1;
+    std::fs::write(&other, &bytes).unwrap();
+    assert!(!told(), "what nobody has signed is no alarm");
+    fleet.keys("alice", &["log", "verify"]).exits(3);
+    bytes[20] ^= 1;
+    std::fs::write(&other, &bytes).unwrap();
+    assert!(told());
+    // With the keys the alarm goes.
+    fleet.keys("alice", &["revoke", "fra1", "--reason", "compromised", "--yes"]).ok();
+    assert!(!fleet.keys("alice", &["status"]).stdout().contains("COPIED"));
 }
 
 fn a_clock_that_is_ahead_does_not_silence_a_machine(sandbox: &Sandbox) {
