@@ -116,6 +116,8 @@ pub const SEARCH_BYTES_MAX: usize = 256;
 pub const SEARCH_BYTES_MIN: usize = 3;
 /// Certificates in one answer to a search.
 pub const FOUND_MAX: usize = 100;
+/// The list of what lies in a static tree, bytes: some thirty names of 70 bytes for each certificate.
+pub const PUBLISHED_LIST_BYTES_MAX: usize = 256 << 20;
 /// Addresses from which a machine brings its keyring. Each may cost its deadline, so a few.
 pub const MIRRORS_MAX: usize = 16;
 /// One proof that the log has an entry, bytes: the path, the checkpoint, and as much of what somebody put beside.

@@ -18,6 +18,7 @@ use super::node_args::Ssh;
 use super::pull_cmd::PullArgs;
 use super::record_args::{Audit, Log};
 use super::serve_cmd::{Serve, Submit};
+use super::static_cmd::PublishArgs;
 use super::value_args::{Copy, Diff, Edit, Exec, Template};
 use super::wg_args::Wg;
 use crate::name::{Address, FleetName, Glob, Label, MemberName, Slot};
@@ -158,6 +159,8 @@ pub(super) enum Command {
     Submit(Submit),
     /// Serve the fleet's directory over HTTP, and take what is handed in
     Serve(Serve),
+    /// Write as plain files what is served, for nginx and the like: a mirror, and a key server for gpg and sq
+    Publish(PublishArgs),
     /// Bring secrets' recipients up to date, leaving their bodies as they are
     Reseal(Reseal),
     /// Make new values for secrets, as the policy says: those that are due, or burned

@@ -72,6 +72,7 @@ mod sign_batch;
 mod signals;
 mod snapshot_cmd;
 mod sops_cmd;
+mod static_cmd;
 mod status;
 mod value_args;
 mod value_cmd;
@@ -178,6 +179,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Pull(a) => pull_cmd::pull_command(context, a),
         Command::Submit(a) => serve_cmd::submit_command(context, a),
         Command::Serve(a) => serve_cmd::serve(context, a),
+        Command::Publish(a) => static_cmd::publish_command(context, a),
         Command::Sync(a) => rotate_cmd::sync(context, a),
         Command::Reseal(a) => rotate_cmd::reseal(context, a),
         Command::Renew(a) => renew_cmd::renew(context, a),

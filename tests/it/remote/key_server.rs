@@ -21,7 +21,7 @@ tests!["remote::key_server":
 ];
 
 /// The fingerprints of members by their user ids.
-fn known(fleet: &TestFleet<'_>, name: &str) -> impl Fn(&str) -> String + use<> {
+pub(super) fn known(fleet: &TestFleet<'_>, name: &str) -> impl Fn(&str) -> String + use<> {
     let all = fingerprints(&fleet.export_ring(name, &[]).0);
     move |member| all[&user_id(member)].clone()
 }

@@ -5,11 +5,13 @@ mod key_server;
 mod outbox;
 mod pulling;
 mod serving;
+mod static_tree;
 
 use crate::support::{Sandbox, Test, TestFleet};
 
 pub(crate) fn tests() -> Vec<Test> {
-    [broken::tests(), key_server::tests(), outbox::tests(), pulling::tests(), serving::tests()].concat()
+    [broken::tests(), key_server::tests(), outbox::tests(), pulling::tests(), serving::tests(), static_tree::tests()]
+        .concat()
 }
 
 /// A fleet with a PoP, its service and two secrets, in `fleet/`.

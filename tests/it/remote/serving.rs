@@ -21,10 +21,23 @@ tests!["remote::serving":
     told_to_end_it_first_answers_whoever_has_asked,
 ];
 
+/// A server.
+pub(super) struct Remote {
+    pub address: String,
+}
+
 /// A served fleet; ended when dropped.
 pub(super) struct Served {
     child: Running,
-    pub address: String,
+    remote: Remote,
+}
+
+impl std::ops::Deref for Served {
+    type Target = Remote;
+
+    fn deref(&self) -> &Remote {
+        &self.remote
+    }
 }
 
 /// An answer: status, head, body.
@@ -54,9 +67,11 @@ impl Served {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().rsplit("http://").next().unwrap().to_owned();
         assert!(address.starts_with("127.0.0.1:"), "{line}");
-        Self { child, address }
+        Self { child, remote: Remote { address } }
     }
+}
 
+impl Remote {
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
