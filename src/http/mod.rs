@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,34 @@ pub(crate) struct Bounds {
     pub name: &'static str,
 }
 
+/// What a server counts of its connections.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    /// Those that are served now.
+    pub open: AtomicU64,
+    /// Those for which there was no place.
+    pub turned_away: AtomicU64,
+    /// Requests that were none, too large or too slow.
+    pub malformed: AtomicU64,
+}
+
+/// Who answers.
+pub(crate) trait Answers: Send + Sync {
+    /// The answer to a request.
+    fn answer(&self, request: &Request) -> Response;
+
+    /// Where connections are counted, if anybody asks.
+    fn traffic(&self) -> Option<&Traffic> {
+        None
+    }
+}
+
+impl<F: Fn(&Request) -> Response + Send + Sync> Answers for F {
+    fn answer(&self, request: &Request) -> Response {
+        self(request)
+    }
+}
+
 /// A request.
 pub(crate) struct Request {
     pub method: String,
@@ -62,7 +90,7 @@ pub(crate) enum Body {
 }
 
 impl Body {
-    fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Shared(bytes) => bytes.len() as u64,
@@ -137,7 +165,7 @@ pub(crate) fn serve(
     listener: &TcpListener,
     until: BorrowedFd<'_>,
     bounds: Bounds,
-    answer: Arc<dyn Fn(&Request) -> Response + Send + Sync>,
+    answer: Arc<dyn Answers>,
 ) -> io::Result<()> {
     let open = Arc::new(Mutex::new(BTreeMap::new()));
     let bodies = Arc::new(AtomicUsize::new(0));
@@ -171,6 +199,7 @@ pub(crate) fn serve(
         };
         let _ = stream.set_write_timeout(Some(DEADLINE));
         let Some(slot) = Slot::take(&open, peer, bounds.connections) else {
+            answer.traffic().into_iter().for_each(|t| one_more(&t.turned_away));
             let _ = stream.set_write_timeout(Some(Duration::from_millis(100)));
             let busy = Response::text(503, "too many connections; try again").with("Retry-After", 1);
             let _ = write(&mut stream, busy, Connection::Close, Content::Whole);
@@ -179,6 +208,7 @@ pub(crate) fn serve(
         let (answer, bodies, answering) = (Arc::clone(&answer), Arc::clone(&bodies), Arc::clone(&answering));
         let spawned = std::thread::Builder::new().name(bounds.name.to_owned()).spawn(move || {
             let _slot = slot;
+            let _counted = Counted::new(answer.traffic());
             let _ = converse(&mut stream, peer, bounds, (&bodies, &answering), answer.as_ref());
         });
         // Without a thread the slot is given back as the closure is dropped, and the client sees a closed connection.
@@ -193,6 +223,28 @@ fn is_over(listener: &TcpListener, until: BorrowedFd<'_>) -> io::Result<bool> {
         Ok(_) => Ok(waited.last().is_some_and(|end| !end.revents().is_empty())),
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(e) => Err(e.into()),
+    }
+}
+
+fn one_more(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A connection that is counted while it is served.
+struct Counted<'a>(Option<&'a Traffic>);
+
+impl<'a> Counted<'a> {
+    fn new(traffic: Option<&'a Traffic>) -> Self {
+        traffic.into_iter().for_each(|t| one_more(&t.open));
+        Self(traffic)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if let Some(traffic) = self.0 {
+            traffic.open.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -246,7 +298,7 @@ fn converse(
     peer: IpAddr,
     bounds: Bounds,
     (bodies, answering): (&AtomicUsize, &AtomicUsize),
-    answer: &dyn Fn(&Request) -> Response,
+    answer: &dyn Answers,
 ) -> io::Result<()> {
     let mut buffer = Vec::new();
     loop {
@@ -254,13 +306,16 @@ fn converse(
         let mut held = Held(bodies, 0);
         match receive(stream, &mut buffer, bounds, &mut held)? {
             Received::Gone => return Ok(()),
-            Received::Wrong(response) => return write(stream, response, Connection::Close, Content::Whole),
+            Received::Wrong(response) => {
+                answer.traffic().into_iter().for_each(|t| one_more(&t.malformed));
+                return write(stream, response, Connection::Close, Content::Whole);
+            }
             Received::Request(request, connection) => {
                 let request = Request { peer: Some(peer), ..request };
                 let content = if request.method == "HEAD" { Content::HeadOnly } else { Content::Whole };
                 let mut answered = Held(answering, 0);
                 answered.hold(1, usize::MAX);
-                write(stream, answer(&request), connection, content)?;
+                write(stream, answer.answer(&request), connection, content)?;
                 if connection == Connection::Close {
                     return Ok(());
                 }

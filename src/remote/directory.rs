@@ -65,6 +65,16 @@ impl Shelf {
         }
         Ok(Tree::of(&served))
     }
+
+    /// How many certificates are in the tree that was made last.
+    pub fn len(&self) -> usize {
+        self.served.values().flatten().count()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// The tree that is served.

@@ -13,6 +13,7 @@ mod acks;
 mod brought;
 mod directory;
 mod log;
+mod metrics;
 mod mirror;
 mod publish;
 mod pull;

@@ -7,7 +7,7 @@
 //! GET  /v1/acks                what machines say of themselves: a member and a digest, one a line
 //! GET  /pks/lookup  /pks/v2/…  certificates for gpg, sq and others (`crate::directory`), as of the published log
 //! GET  /.well-known/openpgpkey/…   the same as a Web Key Directory
-//! GET  /healthz                whether the keyring can be read, and its size
+//! GET  /healthz  /metrics      whether the keyring can be read, and its size; what is counted, for Prometheus
 //! POST /v1/submit              a statement with signatures, or a request (`crate::statement::Submission`), or what a machine
 //!                              says of itself (`crate::agent::Ack`)
 //! ```
@@ -20,17 +20,19 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpListener};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::directory::{Current, Shelf};
+use super::metrics::Numbers;
 use super::{acks, waiting};
 use crate::agent::Ack;
 use crate::digest::Digest;
 use crate::directory::{Asked, Page, Tree, asked};
 use crate::disk::{Access, Disk, DiskError, Memory, RealFiles};
 use crate::fleet::{AckProblem, Fleet, FleetError, Known, Refusal, Taken, View};
-use crate::http::{self, Body, Bounds, Request, Response};
+use crate::http::{self, Answers, Body, Bounds, Request, Response, Traffic};
 use crate::limits::{
     MIRROR_CONNECTIONS_MAX, SUBMIT_BYTES_MAX, SUBMIT_BYTES_TOTAL_MAX, SUBMITS_AT_ONCE_MAX, SUBMITTERS_MAX,
 };
@@ -72,6 +74,7 @@ pub struct Server {
     paces: Mutex<BTreeMap<IpAddr, (Instant, u32)>>,
     listed: Mutex<Option<(Instant, String)>>,
     pages: Current,
+    numbers: Numbers,
     clock: Box<dyn Fn() -> Time + Send + Sync>,
     log: Box<dyn Fn(&str) + Send + Sync>,
 }
@@ -103,6 +106,7 @@ impl Server {
             paces: Mutex::new(BTreeMap::new()),
             listed: Mutex::new(None),
             pages: Current::new(),
+            numbers: Numbers::default(),
             clock: Box::new(clock),
             log: Box::new(log),
         };
@@ -124,8 +128,7 @@ impl Server {
         };
         // Whoever asks first need not wait for it.
         self.tree();
-        let answer = move |request: &Request| self.answer(request);
-        http::serve(listener, until, bounds, Arc::new(answer)).map_err(ServeError::Net)
+        http::serve(listener, until, bounds, Arc::new(self)).map_err(ServeError::Net)
     }
 
     fn opened(&self) -> Result<Fleet, FleetError> {
@@ -133,13 +136,16 @@ impl Server {
         Fleet::open(over, &self.known, (self.clock)(), &mut |_, _| {})
     }
 
-    fn answer(&self, request: &Request) -> Response {
+    fn answered(&self, request: &Request) -> Response {
         let path = request.path.strip_prefix('/').unwrap_or_default();
         let reads = matches!(request.method.as_str(), "GET" | "HEAD");
         match path {
             "v1/submit" if request.method == "POST" => self.submit(request),
             "v1/submit" => Response::text(405, "POST it").with("Allow", "POST"),
-            "healthz" | "v1/waiting" | "v1/acks" if !reads => not_allowed(),
+            "healthz" | "metrics" | "v1/waiting" | "v1/acks" if !reads => not_allowed(),
+            "metrics" => {
+                Response::of(200, METRICS, self.numbers.to_text().into_bytes()).with("Cache-Control", "no-store")
+            }
             "healthz" => self.health(),
             "v1/acks" => self.acks(),
             "v1/waiting" => match waiting::list(&self.keyring, "") {
@@ -186,15 +192,20 @@ impl Server {
         }
         // What waits for cosigners is not for strangers yet.
         let is_published = |f: &&mut Fleet| f.waiting() == 0 && f.published().is_some_and(|p| p.lacks().is_none());
-        match fleet.as_mut().filter(is_published) {
-            Some(fleet) => shelf.tree(fleet),
+        let (tree, seen) = match fleet.as_mut().filter(is_published) {
+            Some(fleet) => (shelf.tree(fleet)?, (fleet.head().map_or(0, |h| h.checkpoint.size), fleet.state().time)),
             None => {
                 drop(fleet);
-                let store = Store::new(self.keyring.clone());
-                let now = (self.clock)();
-                shelf.tree(&mut Fleet::open_view(store, &self.known, now, &mut |_, _| {}, View::Published)?)
+                let (store, now) = (Store::new(self.keyring.clone()), (self.clock)());
+                let mut fleet = Fleet::open_view(store, &self.known, now, &mut |_, _| {}, View::Published)?;
+                let tree = shelf.tree(&mut fleet)?;
+                (tree, (fleet.head().map_or(0, |h| h.checkpoint.size), fleet.state().time))
             }
-        }
+        };
+        self.numbers.entries.store(seen.0, Ordering::Relaxed);
+        self.numbers.newest.store(seen.1.0, Ordering::Relaxed);
+        self.numbers.certificates.store(shelf.len() as u64, Ordering::Relaxed);
+        Ok(tree)
     }
 
     /// The list of what machines say, which is made at most every few seconds, since it takes reading all of them.
@@ -347,6 +358,23 @@ impl Server {
     }
 }
 
+impl Answers for Server {
+    fn answer(&self, request: &Request) -> Response {
+        let response = self.answered(request);
+        // Of a HEAD, and of what the client has, no byte is sent.
+        let sent = if request.method == "HEAD" || response.status == 304 { 0 } else { response.body.len() };
+        let path = request.path.split('?').next().unwrap_or_default();
+        self.numbers.count(path, &request.method, response.status, sent);
+        response
+    }
+
+    fn traffic(&self) -> Option<&Traffic> {
+        Some(&self.numbers.traffic)
+    }
+}
+
+/// The content type of numbers.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// What is said to those who would upload a key.
 const NOT_ADDED: &str = "keys come here by the fleet's log alone: a member publishes its own with 'keys sync', a machine joins with 'keys enroll'";
 

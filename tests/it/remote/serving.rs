@@ -9,7 +9,7 @@ use keys::digest::Digest;
 use keys::disk::{Access, Disk, RealFiles};
 
 use super::{files, fleet, id};
-use crate::support::{Running, Sandbox, TestFleet, tests};
+use crate::support::{Running, Sandbox, TestFleet, Tool, tests};
 
 tests!["remote::serving":
     every_endpoint_says_what_it_is_for,
@@ -19,6 +19,8 @@ tests!["remote::serving":
     sixteen_hand_in_the_same_at_once,
     a_flood_is_slowed_down_and_readers_are_served,
     told_to_end_it_first_answers_whoever_has_asked,
+    what_is_asked_and_answered_is_counted,
+    prometheus_takes_the_numbers needs [Promtool],
 ];
 
 /// A server.
@@ -125,7 +127,16 @@ fn every_endpoint_says_what_it_is_for(sandbox: &Sandbox) {
     let object = all.keys().find(|p| p.starts_with("objects/") && !p.contains("ssh")).unwrap();
     let commit = "/keyring/log/commit/00000000000000000000".to_owned();
     let (object, sealed) = (format!("/keyring/{object}"), "/keyring/sealed/fra1/nginx/tls.key.pgp".to_owned());
-    let there = ["/keyring/log/checkpoint", "/policy/fleet.toml", "/v1/waiting", "/healthz", &commit, &object, &sealed];
+    let there = [
+        "/keyring/log/checkpoint",
+        "/policy/fleet.toml",
+        "/v1/waiting",
+        "/healthz",
+        "/v1/acks",
+        &commit,
+        &object,
+        &sealed,
+    ];
     let nowhere = [
         "/",
         "/keyring",
@@ -143,7 +154,7 @@ fn every_endpoint_says_what_it_is_for(sandbox: &Sandbox) {
         "/keyring/log/checkpoint?x",
         "/keyring/.writing",
         "/v1/",
-        "/metrics",
+        "/metrics/",
         "keyring/log/checkpoint",
         "/policy/../secret.txt",
     ];
@@ -409,6 +420,42 @@ fn a_flood_is_slowed_down_and_readers_are_served(sandbox: &Sandbox) {
     assert_eq!(served.ask("GET", "/keyring/log/checkpoint", "").status, 200);
     drop(idle);
     assert!(files(sandbox, "fleet/keyring") == before, "nothing was written");
+}
+
+fn what_is_asked_and_answered_is_counted(sandbox: &Sandbox) {
+    fleet(sandbox);
+    let served = Served::start(sandbox);
+    let number = |name: &str| -> u64 {
+        let text = served.text("/metrics");
+        let line = text.lines().find(|l| l.rsplit_once(' ').is_some_and(|(n, _)| n == name));
+        line.unwrap_or_else(|| panic!("{name}: {text}")).rsplit_once(' ').unwrap().1.parse().unwrap()
+    };
+    let requests = |labels: &str| number(&format!("keys_serve_requests_total{{{labels}}}"));
+    let submissions = |result: &str| number(&format!("keys_serve_submissions_total{{result=\"{result}\"}}"));
+    let found = "endpoint=\"hkp\",method=\"read\",status=\"2xx\"";
+    assert_eq!([requests(found), submissions("unreadable"), number("keys_serve_malformed_total")], [0; 3]);
+    let got = served.ask("GET", "/pks/lookup?op=get&search=alice@ops.example", "").body.len();
+    served.ask("HEAD", "/pks/lookup?op=get&search=alice@ops.example", "");
+    let brewed = served.ask("BREW", "/pks/lookup\"}", "").body.len();
+    served.post(b"garbage");
+    assert_eq!(served.send(b"\x16\x03\x01\x02\x00\r\n\r\n").status, 400);
+    assert_eq!([requests(found), submissions("unreadable"), number("keys_serve_malformed_total")], [2, 1, 1]);
+    assert_eq!(number("keys_serve_response_bytes_total{endpoint=\"hkp\"}") as usize, got + brewed);
+    assert_eq!(requests("endpoint=\"hkp\",method=\"other\",status=\"4xx\""), 1);
+    // Alice, the authority, the PoP and its service; and whoever asks for the numbers is one who is served.
+    assert_eq!([number("keys_serve_certificates"), number("keys_serve_connections")], [4, 1]);
+    let health = served.text("/healthz");
+    assert_eq!(health, format!("ok {} entries", number("keys_serve_log_entries")));
+}
+
+fn prometheus_takes_the_numbers(sandbox: &Sandbox) {
+    fleet(sandbox);
+    let served = Served::start(sandbox);
+    let numbers = sandbox.write("metrics", served.ask("GET", "/metrics", "").body);
+    let mut check = Tool::Promtool.command();
+    let checked = check.args(["check", "metrics"]).stdin(std::fs::File::open(numbers).unwrap());
+    let checked = checked.output().unwrap();
+    assert!(checked.status.success() && checked.stderr.is_empty(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
 /// It was ended by the signal, in the middle of what it did.
