@@ -20,6 +20,7 @@ mod cloud_boot;
 mod confirming;
 mod counting;
 mod delivery;
+mod demo;
 mod documents;
 mod drill;
 mod effects;
@@ -97,6 +98,7 @@ fn main() -> std::process::ExitCode {
         confirming::tests(),
         counting::tests(),
         delivery::tests(),
+        demo::tests(),
         documents::tests(),
         drill::tests(),
         effects::tests(),
