@@ -24,6 +24,7 @@
 mod agent;
 mod held;
 mod mirrors;
+mod stores;
 
 use std::path::{Path, PathBuf};
 

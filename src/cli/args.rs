@@ -19,6 +19,7 @@ use super::pull_cmd::PullArgs;
 use super::record_args::{Audit, Log};
 use super::serve_cmd::{Serve, Submit};
 use super::static_cmd::PublishArgs;
+use super::store_cmd::StoreArgs;
 use super::value_args::{Copy, Diff, Edit, Exec, Template};
 use super::wg_args::Wg;
 use crate::name::{Address, FleetName, Glob, Label, MemberName, Slot};
@@ -46,7 +47,8 @@ pub(super) struct Args {
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(super) struct Global {
-    /// The fleet's directory, which holds policy/ and keyring/ [default: KEYS_FLEET, else the nearest one upwards]
+    /// The fleet's directory, which holds policy/ and keyring/, or its place in an object store, like s3://BUCKET/PREFIX
+    /// [default: KEYS_FLEET, else the nearest directory upwards]
     #[arg(long, global = true, value_name = "DIR")]
     pub fleet: Option<PathBuf>,
     /// Where this machine's private halves lie [default: KEYS_HOME, else ~/.keys]
@@ -179,6 +181,8 @@ pub(super) enum Command {
     Ssh(Ssh),
     /// Keep this machine as the log has it: secrets as files of its services, keys, certificates; runs on
     Agent(AgentArgs),
+    /// A keyring in an object store
+    Store(StoreArgs),
     /// The record
     Log(Log),
     /// Report on a period for auditors: what happened, who approved it, what was late, who could read what

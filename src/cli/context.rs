@@ -1,6 +1,7 @@
 //! What every command needs: where the fleet and the home are, the time, entropy, and how to ask and answer.
 
 mod planned;
+mod stored;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -123,6 +124,13 @@ impl Context {
 
     /// The fleet's directory: what was given, else the nearest upwards that holds a keyring.
     pub(super) fn fleet_directory(&self) -> Result<PathBuf, CliError> {
+        if let Some(address) = self.store_address() {
+            return Err(CliError::usage(format!(
+                "this needs the fleet in a directory; {} is an object store",
+                crate::text::shown(address)
+            ))
+            .hint("name a directory with --fleet"));
+        }
         if let Some(given) = &self.fleet {
             return Ok(given.clone());
         }
@@ -169,6 +177,9 @@ impl Context {
     }
 
     fn disk(&self, name: &str, create: bool) -> Result<Disk, CliError> {
+        if let Some(address) = self.store_address() {
+            return self.store_disk(&format!("{address}/{name}"));
+        }
         let path = self.fleet_directory()?.join(name);
         let opened =
             if create { RealFiles::create(&path, Access::Public) } else { RealFiles::open(&path, Access::Public) };
@@ -324,6 +335,7 @@ impl Context {
         proposals: Proposals,
         work: impl FnOnce(&mut Fleet, &Home) -> Result<T, CliError>,
     ) -> Result<T, CliError> {
+        self.require_probed()?;
         let home = self.home()?;
         // Always in this order, or two commands could wait for each other.
         let _home_lock = self.lock(home.disk())?;

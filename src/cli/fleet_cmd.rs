@@ -370,6 +370,7 @@ fn approve_founding(
     if let Go::No(exit) = context.confirm(&args.change, "Sign the founding?")? {
         return Ok(exit);
     }
+    context.require_probed()?;
     let _home_lock = context.lock(home.disk())?;
     let _lock = context.lock(fleet.store().disk())?;
     let mut signers: Vec<Signer> = Vec::new();

@@ -31,10 +31,11 @@ pub(super) fn init(context: &Context, args: &Init) -> Result<Exit, CliError> {
         return Err(CliError::usage("only one operator's keys are made here: one home, one person")
             .hint("the others run 'keys enroll NAME --operator USERID --founding DOMAIN --out NAME.request' and give you the file"));
     }
+    context.require_probed()?;
     let keyring = context.keyring(true)?;
     let policy = context.policy(true)?;
     if !keyring.list("")?.is_empty() || !policy.list("")?.is_empty() {
-        let place = shown(&context.fleet_directory()?);
+        let place = context.fleet_name()?;
         return Err(CliError::failed(format!("{place} holds a fleet already, or a part of one"))
             .hint("found the new one in an empty directory: --fleet DIR"));
     }
@@ -215,6 +216,7 @@ fn deliver(context: &Context, args: &Enroll, request: &[u8], home: Option<&Home>
             shown(path)
         }
         None => {
+            context.require_probed()?;
             let keyring = context.keyring(false)?;
             let path = request_path(&id);
             let _lock = context.lock(&keyring)?;

@@ -74,6 +74,7 @@ mod snapshot_cmd;
 mod sops_cmd;
 mod static_cmd;
 mod status;
+mod store_cmd;
 mod value_args;
 mod value_cmd;
 mod wg_agent;
@@ -185,6 +186,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Renew(a) => renew_cmd::renew(context, a),
         Command::Revoke(a) => rotate_cmd::revoke(context, a),
         Command::Lint(a) => lint_cmd::lint(context, a),
+        Command::Store(a) => store_cmd::store(context, a),
         Command::Git(a) => git_cmd::git(context, a),
         Command::Emergency(a) => emergency_cmd::emergency(context, a),
         Command::Wg(a) => wg_cmd::wg(context, a),

@@ -26,6 +26,7 @@ pub(super) fn publish(context: &Context) -> Result<Exit, CliError> {
     let before = size(&fleet);
     let lines = context.ask(&fleet, PATIENT);
     let disk = context.keyring(false)?;
+    context.require_probed()?;
     let _lock = context.lock(&disk)?;
     if fleet.has_moved_on() {
         fleet = context.open()?;

@@ -46,6 +46,23 @@ pub trait Bucket: Send + Sync {
     /// Those of the store.
     fn list(&self, prefix: &str) -> io::Result<Vec<String>>;
 
+    /// What lies in one directory, that is below a prefix up to the next slash, in any order.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn directory(&self, directory: &str) -> io::Result<Vec<(String, EntryKind)>> {
+        let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
+        let keys = self.list(&prefix)?;
+        let below = keys.iter().filter_map(|key| key.strip_prefix(&prefix));
+        let names: BTreeMap<String, EntryKind> = below
+            .map(|rest| match rest.split_once('/') {
+                Some((name, _)) => (name.to_owned(), EntryKind::Directory),
+                None => (rest.to_owned(), EntryKind::File),
+            })
+            .collect();
+        Ok(names.into_iter().collect())
+    }
+
     /// Writes an object; `false`, and nothing done, if the condition does not hold.
     ///
     /// # Errors
@@ -92,16 +109,8 @@ impl<B: Bucket> Backend for Objects<B> {
     }
 
     fn list(&self, directory: &str) -> Result<Vec<(String, EntryKind)>, DiskError> {
-        let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
-        let keys = self.context("list", directory, self.bucket.list(&prefix))?;
-        let below = keys.iter().filter_map(|key| key.strip_prefix(&prefix));
-        let names: BTreeMap<String, EntryKind> = below
-            .map(|rest| match rest.split_once('/') {
-                Some((name, _)) => (name.to_owned(), EntryKind::Directory),
-                None => (rest.to_owned(), EntryKind::File),
-            })
-            .collect();
-        Ok(names.into_iter().collect())
+        let names = self.context("list", directory, self.bucket.directory(directory))?;
+        Ok(names.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect())
     }
 
     fn create(&self, path: &str, bytes: &[u8]) -> Result<Created, DiskError> {

@@ -11,9 +11,12 @@
 #![allow(clippy::disallowed_methods, reason = "this is the module that the fence points to")]
 
 mod bucket;
+#[cfg(feature = "store-object")]
+mod cloud;
 mod files;
 mod memory;
 mod overlay;
+mod probe;
 mod real;
 mod stream;
 
@@ -21,8 +24,11 @@ use std::io;
 use std::sync::Arc;
 
 pub use bucket::{Bucket, Condition, Tag};
+#[cfg(feature = "store-object")]
+pub use cloud::Cloud;
 pub use files::Files;
 pub use memory::Memory;
+pub use probe::{Probed, Probing, probe};
 pub use real::{Access, RealFiles};
 pub use stream::{NewFile, open_file};
 
@@ -293,6 +299,11 @@ impl std::fmt::Debug for Disk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Disk({})", self.root())
     }
+}
+
+/// Whether this names an object store, rather than a directory.
+pub fn is_address(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| ["s3", "az", "gs"].contains(&scheme))
 }
 
 /// Whether the path is a temporary file's.

@@ -68,6 +68,7 @@ mod sshd_break_glass;
 mod sshd_crash;
 mod sshd_logins;
 mod sshd_proof;
+mod stores;
 mod strangers;
 mod structured;
 mod support;
@@ -146,6 +147,7 @@ fn main() -> std::process::ExitCode {
         sshd_crash::tests(),
         sshd_logins::tests(),
         sshd_proof::tests(),
+        stores::tests(),
         strangers::tests(),
         structured::tests(),
         tidy::tests(),

@@ -49,6 +49,9 @@ pub(crate) enum Tool {
     /// Not a program: Python's package for YAML, of the system's own Python.
     PyYaml,
     Sh,
+    /// Not a program of its own: the interpreter with moto, a server that speaks like S3.
+    #[cfg(feature = "store-object")]
+    Moto,
     /// Not a program: the wish for tests that take long, KEYS_TEST_LONG=1.
     Long,
     /// Not a program: the right to make network namespaces and the like.
@@ -102,6 +105,8 @@ impl Tool {
             Self::Bash => "bash",
             Self::PyYaml => "python3-yaml",
             Self::Sh => "sh",
+            #[cfg(feature = "store-object")]
+            Self::Moto => "moto",
             Self::Long => "KEYS_TEST_LONG=1",
             Self::Root => "root",
             Self::Machine => "systemd-nspawn, cloud-init and overlay mounts",
@@ -127,6 +132,10 @@ impl Tool {
         if self == Self::PyYaml {
             let package = Path::new("/usr/lib/python3/dist-packages/yaml/__init__.py");
             return Some(PathBuf::from("/usr/bin/python3")).filter(|p| p.is_file() && package.is_file());
+        }
+        #[cfg(feature = "store-object")]
+        if self == Self::Moto {
+            return Some(PathBuf::from("/usr/local/lib/keys-moto/bin/python3")).filter(|p| p.is_file());
         }
         if self == Self::Faketime {
             let own = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);

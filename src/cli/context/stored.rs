@@ -1,0 +1,61 @@
+//! A fleet in an object store, as commands find it.
+
+use super::Context;
+use crate::cli::exit::CliError;
+#[cfg(feature = "store-object")]
+use crate::cli::exit::Exit;
+#[cfg(feature = "store-object")]
+use crate::disk::Cloud;
+use crate::disk::{Disk, is_address};
+use crate::text;
+
+impl Context {
+    /// The address of the object store in which the fleet lies, without a slash at its end; `None` for a directory.
+    pub(in crate::cli) fn store_address(&self) -> Option<&str> {
+        let given = self.fleet.as_deref().and_then(|fleet| fleet.to_str()).filter(|text| is_address(text))?;
+        Some(given.trim_end_matches('/'))
+    }
+
+    /// The fleet's place, for messages.
+    pub(in crate::cli) fn fleet_name(&self) -> Result<String, CliError> {
+        match self.store_address() {
+            Some(address) => Ok(text::shown(address).to_string()),
+            None => Ok(super::shown(&self.fleet_directory()?)),
+        }
+    }
+
+    /// The object store at this address.
+    #[cfg(feature = "store-object")]
+    pub(in crate::cli) fn cloud(&self, address: &str) -> Result<Cloud, CliError> {
+        Cloud::open(address).map_err(|e| {
+            let (address, problem) = (text::shown(address), e.to_string());
+            let exit = if e.kind() == std::io::ErrorKind::InvalidInput { Exit::Usage } else { Exit::Unknown };
+            CliError::new(exit, format!("cannot use {address}: {}", text::shown(&problem)))
+        })
+    }
+
+    #[cfg(feature = "store-object")]
+    pub(super) fn store_disk(&self, address: &str) -> Result<Disk, CliError> {
+        Ok(Disk::of_bucket(self.cloud(address)?))
+    }
+
+    #[cfg(not(feature = "store-object"))]
+    pub(super) fn store_disk(&self, address: &str) -> Result<Disk, CliError> {
+        Err(CliError::usage(format!("{}: this keys was built without object stores", text::shown(address))))
+    }
+
+    /// Refuses to write to an object store that was not tried from this home: one that breaks its word loses a log.
+    pub(in crate::cli) fn require_probed(&self) -> Result<(), CliError> {
+        let Some(address) = self.store_address() else { return Ok(()) };
+        #[cfg(feature = "store-object")]
+        {
+            let store = self.cloud(address)?;
+            if self.maybe_home()?.map(|home| home.has_probed(store.identity())).transpose()? == Some(true) {
+                return Ok(());
+            }
+        }
+        let message = format!("it is not known whether {} keeps its word to several writers", text::shown(address));
+        Err(CliError::failed(message)
+            .hint("run 'keys store probe' with the same --fleet and --home; nothing was changed"))
+    }
+}
