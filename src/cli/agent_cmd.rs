@@ -13,10 +13,10 @@ use rand::rngs::StdRng;
 
 use super::agent_args::{AgentArgs, AgentRun, AgentVerb, LogForm};
 use super::agent_deliver::{Delivered, Deliverer};
-use super::agent_log::{AgentLog, Level};
+use super::agent_log::{AgentLog, Event, Level};
 use super::agent_units::{self, Written};
 use super::args::Change;
-use super::context::{Context, shown};
+use super::context::{Context, Heard, shown};
 use super::exit::{CliError, Exit};
 use super::founding::place;
 use super::pull_cmd::is_away;
@@ -51,6 +51,8 @@ pub(super) struct Agent<'c> {
     run: RunDirectory,
     pub(super) log: AgentLog,
     notifier: Notifier,
+    /// What the rest of the program would have said to people.
+    heard: Heard,
     memory: AgentMemory,
     schedule: Schedule,
     rng: StdRng,
@@ -149,6 +151,7 @@ fn run(context: &Context, args: &AgentRun) -> Result<Exit, CliError> {
         args,
         log: AgentLog::new(form, context.quiet, member.clone()),
         notifier,
+        heard: Heard::default(),
         memory: home.agent_memory()?,
         home,
         run,
@@ -217,25 +220,27 @@ impl Agent<'_> {
     /// Does one act. What fails is said, and is over with this round.
     fn carry_out(&mut self, act: Act) -> Happened {
         self.notifier.tell(&["WATCHDOG=1"]);
-        let (topic, result) = match act {
-            Act::Open => ("reading the fleet", self.open()),
-            Act::Deliver => ("deliveries", self.deliver()),
-            Act::Ready => ("", self.ready()),
-            Act::Pull => ("fetching", self.pull()),
-            Act::Sync => ("catching up", self.sync()),
-            Act::Acknowledge => ("acknowledging", self.acknowledge()),
+        let (event, result) = match act {
+            Act::Open => (Event::Open, self.open()),
+            Act::Deliver => (Event::Deliver, self.deliver()),
+            Act::Ready => (Event::Ready, self.ready()),
+            Act::Pull => (Event::Pull, self.pull()),
+            Act::Sync => (Event::Sync, self.sync()),
+            Act::Acknowledge => (Event::Acknowledge, self.acknowledge()),
             Act::Rest | Act::End => return Happened::Done,
         };
+        let heard = std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner));
+        self.log.overhear(event, heard);
         match result {
             Ok(()) => {
-                self.log.over(topic, None);
+                self.log.over(event, None);
                 self.numbers.succeeded(act, self.present().now());
                 Happened::Done
             }
             Err(error) => {
                 self.good = false;
                 self.numbers.failed(act, error.exit == Exit::No);
-                self.log.complain(topic, None, &format!("{}; everything stays as it is", error.message));
+                self.log.complain(event, None, &format!("{}; everything stays as it is", error.message));
                 Happened::Failed
             }
         }
@@ -243,7 +248,7 @@ impl Agent<'_> {
 
     /// The present, and never before what was verified here.
     fn present(&self) -> Context {
-        self.context.again().not_before(self.memory.floor)
+        self.context.again().not_before(self.memory.floor).heard_by(&self.heard)
     }
 
     fn open(&mut self) -> Result<(), CliError> {
@@ -293,17 +298,17 @@ impl Agent<'_> {
         match serve_credentials(&path, Arc::clone(&self.units), refuse) {
             Ok(()) => {
                 self.handing_out = true;
-                self.log.over("credentials", None);
+                self.log.over(Event::Credentials, None);
             }
-            Err(e) => self.log.complain("credentials", None, &format!("cannot listen at {}: {e}", shown(&path))),
+            Err(e) => self.log.complain(Event::Credentials, None, &format!("cannot listen at {}: {e}", shown(&path))),
         }
     }
 
     /// Keeps what has to outlive this process.
     fn keep(&mut self) {
         match self.home.set_agent_memory(&self.memory) {
-            Ok(()) => self.log.over("the agent's memory", None),
-            Err(e) => self.log.complain("the agent's memory", None, &e.to_string()),
+            Ok(()) => self.log.over(Event::Home, None),
+            Err(e) => self.log.complain(Event::Home, None, &e.to_string()),
         }
     }
 
@@ -312,7 +317,7 @@ impl Agent<'_> {
         let text = format!("{} after {:.3} s", self.standing(), self.began.elapsed().as_secs_f64());
         self.notifier.tell(&["READY=1"]);
         self.notifier.status(&text);
-        self.log.say(Level::Notice, None, &format!("READY: {text}"));
+        self.log.say(Level::Notice, Event::Ready, None, &format!("READY: {text}"));
         Ok(())
     }
 
@@ -345,7 +350,7 @@ impl Agent<'_> {
         let pulled = pulled?;
         if let (Some(mirror), true) = (&pulled.from, pulled.after > pulled.before) {
             let new = pulled.after - pulled.before;
-            self.log.say(Level::Info, None, &format!("{new} new entries from {mirror}"));
+            self.log.say(Level::Info, Event::Pull, None, &format!("{new} new entries from {mirror}"));
         }
         Ok(())
     }
@@ -357,7 +362,7 @@ impl Agent<'_> {
         let change = Change::default();
         let caught_up = context.change(|fleet, home| catch_up(&context, fleet, home, &change))?;
         for line in &caught_up.done {
-            self.log.say(Level::Info, None, line);
+            self.log.say(Level::Info, Event::Sync, None, line);
         }
         let stuck = caught_up.stuck.iter().map(|s| format!("{}: {}", s.drift.address, s.why));
         self.numbers.requests_refused.clear();
@@ -368,8 +373,8 @@ impl Agent<'_> {
         let others = caught_up.troubles.iter().chain(caught_up.refused.iter().map(|(_, text)| text)).cloned();
         let troubles: Vec<String> = stuck.chain(others).collect();
         match troubles.as_slice() {
-            [] => self.log.over("what it owes", None),
-            some => self.log.complain("what it owes", None, &some.join("; ")),
+            [] => self.log.over(Event::Owed, None),
+            some => self.log.complain(Event::Owed, None, &some.join("; ")),
         }
         self.good &= troubles.is_empty();
         Ok(())
@@ -430,8 +435,8 @@ impl Agent<'_> {
         let Some(path) = &self.args.metrics else { return };
         self.numbers.in_memory = self.run.is_in_memory();
         match write_public(path, self.numbers.to_text().as_bytes()) {
-            Ok(()) => self.log.over("the numbers", None),
-            Err(e) => self.log.complain("the numbers", None, &e.message),
+            Ok(()) => self.log.over(Event::Numbers, None),
+            Err(e) => self.log.complain(Event::Numbers, None, &e.message),
         }
     }
 
@@ -440,7 +445,7 @@ impl Agent<'_> {
         self.tried.clear();
         for why in self.refused.try_iter().take(REFUSALS_SAID) {
             self.numbers.credentials_refused = self.numbers.credentials_refused.saturating_add(1);
-            self.log.say(Level::Warning, None, &why);
+            self.log.say(Level::Warning, Event::Credentials, None, &why);
         }
         self.measure();
         self.notifier.status(&self.standing());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use super::agent_log::{AgentLog, Level};
+use super::agent_log::{AgentLog, Event, Level};
 use crate::agent::{
     Case, Ended, Hooks, Lack, Manifest, ManifestFile, Numbers, Outcome, Phase, Step, Switch, Wish, wishes,
 };
@@ -58,14 +58,14 @@ impl Deliverer<'_> {
     /// Delivers to every member of this home that gets anything.
     pub(super) fn deliver(&mut self, fleet: &mut Fleet) -> Vec<Delivered> {
         let here = self.home.members().unwrap_or_else(|e| {
-            self.log.complain("the home", None, &e.to_string());
+            self.log.complain(Event::Home, None, &e.to_string());
             Vec::new()
         });
         let mut all = self.withdraw(fleet, &here);
         let (wishes, troubles) = wishes(fleet.state(), &here, fleet.now());
         match troubles.as_slice() {
-            [] => self.log.over("deliveries", None),
-            troubles => self.log.complain("deliveries", None, &troubles.join("; ")),
+            [] => self.log.is_over(Event::Deliver, "the policy's deliveries"),
+            troubles => self.log.complain_of_one(Event::Deliver, "the policy's deliveries", &troubles.join("; ")),
         }
         for wish in &wishes {
             self.numbers.expect(wish);
@@ -81,12 +81,14 @@ impl Deliverer<'_> {
             self.count(&delivered);
             let service = Some(&delivered.directory);
             match &delivered.problem {
-                Some(problem) => self.log.complain("delivery", service, &format!("{problem}; {}", kept(&delivered))),
-                None => self.log.over("delivery", service),
+                Some(problem) => {
+                    self.log.complain(Event::Delivery, service, &format!("{problem}; {}", kept(&delivered)))
+                }
+                None => self.log.over(Event::Delivery, service),
             }
             match wish.expired.as_slice() {
-                [] => self.log.over("expiry", service),
-                late => self.log.complain("expiry", service, &format!("{}; it is served on", lacking(late))),
+                [] => self.log.over(Event::Expiry, service),
+                late => self.log.complain(Event::Expiry, service, &format!("{}; it is served on", lacking(late))),
             }
             all.push(delivered);
         }
@@ -122,17 +124,17 @@ impl Deliverer<'_> {
             if !has_left || !here.contains(&manifest.member) {
                 if state.policy.policy.secrets.delivery(&manifest.member).is_none() && !has_left {
                     let text = "the policy delivers nothing here any more; what lies there stays until the next start";
-                    self.log.complain("delivery", Some(&directory), text);
+                    self.log.complain(Event::Delivery, Some(&directory), text);
                 }
                 continue;
             }
             let removed = service.withdraw().and_then(|()| self.run.remove(service));
             let problem = removed.err().map(|e| e.to_string());
             match &problem {
-                Some(problem) => self.log.complain("withdrawal", Some(&directory), problem),
+                Some(problem) => self.log.complain(Event::Withdrawal, Some(&directory), problem),
                 None => {
                     let text = format!("{} has left: its files are removed", manifest.member);
-                    self.log.say(Level::Warning, Some(&directory), &text);
+                    self.log.say(Level::Warning, Event::Withdrawal, Some(&directory), &text);
                 }
             }
             all.push(Delivered {
@@ -182,7 +184,12 @@ impl Deliverer<'_> {
             let before = found.generations.iter().copied().filter(|n| *n < shown).max();
             // Whoever showed it was ended before it could tell the service.
             if before.is_some() {
-                self.log.say(Level::Notice, Some(&wish.directory), &format!("going on with generation {shown}"));
+                self.log.say(
+                    Level::Notice,
+                    Event::Delivery,
+                    Some(&wish.directory),
+                    &format!("going on with generation {shown}"),
+                );
             }
             let case = if before.is_some() { Case::Resumed } else { Case::First };
             self.switch(work, case, (before, shown), &manifest, None);
@@ -191,7 +198,12 @@ impl Deliverer<'_> {
         let stopped = |name: &str| wish.stopped.iter().any(|l| l.file == name);
         if let Some((shown, now)) = found.current.clone().filter(|(_, m)| m.files.iter().any(|f| stopped(&f.name))) {
             // What has to go goes first, and by itself: nothing else may hold it up.
-            self.log.say(Level::Warning, Some(&wish.directory), &format!("taken away: {}", lacking(&wish.stopped)));
+            self.log.say(
+                Level::Warning,
+                Event::Expiry,
+                Some(&wish.directory),
+                &format!("taken away: {}", lacking(&wish.stopped)),
+            );
             let files = now.files.iter().filter(|f| !stopped(&f.name)).cloned().collect();
             let rest = Manifest { files, ..now };
             match carried_over(&work.service, &rest) {
@@ -337,7 +349,7 @@ impl Deliverer<'_> {
         let outcome = match ended {
             Ended::Delivered => {
                 let text = format!("generation {new} is shown");
-                self.log.say(Level::Info, Some(&work.wish.directory), &text);
+                self.log.say(Level::Info, Event::Delivery, Some(&work.wish.directory), &text);
                 Outcome::Current
             }
             Ended::NotStaged => Outcome::Incomplete,

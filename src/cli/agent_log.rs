@@ -1,6 +1,7 @@
-//! How the agent talks: lines with the labels level, member and service, and no others. Nothing secret is ever among them.
+//! How the agent talks: lines with the labels event, level, member and service, and no others. Nothing secret is ever among
+//! them. docs/formats/delivery.md has the events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
@@ -8,6 +9,80 @@ use super::agent_args::LogForm;
 use super::output::complain;
 use crate::name::{Label, MemberName};
 use crate::time::Time;
+
+/// What a line is about; a closed set, so that programs can look for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Event {
+    /// Reading the fleet from the disk.
+    Open,
+    /// Fetching from mirrors.
+    Pull,
+    /// Catching up.
+    Sync,
+    /// What it owes and could not do.
+    Owed,
+    /// Deliveries as a whole.
+    Deliver,
+    /// One service's delivery.
+    Delivery,
+    /// Values that have expired.
+    Expiry,
+    /// Taking away what a member that has left was given.
+    Withdrawal,
+    /// It serves.
+    Ready,
+    /// Signing what this machine has come to.
+    Acknowledge,
+    /// Handing in at mirrors.
+    HandIn,
+    /// Credentials for systemd.
+    Credentials,
+    /// The home and what the agent remembers in it.
+    Home,
+    /// The numbers.
+    Numbers,
+}
+
+impl Event {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Pull => "pull",
+            Self::Sync => "sync",
+            Self::Owed => "owed",
+            Self::Deliver => "deliver",
+            Self::Delivery => "delivery",
+            Self::Expiry => "expiry",
+            Self::Withdrawal => "withdrawal",
+            Self::Ready => "ready",
+            Self::Acknowledge => "acknowledge",
+            Self::HandIn => "hand-in",
+            Self::Credentials => "credentials",
+            Self::Home => "home",
+            Self::Numbers => "numbers",
+        }
+    }
+
+    /// What people read in front of what is the matter.
+    fn topic(self) -> &'static str {
+        match self {
+            Self::Open => "reading the fleet",
+            Self::Pull => "fetching",
+            Self::Sync => "catching up",
+            Self::Owed => "what it owes",
+            Self::Deliver => "deliveries",
+            Self::Delivery => "delivery",
+            Self::Expiry => "expiry",
+            Self::Withdrawal => "withdrawal",
+            Self::Ready => "READY",
+            Self::Acknowledge => "acknowledging",
+            Self::HandIn => "handing in",
+            Self::Credentials => "credentials",
+            Self::Home => "the home",
+            Self::Numbers => "the numbers",
+        }
+    }
+}
 
 /// How grave it is; the journal's numbers (syslog(3)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,21 +113,26 @@ impl Level {
     }
 }
 
+/// What is wrong: an event, of a service or the agent itself, or of one thing among several.
+type Topic = (Event, String);
+
 /// The agent's log, and what it last complained of: a thing that stays wrong is said once.
 pub(super) struct AgentLog {
     form: LogForm,
     quiet: bool,
     member: MemberName,
-    said: BTreeMap<String, String>,
+    complaints: BTreeMap<Topic, String>,
+    /// What was overheard in the last act of each kind.
+    overheard: BTreeMap<Event, BTreeSet<String>>,
 }
 
 impl AgentLog {
     pub(super) fn new(form: LogForm, quiet: bool, member: MemberName) -> Self {
-        Self { form, quiet, member, said: BTreeMap::new() }
+        Self { form, quiet, member, complaints: BTreeMap::new(), overheard: BTreeMap::new() }
     }
 
     /// Says something.
-    pub(super) fn say(&self, level: Level, service: Option<&Label>, text: &str) {
+    pub(super) fn say(&self, level: Level, event: Event, service: Option<&Label>, text: &str) {
         if self.quiet && matches!(level, Level::Notice | Level::Info) {
             return;
         }
@@ -64,7 +144,7 @@ impl AgentLog {
             LogForm::Json => {
                 let at = Time::from_system(std::time::SystemTime::now());
                 let line = json!({
-                    "at": at.to_string(), "level": level.word(), "member": self.member.to_string(),
+                    "at": at.to_string(), "event": event.word(), "level": level.word(), "member": self.member.to_string(),
                     "message": text, "service": service.map(ToString::to_string),
                 });
                 complain(&line.to_string());
@@ -72,19 +152,43 @@ impl AgentLog {
         }
     }
 
-    /// Says that something is wrong, once until it is over or another thing is; the topic is a service's or the agent's own.
-    pub(super) fn complain(&mut self, topic: &str, service: Option<&Label>, problem: &str) {
-        let key = format!("{topic} {}", service.map(ToString::to_string).unwrap_or_default());
-        if self.said.insert(key, problem.to_owned()).as_deref() != Some(problem) {
-            self.say(Level::Error, service, &format!("{topic}: {problem}"));
-        }
+    /// Says that something is wrong, once until it is over or another thing is.
+    pub(super) fn complain(&mut self, event: Event, service: Option<&Label>, problem: &str) {
+        let about = service.map(ToString::to_string).unwrap_or_default();
+        self.complain_of((event, about), service, &format!("{}: {problem}", event.topic()));
     }
 
     /// Notes that it is over.
-    pub(super) fn over(&mut self, topic: &str, service: Option<&Label>) {
-        let key = format!("{topic} {}", service.map(ToString::to_string).unwrap_or_default());
-        if self.said.remove(&key).is_some() {
-            self.say(Level::Notice, service, &format!("{topic}: good again"));
+    pub(super) fn over(&mut self, event: Event, service: Option<&Label>) {
+        let about = service.map(ToString::to_string).unwrap_or_default();
+        if self.complaints.remove(&(event, about)).is_some() {
+            self.say(Level::Notice, event, service, &format!("{}: good again", event.topic()));
         }
+    }
+
+    /// The same as [`AgentLog::complain`] for one of several things that an event is about.
+    pub(super) fn complain_of_one(&mut self, event: Event, about: &str, problem: &str) {
+        self.complain_of((event, about.to_owned()), None, &format!("{about}: {problem}"));
+    }
+
+    /// The same as [`AgentLog::over`] for one of several things; nothing is said.
+    pub(super) fn is_over(&mut self, event: Event, about: &str) {
+        self.complaints.remove(&(event, about.to_owned()));
+    }
+
+    fn complain_of(&mut self, topic: Topic, service: Option<&Label>, text: &str) {
+        let event = topic.0;
+        if self.complaints.insert(topic, text.to_owned()).as_deref() != Some(text) {
+            self.say(Level::Error, event, service, text);
+        }
+    }
+
+    /// Says what other parts of the program have said in an act, leaving out what they said in the last one, too.
+    pub(super) fn overhear(&mut self, event: Event, lines: Vec<(bool, String)>) {
+        let before = self.overheard.remove(&event).unwrap_or_default();
+        for (is_warning, text) in lines.iter().filter(|(_, text)| !before.contains(text)) {
+            self.say(if *is_warning { Level::Warning } else { Level::Info }, event, None, text);
+        }
+        self.overheard.insert(event, lines.into_iter().map(|(_, text)| text).collect());
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::agent_cmd::Agent;
-use super::agent_log::Level;
+use super::agent_log::{Event, Level};
 use super::exit::CliError;
 use crate::digest::Digest;
 use crate::name::MemberName;
@@ -38,11 +38,18 @@ impl Agent<'_> {
             match submit_within(&mirrors, &bytes, 1, PATIENCE) {
                 Ok(submitted) => {
                     self.handed.insert(digest);
-                    self.log.over(&what, None);
-                    self.log.say(Level::Info, None, &format!("{what}: handed in at {}", submitted.mirror));
+                    self.log.is_over(Event::HandIn, &what);
+                    self.log.say(
+                        Level::Info,
+                        Event::HandIn,
+                        None,
+                        &format!("{what}: handed in at {}", submitted.mirror),
+                    );
                 }
                 // Another time it may be taken, when the mirror has caught up; the others are not kept back for it.
-                Err(refused @ SubmitError::Refused { .. }) => self.log.complain(&what, None, &refused.to_string()),
+                Err(refused @ SubmitError::Refused { .. }) => {
+                    self.log.complain_of_one(Event::HandIn, &what, &refused.to_string());
+                }
                 Err(e) => return Err(e.into()),
             }
         }

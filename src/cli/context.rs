@@ -5,6 +5,7 @@ mod stored;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rand::SeedableRng as _;
@@ -47,7 +48,12 @@ pub(super) struct Context {
     ssh_agent: Option<PathBuf>,
     color: bool,
     now: Time,
+    /// Where talk goes, if not to stderr.
+    heard: Option<Heard>,
 }
+
+/// Talk for people that somebody words anew: each with whether it is a warning.
+pub(super) type Heard = Arc<Mutex<Vec<(bool, String)>>>;
 
 impl Context {
     pub(super) fn new(global: &Global) -> Result<Self, CliError> {
@@ -75,6 +81,7 @@ impl Context {
             color,
             // Read once, so that one command judges everything by one time.
             now: Time::from_system(SystemTime::now()),
+            heard: None,
         })
     }
 
@@ -82,7 +89,13 @@ impl Context {
     pub(super) fn again(&self) -> Self {
         let (fleet, home) = (self.fleet.clone(), self.home.clone());
         let (pin, snapshot, ssh_agent) = (self.pin.clone(), self.snapshot.clone(), self.ssh_agent.clone());
-        Self { fleet, home, pin, snapshot, ssh_agent, now: Time::from_system(SystemTime::now()), ..*self }
+        let (heard, now) = (self.heard.clone(), Time::from_system(SystemTime::now()));
+        Self { fleet, home, pin, snapshot, ssh_agent, heard, now, ..*self }
+    }
+
+    /// The same, whose talk is kept: a program's log has one form throughout.
+    pub(super) fn heard_by(self, heard: &Heard) -> Self {
+        Self { heard: Some(Arc::clone(heard)), ..self }
     }
 
     /// The same, with no time before this one: what was verified once is not undone by a clock that is behind.
@@ -104,6 +117,7 @@ impl Context {
             ssh_agent: None,
             color: self.color,
             now: Time::from_system(SystemTime::now()),
+            heard: None,
         }
     }
 
@@ -249,14 +263,14 @@ impl Context {
         self.notice_freeze(home.as_ref(), &fleet);
         for applied in fleet.applied() {
             let since = describe::relative(applied.since, fleet.now());
-            self.say(&format!(
+            self.warn(&format!(
                 "EMERGENCY: {} counts here, applied {since}; the log does not have it",
                 applied.signed.id.short()
             ));
         }
         if let Err(e) = fleet.check_clock() {
             // A machine that boots without a clock goes on serving: everything is judged by the log's time.
-            self.say(&format!("warning: {e}; going by the log's time"));
+            self.warn(&format!("warning: {e}; going by the log's time"));
         }
         Ok(fleet)
     }
@@ -271,7 +285,7 @@ impl Context {
         let fleet = Fleet::open_watched(store, &known, self.now, &mut |done, of| progress.step(done, of), Some(watch))?;
         self.remember(home.as_ref(), &fleet);
         if let Err(e) = fleet.check_clock() {
-            self.say(&format!("warning: {e}; going by the log's time"));
+            self.warn(&format!("warning: {e}; going by the log's time"));
         }
         Ok(fleet)
     }
@@ -421,8 +435,19 @@ impl Context {
 
     /// Talk for people.
     pub(super) fn say(&self, text: &str) {
-        if !self.quiet {
-            complain(text);
+        self.talk(false, text);
+    }
+
+    /// The same, of something that is not as it should be.
+    pub(super) fn warn(&self, text: &str) {
+        self.talk(true, text);
+    }
+
+    fn talk(&self, is_warning: bool, text: &str) {
+        match &self.heard {
+            Some(heard) => heard.lock().unwrap_or_else(PoisonError::into_inner).push((is_warning, text.to_owned())),
+            None if self.quiet => {}
+            None => complain(text),
         }
     }
 

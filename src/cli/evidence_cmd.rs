@@ -63,6 +63,6 @@ impl Context {
         let own = home.filter(|h| h.pin().is_ok_and(|p| p.is_some_and(|p| p.id == fleet.pin().id)));
         let kept = own.and_then(|home| home.keep_evidence(&evidence).ok());
         let kept = kept.map(|path| format!("; kept in the home as {path}")).unwrap_or_default();
-        self.say(&format!("warning: FREEZE? no quorum of cosigners has said for {age} what is newest{kept}"));
+        self.warn(&format!("warning: FREEZE? no quorum of cosigners has said for {age} what is newest{kept}"));
     }
 }

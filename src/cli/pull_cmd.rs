@@ -107,7 +107,7 @@ impl Context {
         for fault in faults {
             let kept = home.zip(fault.evidence.as_ref()).and_then(|(home, e)| home.keep_evidence(e).ok());
             let kept = kept.map(|path| format!("; kept in the home as {path}: 'keys log evidence' checks it"));
-            self.say(&format!("mirror {fault}{}", kept.unwrap_or_default()));
+            self.warn(&format!("mirror {fault}{}", kept.unwrap_or_default()));
         }
     }
 }

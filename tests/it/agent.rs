@@ -58,7 +58,7 @@ fn served(fleet: &TestFleet<'_>, file: &str) -> Option<String> {
 }
 
 /// A hook that notes what it is asked and what it sees, and fails where a file `fail-PHASE` says so.
-fn hooks(sandbox: &Sandbox) {
+pub(crate) fn hooks(sandbox: &Sandbox) {
     let script = format!(
         "#!/bin/sh\ncd {root}\necho \"$KEYS_PHASE $KEYS_GENERATION $(/usr/bin/head -n 1 $KEYS_DIRECTORY/tls.pem)\" >> asked\n\
          if [ -e fail-$KEYS_PHASE ]; then echo \"no $KEYS_PHASE\" >&2; exit 3; fi\n",
@@ -78,7 +78,7 @@ fn asked(sandbox: &Sandbox) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-const HOOKS: &str = "check = \"look\"\nreload = \"tell\"\nverify = \"try\"";
+pub(crate) const HOOKS: &str = "check = \"look\"\nreload = \"tell\"\nverify = \"try\"";
 
 fn files_follow_the_log_and_a_bad_one_stops_nobody_else(sandbox: &Sandbox) {
     let fleet = fleet(sandbox, "");
@@ -316,7 +316,7 @@ fn it_tells_systemd_and_ends_when_it_is_told(sandbox: &Sandbox) {
     for line in log.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
         let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
-        assert_eq!(keys, ["at", "level", "member", "message", "service"]);
+        assert_eq!(keys, ["at", "event", "level", "member", "message", "service"]);
         assert_eq!(line["member"], "fra1");
     }
     assert!(log.contains("\"service\":\"dns\""), "{log}");

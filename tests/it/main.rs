@@ -8,6 +8,7 @@
 mod admission;
 mod agent;
 mod agent_systemd;
+mod agent_talk;
 mod agent_trials;
 mod ahead;
 mod attacks;
@@ -87,6 +88,7 @@ fn main() -> std::process::ExitCode {
         admission::tests(),
         agent::tests(),
         agent_systemd::tests(),
+        agent_talk::tests(),
         agent_trials::tests(),
         ahead::tests(),
         attacks::tests(),
