@@ -194,6 +194,8 @@ const SUBMISSION: &[&str] = &[
     "{\"act\":",
     "\n\n\u{2014} ",
 ];
+const LOOKUP: &[&str] =
+    &["/pks/lookup?", "op=get", "&search=", "&exact=on", "0x", "%40", "%3C", "+", "/pks/v2/", "hu/"];
 const PUBLIC: &[&str] = &[
     "keyring/",
     "policy/",
@@ -300,6 +302,7 @@ targets! {
     name::ranges, NAMES;
     name::paths, NAMES;
     name::public, PUBLIC;
+    name::lookup, LOOKUP;
     name::shown, &["\u{1b}[2J", "\u{202e}", "\u{200b}", "\n[GNUPG:] GOODSIG"];
     backup::contents, &["share-", ".pgp", "body.pgp", "manifest.json", "manifest.sig", "ustar\0", "0000600\0", "{\"backup\":\""];
     backup::manifest, JSON;

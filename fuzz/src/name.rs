@@ -73,6 +73,29 @@ pub fn public(data: &[u8]) {
     let _ = public.is_immutable();
 }
 
+/// What a key server is asked: what is looked for has one spelling, and is the same when it is asked for in that one.
+pub fn lookup(data: &[u8]) {
+    use keys::directory::{Asked, asked};
+    let Some(text) = text(data) else { return };
+    match asked(text) {
+        None | Some(Asked::Unknown | Asked::Wrong(_)) => {}
+        Some(Asked::Search(what)) => {
+            assert!(!what.is_empty() && what.len() <= keys::limits::SEARCH_BYTES_MAX);
+            assert!(!what.contains(char::is_control));
+        }
+        Some(Asked::Page(path)) => {
+            for op in ["get", "index"] {
+                let Some(name) = path.strip_prefix("pks/").and_then(|p| p.strip_prefix(op)?.strip_prefix('/')) else {
+                    continue;
+                };
+                assert!(!name.is_empty() && !name.contains(['/', '%', '\\', ' ']) && !name.starts_with('.'));
+                let again = asked(&format!("/pks/lookup?op={op}&search={}", name.replace('+', "%2B")));
+                assert_eq!(again, Some(Asked::Page(path.clone())));
+            }
+        }
+    }
+}
+
 /// Paths of a keyring: what a synced directory may hold.
 pub fn paths(data: &[u8]) {
     let Some(text) = text(data) else { return };
@@ -157,6 +180,18 @@ pub mod seeds {
             "policy/fleet.toml",
             &format!("keyring/proposals/{digest}/body"),
             &format!("keyring/objects/sealed/{digest}"),
+        ])
+    }
+
+    /// Of [`super::lookup`].
+    pub fn lookup() -> Vec<Vec<u8>> {
+        let fingerprint = "1F".repeat(20);
+        lines(&[
+            &format!("/pks/lookup?op=get&options=mr&search=0x{fingerprint}"),
+            "/pks/lookup?op=index&search=PoP+fra1+%3Cpop%2Bx%40fra1.cdn.example%3E&exact=on",
+            &format!("/pks/v2/certs/by-vfingerprint/04/{fingerprint}"),
+            "/pks/v2/index/alice%40ops.example",
+            "/.well-known/openpgpkey/cdn.example/hu/iy9q119eutrkn8s1mk4r39qejnbu3n5q?l=joe.doe",
         ])
     }
 

@@ -125,7 +125,7 @@ pub(super) fn is_address(address: &str) -> bool {
 /// Text out of a URL's query.
 fn decoded(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['%', '+']) {
-        return Some(text.into());
+        return Some(Cow::from(text)).filter(|text| !text.contains(char::is_control));
     }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -202,6 +202,8 @@ mod tests {
             "op=get&search=alice",
             "op=get&op=get&search=x",
             "op=get&search=../../etc/passwd",
+            "op=index&search=al\u{1b}ice",
+            "op=index&search=al\u{9b}ice",
             "op=get&search=%2e%2e%2fx@y",
         ];
         for query in wrong {
