@@ -196,12 +196,12 @@ impl Mirror for DirectoryMirror {
         acks::list(&self.disk, "keyring/").map(Some).map_err(|e| unreachable(&e))
     }
 
+    /// Takes what `keys serve` would, by the same judgement. A request is laid among those that wait without looking at it: whoever
+    /// takes members in does.
     #[allow(
         clippy::disallowed_methods,
         reason = "as `keys serve`, which is told the time by its command, it judges by the clock"
     )]
-    /// Takes what `keys serve` would, by the same judgement. A request is laid among those that wait without looking at it: whoever
-    /// takes members in does.
     fn post(&self, _path: &str, body: &[u8], _within: Duration) -> Result<(u16, Vec<u8>), MirrorError> {
         if let Ok(Submission { handed: Handed::Request(..), .. }) = Submission::parse(body) {
             let path = format!("keyring/{}", request_path(&Digest::of(body)));
