@@ -22,7 +22,7 @@ use keys::time::Span;
 
 use self::hundred::of_a_hundred_machines_with_one_token_one_joins;
 use crate::support::stage::{Stage, member};
-use crate::support::{Ran, Sandbox, TestFleet, Tool, files_below, tests};
+use crate::support::{Ran, Sandbox, TestFleet, files_below, tests};
 
 tests!["inviting":
     a_machine_joins_by_its_token_and_nobody_is_asked_again,
