@@ -5,6 +5,7 @@
 //!   pin                                  fleet, id and log: the only thing that has to be pinned
 //!   snapshot                             the hash of the state with which replaying begins here, if it was given
 //!   replayed                             what replaying the log came to, for the next command to go on from
+//!   protection, home-key.cred            what the private halves lie closed under, if their files are not all (`guard`)
 //!   seen                                 the newest checkpoint that was accepted here
 //!   restored                             it came out of a backup: the checkpoint of then. Nothing is signed while it is there
 //!   seen-head                            the newest head that was accepted here while it waited for cosigners
@@ -22,11 +23,14 @@
 //! Every file is 0600 from birth. Nothing copies a private key out of here but a backup that names its member (`crate::ops`).
 
 mod agent;
+mod guard;
 mod held;
 mod mirrors;
+mod sealer;
 mod stores;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sequoia_openpgp as pgp;
 
@@ -42,13 +46,15 @@ use crate::enrolment::PrivateKey;
 use crate::json;
 use crate::limits::{CHECKPOINT_BYTES_MAX, KEY_FILE_BYTES_MAX, REPLAYED_BYTES_MAX};
 use crate::log::evidence::Evidence;
-use crate::name::{FleetName, MemberName, Slot};
+use crate::name::{FleetName, MemberName, Protection, Slot};
 use crate::openpgp::Fingerprint;
 use crate::ssh_agent::SshAgent;
 use crate::wireguard::exchange::KemPrivate;
 
 pub use agent::AgentMemory;
+pub use guard::{Guarding, HOME_KEY};
 pub use held::HeldEmergency;
+pub use sealer::Keepers;
 
 /// Why a home cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +95,14 @@ pub enum HomeError {
     /// It came out of a backup, and nobody has shown yet that the fleet's log has not gone on.
     #[error("this home was restored from a backup; it signs nothing until the log is shown to be that of the others")]
     Restored,
+    /// Its private halves cannot be guarded so.
+    #[error("{kind} cannot guard this home: {problem}")]
+    Unguarded {
+        /// By what.
+        kind: Protection,
+        /// Why not.
+        problem: String,
+    },
     /// A private key that is needed is not here.
     #[error("the {slot} key of {member} is not in this home")]
     NoKey {
@@ -118,6 +132,10 @@ pub const RESTORED: &str = "restored";
 #[derive(Debug, Clone)]
 pub struct Home {
     disk: Disk,
+    /// The same, with private halves as they lie there.
+    bare: Disk,
+    guard: Option<Arc<guard::Guard>>,
+    keepers: Keepers,
     /// The socket of the ssh-agent that has CA keys, where there is one.
     ssh_agent: Option<PathBuf>,
 }
@@ -160,12 +178,15 @@ impl Home {
         if mode & 0o077 != 0 {
             return Err(HomeError::Readable { path, mode });
         }
-        Ok(Self { disk: Disk::new(files), ssh_agent: None })
+        let bare = Disk::new(files);
+        let guard = guard::Guard::of(&bare)?.map(Arc::new);
+        let disk = guard.clone().map_or_else(|| bare.clone(), |guard| bare.covered(guard));
+        Ok(Self { disk, bare, guard, keepers: Keepers::default(), ssh_agent: None })
     }
 
     /// A home on a disk of the caller's, whose privacy is the caller's care.
     pub fn on(disk: Disk) -> Self {
-        Self { disk, ssh_agent: None }
+        Self { bare: disk.clone(), disk, guard: None, keepers: Keepers::default(), ssh_agent: None }
     }
 
     /// The disk it lies on.

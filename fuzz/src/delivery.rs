@@ -89,8 +89,9 @@ fn manifest(data: &[u8]) {
 
 /// What to begin with.
 pub mod seeds {
-    use keys::agent::{AckedDelivery, HookName, ManifestFile, Outcome, Part, Protection};
+    use keys::agent::{AckedDelivery, HookName, ManifestFile, Outcome, Part};
     use keys::digest::Digest;
+    use keys::name::Protection;
     use keys::time::Time;
 
     use super::*;

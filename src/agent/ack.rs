@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::json;
 use crate::limits::{ACK_BYTES_MAX, SERVICES_MAX};
 use crate::log::note::{Note, is_key_name};
-use crate::name::{Label, MemberName};
+use crate::name::{Label, MemberName, Protection};
 use crate::text::is_hidden;
 use crate::time::{Span, Time};
 use crate::words::words;
@@ -26,13 +26,6 @@ use crate::words::words;
 const VERSION: u64 = 1;
 /// After this long an acknowledgement is made again, also if it would say the same.
 const ACK_AGAIN: Span = Span::hours(1);
-
-words! {
-    /// What guards the private halves of a machine at rest.
-    Protection, "a kind of protection":
-    /// Files that only their owner reads.
-    File = "file",
-}
 
 words! {
     /// A hook that failed, in an acknowledgement.

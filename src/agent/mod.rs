@@ -12,7 +12,7 @@ mod rounds;
 mod switch;
 mod units;
 
-pub use ack::{Ack, AckedDelivery, Boot, HookName, Protection, WAVES, waves};
+pub use ack::{Ack, AckedDelivery, Boot, HookName, WAVES, waves};
 pub use hooks::{HookRule, Hooks};
 pub use manifest::{Lack, Manifest, ManifestFile, Part, Wish, wishes};
 pub use metrics::{Metric, Numbers, Seen, ServiceNumbers};

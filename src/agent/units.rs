@@ -22,6 +22,8 @@ pub struct Places {
     pub hooks: String,
     /// The file of numbers, if any.
     pub metrics: Option<String>,
+    /// The home's key, sealed by systemd-creds, if the home lies closed under one.
+    pub home_key: Option<String>,
 }
 
 /// The name of the agent's own unit.
@@ -82,11 +84,18 @@ fn word(text: &str) -> Result<String, String> {
 /// # Errors
 /// A place that cannot stand in a unit.
 pub fn agent_unit(places: &Places) -> Result<String, String> {
-    let Places { program, fleet, home, run, hooks, metrics } = places;
+    let Places { program, fleet, home, run, hooks, metrics, home_key } = places;
     let [program, fleet, home, run, hooks] = [program, fleet, home, run, hooks].map(|w| word(w));
     let (program, run) = (program?, run?);
     let metrics = match metrics {
         Some(file) => format!(" --metrics {}", word(file)?),
+        None => String::new(),
+    };
+    let credential = match home_key {
+        Some(file) => format!(
+            "# The home's private halves lie closed under this.\nLoadCredentialEncrypted=keys-home:{}\n",
+            plain(file)?
+        ),
         None => String::new(),
     };
     Ok(format!(
@@ -107,12 +116,20 @@ RestartSec=10
 TimeoutStartSec=15min
 # Longer than the longest hook may take.
 WatchdogSec=30min
-{HARDENED}
+{credential}{HARDENED}
 [Install]
 WantedBy=multi-user.target
 ",
         fleet?, home?, hooks?
     ))
+}
+
+/// A path as it stands in LoadCredential=, where a colon ends the name, and nothing is quoted.
+fn plain(path: &str) -> Result<&str, String> {
+    if path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b)) {
+        return Ok(path);
+    }
+    Err(format!("'{}' cannot stand in LoadCredential=", crate::text::shown(path)))
 }
 
 /// The drop-in of a service that gets credentials: its path below the directory of units, and its text. `None` if it gets
@@ -123,10 +140,7 @@ WantedBy=multi-user.target
 pub fn drop_in(wish: &Wish, places: &Places) -> Result<Option<(String, String)>, String> {
     let Some(unit) = &wish.rule.unit else { return Ok(None) };
     let socket = format!("{}/{CREDENTIAL_SOCKET}", places.run);
-    // In LoadCredential= a colon ends the name, and nothing is quoted.
-    if !socket.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b)) {
-        return Err(format!("'{}' cannot stand in LoadCredential=", crate::text::shown(&socket)));
-    }
+    let socket = plain(&socket)?;
     let mut text = format!(
         "# Written by 'keys agent units' for {}.
 [Unit]
@@ -169,6 +183,7 @@ mod tests {
             run: "/run/keys".to_owned(),
             hooks: "/etc/keys/hooks.toml".to_owned(),
             metrics: Some("/var/lib/node exporter/100% $HOME.prom".to_owned()),
+            home_key: None,
         }
     }
 

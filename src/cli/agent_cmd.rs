@@ -24,7 +24,7 @@ use super::rotate_cmd::catch_up;
 use super::signals::ending_by;
 use crate::agent::{
     Ack, AckedDelivery, Act, Boot, CREDENTIAL_SOCKET, Happened, HookName, Hooks, Manifest, Numbers, Outcome, Phase,
-    Protection, Rounds, Schedule, Seen, wishes,
+    Rounds, Schedule, Seen, wishes,
 };
 use crate::digest::Digest;
 use crate::disk::{Access, Disk, RealFiles};
@@ -404,7 +404,7 @@ impl Agent<'_> {
                 log: fleet.log().to_owned(),
                 member: member.clone(),
                 program: env!("CARGO_PKG_VERSION").to_owned(),
-                protection: Protection::File,
+                protection: self.home.protection(),
                 root,
                 size,
                 v: Ack::VERSION,

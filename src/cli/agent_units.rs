@@ -8,6 +8,8 @@ use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
 use crate::agent::{AGENT_UNIT, Places, agent_unit, drop_in, wishes};
 use crate::disk::{Access, Disk, DiskError, RealFiles};
+use crate::home::HOME_KEY;
+use crate::name::Protection;
 use crate::node::{Mounted, RunDirectory, mount_in_memory};
 
 /// What is written where.
@@ -37,6 +39,10 @@ pub(super) fn units(context: &Context, written: &Written<'_>) -> Result<Exit, Cl
         run: whole(written.run_dir)?,
         hooks: whole(written.hooks)?,
         metrics: written.metrics.map(whole).transpose()?,
+        home_key: match home.protection() {
+            Protection::File => None,
+            Protection::Host | Protection::Tpm2 => Some(whole(&context.home_path()?.join(HOME_KEY))?),
+        },
     };
     let mut files = vec![(AGENT_UNIT.to_owned(), agent_unit(&places).map_err(CliError::usage)?)];
     let (wishes, troubles) = wishes(fleet.state(), &home.members()?, fleet.now());

@@ -15,6 +15,7 @@ use super::import_args::{Export, Import};
 use super::invite_cmd::Invite;
 use super::lint_cmd::Lint;
 use super::node_args::Ssh;
+use super::protect_cmd::Protect;
 use super::pull_cmd::PullArgs;
 use super::record_args::{Audit, Log};
 use super::serve_cmd::{Serve, Submit};
@@ -115,6 +116,8 @@ pub(super) enum Command {
     Invite(Invite),
     /// Join by what this machine was given at its birth; run again until it ends with 0
     Bootstrap(Bootstrap),
+    /// Say what guards this machine's private halves at rest, or have something else guard them: a TPM, systemd-creds
+    Protect(Protect),
     /// Write what a machine is born with, so that it joins by itself: user-data, NoCloud, Ignition, sh
     CloudConfig(CloudConfig),
     /// Show what waits for signatures, or sign it

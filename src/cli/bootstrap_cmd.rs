@@ -1,7 +1,7 @@
 //! `keys bootstrap`: a machine joins by what it was given at its birth. It is run again and again until it is ready, and
 //! afterwards does no harm.
 //!
-//! Effects in order: the keyring, brought from a mirror; private halves, then the request, in the home; the request at a
+//! Effects in order: the keyring, brought from a mirror; what guards the home; private halves, then the request, in the home; the request at a
 //! mirror; once the log has the machine, the configuration without its seed; what `keys sync` does. Interrupted anywhere,
 //! the next run finds the same keys and asks by the same request.
 
@@ -16,6 +16,7 @@ use super::args::Change;
 use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
 use super::founding::{machine, place, read_file};
+use super::protect_cmd::guard;
 use super::rotate_cmd::catch_up;
 use crate::disk::{Access, Disk, RealFiles};
 use crate::enrolment::Config;
@@ -57,7 +58,7 @@ pub(super) fn bootstrap(context: &Context, args: &Bootstrap) -> Result<Exit, Cli
         home.set_mirrors(&config.mirrors)?;
         home
     };
-    let mut joining = Joining { context: &context, config: &config, home: &home };
+    let mut joining = Joining { context: &context, config: &config, home };
     joining.bring()?;
     let mut stage = joining.stage()?;
     if matches!(stage, Stage::New | Stage::Keyed) {
@@ -122,13 +123,13 @@ fn answer(context: &Context, stage: Stage, message: &str, exit: Exit) -> Result<
 struct Joining<'a> {
     context: &'a Context,
     config: &'a Config,
-    home: &'a Home,
+    home: Home,
 }
 
 impl Joining<'_> {
     /// Brings the keyring up to date. Where there is one, that no mirror answers keeps nobody from going on with it.
     fn bring(&mut self) -> Result<(), CliError> {
-        match self.context.pull(Some(self.home), &self.config.mirrors) {
+        match self.context.pull(Some(&self.home), &self.config.mirrors) {
             Ok(_) => Ok(()),
             Err(e)
                 if e.exit == Exit::Unknown
@@ -158,7 +159,7 @@ impl Joining<'_> {
     }
 
     fn stage(&self) -> Result<Stage, CliError> {
-        Ok(ops::stage(&self.config.member, self.home, &self.open()?)?)
+        Ok(ops::stage(&self.config.member, &self.home, &self.open()?)?)
     }
 
     /// Makes the keys and the request if they are not there, and hands the request in.
@@ -179,7 +180,9 @@ impl Joining<'_> {
         };
         let request = {
             let _lock = self.context.lock(self.home.disk())?;
-            ops::ask_by_invitation(member, &ticket, self.home, &mut fleet, &mut self.context.rng()?)
+            let policy = fleet.state().policy.policy.fleet.protection.pop;
+            self.home = guard(self.context, self.home.clone(), self.config.protection, policy)?;
+            ops::ask_by_invitation(member, &ticket, &self.home, &mut fleet, &mut self.context.rng()?)
         };
         let request = request.map_err(|e| match &e {
             // The mirror may be behind: the invitation may be older than this machine, and younger than what it serves.

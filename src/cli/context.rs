@@ -19,7 +19,7 @@ use super::output::{Out, Progress, complain};
 use crate::digest::Digest;
 use crate::disk::{Access, Disk, DiskError, RealFiles};
 use crate::fleet::{Draft, Fleet, Known, Placed, View};
-use crate::home::Home;
+use crate::home::{Home, Keepers};
 use crate::log::note::Note;
 use crate::ops;
 use crate::ssh_agent::SshAgent;
@@ -46,6 +46,7 @@ pub(super) struct Context {
     snapshot: Option<String>,
     /// The socket of the ssh-agent that may have CA keys.
     ssh_agent: Option<PathBuf>,
+    keepers: Keepers,
     color: bool,
     now: Time,
     /// Where talk goes, if not to stderr.
@@ -78,6 +79,10 @@ impl Context {
             pin: global.pin.clone(),
             snapshot: global.snapshot.clone(),
             ssh_agent: environment("SSH_AUTH_SOCK"),
+            keepers: Keepers {
+                credentials: environment("CREDENTIALS_DIRECTORY"),
+                host_key: environment("SYSTEMD_CREDENTIAL_SECRET"),
+            },
             color,
             // Read once, so that one command judges everything by one time.
             now: Time::from_system(SystemTime::now()),
@@ -90,7 +95,8 @@ impl Context {
         let (fleet, home) = (self.fleet.clone(), self.home.clone());
         let (pin, snapshot, ssh_agent) = (self.pin.clone(), self.snapshot.clone(), self.ssh_agent.clone());
         let (heard, now) = (self.heard.clone(), Time::from_system(SystemTime::now()));
-        Self { fleet, home, pin, snapshot, ssh_agent, heard, now, ..*self }
+        let keepers = self.keepers.clone();
+        Self { fleet, home, pin, snapshot, ssh_agent, keepers, heard, now, ..*self }
     }
 
     /// The same, whose talk is kept: a program's log has one form throughout.
@@ -115,6 +121,7 @@ impl Context {
             pin: None,
             snapshot: None,
             ssh_agent: None,
+            keepers: Keepers::default(),
             color: self.color,
             now: Time::from_system(SystemTime::now()),
             heard: None,
@@ -165,7 +172,8 @@ impl Context {
     }
 
     pub(super) fn home(&self) -> Result<Home, CliError> {
-        Ok(Home::open(self.home_path()?)?.with_ssh_agent(self.ssh_agent.clone()))
+        let home = Home::open(self.home_path()?)?.kept_by(self.keepers.clone());
+        Ok(home.with_ssh_agent(self.ssh_agent.clone()))
     }
 
     /// The person's ssh-agent, if there is one.
@@ -185,7 +193,7 @@ impl Context {
 
     /// Creates the home, or opens it, for writing: nobody else writes in it while the lock lives.
     pub(super) fn create_home(&self) -> Result<(Home, Box<dyn Send>), CliError> {
-        let home = Home::create(self.home_path()?)?;
+        let home = Home::create(self.home_path()?)?.kept_by(self.keepers.clone());
         let lock = self.lock(home.disk())?;
         Ok((home, lock))
     }

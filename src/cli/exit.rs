@@ -138,6 +138,7 @@ impl From<HomeError> for CliError {
                 .hint("'keys init' and 'keys enroll' make one; --home or KEYS_HOME names another"),
             HomeError::Restored => Self::new(Exit::Stale, &e).hint(CONFIRM),
             HomeError::Damaged { .. } => Self::new(Exit::No, &e),
+            HomeError::Unguarded { .. } => Self::failed(&e).hint("'keys protect --help' says what each kind needs"),
             HomeError::NoKey { .. } => {
                 Self::new(Exit::NotFound, &e).hint("it is on the machine that made it; run this there")
             }
@@ -224,6 +225,8 @@ fn refused(void: &Void) -> CliError {
             "add [[quorum]] with act = \"{act}\" and its need to policy/fleet.toml, then 'keys policy propose'; root has to sign that"
         )),
         Void::NoMember(_) => CliError::new(Exit::NotFound, void),
+        Void::Unprotected { wanted, .. } => CliError::failed(format!("the change is refused: {void}"))
+            .hint(format!("on the machine itself: 'keys protect --with {wanted}', and ask again")),
         other => CliError::failed(format!("the change is refused: {other}")),
     }
 }

@@ -57,6 +57,7 @@ mod output;
 mod pass_cmd;
 mod policy_cmd;
 mod proof_cmd;
+mod protect_cmd;
 mod publish_cmd;
 mod pull_cmd;
 mod record_args;
@@ -156,6 +157,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {
         Command::Init(a) => founding::init(context, a),
         Command::Enroll(a) => founding::enroll(context, a),
         Command::CloudConfig(a) => cloud_cmd::cloud_config(context, a),
+        Command::Protect(a) => protect_cmd::protect(context, a),
         Command::Bootstrap(a) => bootstrap_cmd::bootstrap(context, a),
         Command::Invite(a) => invite_cmd::invite(context, a),
         Command::Status(a) => status::status(context, a),

@@ -115,6 +115,10 @@ fn look(fleet: &mut Fleet, args: &Status) -> Result<Vec<Node>, CliError> {
                 if stale {
                     matters.push(format!("not heard of for more than {}", args.stale));
                 }
+                let wanted = state.policy.policy.fleet.protection.pop;
+                if ack.protection < wanted {
+                    matters.push(format!("guarded by '{}'; the policy wants '{wanted}'", ack.protection));
+                }
                 matters.extend(ack.deliveries.iter().filter(|d| d.outcome != Outcome::Current).map(|d| {
                     let generation = d.generation.map_or_else(|| "nothing".to_owned(), |n| format!("generation {n}"));
                     format!("{}: {}, {generation} is served", d.directory, d.outcome)

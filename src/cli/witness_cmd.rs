@@ -139,11 +139,12 @@ fn opened(context: &Context) -> Result<Fleet, CliError> {
 
 /// The cosigner's home. It is made by a command of its own.
 fn home(context: &Context) -> Result<Home, CliError> {
-    match Home::open(context.home_path()?) {
-        Err(e @ HomeError::Absent(_)) => Err(CliError::new(Exit::NotFound, &e)
-            .hint("'keys log witness init' makes a cosigner's; --home or KEYS_HOME names another")),
-        opened => Ok(opened?),
+    if !context.home_path()?.exists() {
+        let absent = HomeError::Absent(shown(context.home_path()?));
+        return Err(CliError::new(Exit::NotFound, &absent)
+            .hint("'keys log witness init' makes a cosigner's; --home or KEYS_HOME names another"));
     }
+    context.home()
 }
 
 fn locked(context: &Context) -> Result<(Home, Box<dyn Send>), CliError> {

@@ -13,6 +13,7 @@
 mod bucket;
 #[cfg(feature = "store-object")]
 mod cloud;
+mod cover;
 mod files;
 mod memory;
 mod overlay;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 pub use bucket::{Bucket, Condition, Tag};
 #[cfg(feature = "store-object")]
 pub use cloud::Cloud;
+pub use cover::Cover;
 pub use files::Files;
 pub use memory::Memory;
 pub use probe::{Probed, Probing, probe};
@@ -125,6 +127,11 @@ impl Disk {
     /// This disk over another one: what is not here is read there, and what is written is written here.
     pub fn over(&self, lower: &Self) -> Self {
         Self { backend: Arc::new(overlay::Overlay { upper: self.clone(), lower: lower.clone() }) }
+    }
+
+    /// This disk with some of its files closed: they are opened as they are read, and closed before they are written.
+    pub fn covered(&self, cover: Arc<dyn Cover>) -> Self {
+        Self { backend: Arc::new(cover::Covered { inner: self.clone(), cover }) }
     }
 
     /// The root, for messages.

@@ -6,6 +6,7 @@
 //! log = ["cdn.example/keys/1+3fceb384+Ab…="]      # verifier keys of the log, of which one has to have signed its head
 //! mirrors = ["https://keys.cdn.example"]
 //! member = "fra1"
+//! protection = "tpm2"                            # what is to guard its private halves; else the best that there is
 //! seed = "kt1.bCmGs9Zb…"
 //! ```
 //! Everything but the seed is public, and the seed is worthless once somebody has joined by it. What is wrong is said with
@@ -17,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::digest::Digest;
 use crate::limits::{MIRRORS_MAX, URL_BYTES_MAX};
 use crate::log::note::VerifierKey;
-use crate::name::{FleetName, MemberName};
+use crate::name::{FleetName, MemberName, Protection};
 use crate::statement::{TOKEN_PREFIX, Token, TokenError};
 use crate::wireguard::Host;
 
@@ -61,6 +62,8 @@ pub struct Config {
     pub member: MemberName,
     /// Where its WireGuard is reached, if the invitation does not say.
     pub endpoint: Option<Host>,
+    /// What is to guard its private halves; none: the best that the machine has, and what the policy wants.
+    pub protection: Option<Protection>,
     /// The token; none once somebody has joined by it.
     pub seed: Option<Token>,
 }
@@ -75,6 +78,7 @@ struct File {
     mirrors: Vec<String>,
     member: MemberName,
     endpoint: Option<Host>,
+    protection: Option<Protection>,
     #[serde(default, deserialize_with = "seed")]
     seed: Option<Token>,
 }
@@ -125,6 +129,7 @@ impl Config {
             mirrors: file.mirrors,
             member: file.member,
             endpoint: file.endpoint,
+            protection: file.protection,
             seed: file.seed,
         })
     }
@@ -139,8 +144,18 @@ impl Config {
         let kept: String = text.split_inclusive('\n').filter(|line| !is_seed(line)).collect();
         let whole = Self::parse(text).ok().filter(|c| c.seed.is_some())?;
         let rest = Self::parse(&kept).ok().filter(|c| c.seed.is_none())?;
-        let same = (&rest.fleet, rest.id, &rest.log, &rest.mirrors, &rest.member, &rest.endpoint)
-            == (&whole.fleet, whole.id, &whole.log, &whole.mirrors, &whole.member, &whole.endpoint);
+        let said = |c: &Self| {
+            (
+                c.fleet.clone(),
+                c.id,
+                c.log.clone(),
+                c.mirrors.clone(),
+                c.member.clone(),
+                c.endpoint.clone(),
+                c.protection,
+            )
+        };
+        let same = said(&rest) == said(&whole);
         let is_gone = whole.seed.is_some_and(|seed| !kept.contains(seed.to_text().as_str()));
         (same && is_gone).then_some(kept)
     }

@@ -163,6 +163,26 @@ words! {
 }
 
 words! {
+    /// What guards the private halves of a machine at rest, the weakest first.
+    #[derive(Default)]
+    Protection, "a kind of protection":
+    /// Files that only their owner reads.
+    #[default]
+    File = "file",
+    /// Beside that a key which only this installation of the machine has (`systemd-creds`).
+    Host = "host",
+    /// Beside that a key which only the machine's TPM has.
+    Tpm2 = "tpm2",
+}
+
+impl Protection {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    pub(crate) fn is_file(&self) -> bool {
+        *self == Self::File
+    }
+}
+
+words! {
     /// One purpose of one member's keys.
     Slot, "a slot":
     /// OpenPGP encryption subkeys.

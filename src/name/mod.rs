@@ -12,7 +12,7 @@ mod member;
 pub use act::ActName;
 pub use address::{Address, Scope};
 pub use glob::Glob;
-pub use member::{FleetName, Kind, Label, MemberName, Slot};
+pub use member::{FleetName, Kind, Label, MemberName, Protection, Slot};
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -135,6 +135,7 @@ fn ask_with(
         return Err(present(owner, home)?);
     }
     let wanted: BTreeSet<&MemberName> = (!member_already).then_some(owner).into_iter().chain(&services).collect();
+    fleet.state().check_protection(owner, joining.kind, home.protection())?;
     if let Some(request) = waiting_request(&wanted, home, fleet)? {
         let request = with_ticket(request, owner, ticket, home, fleet)?;
         home.set_pin(&fleet.pin())?;
@@ -183,7 +184,7 @@ fn ask_with(
     };
     let signing = signing.and_then(|k| Fingerprint::from_hex(&k).ok()).ok_or_else(elsewhere)?;
     let mut signer = signing_key(home, owner, &owner_certificate, &signing)?.ok_or_else(elsewhere)?;
-    let request = Request::new(setting.now, setting.log.clone(), requested);
+    let request = Request::new(setting.now, setting.log.clone(), requested).guarded_by(home.protection());
     let bytes = signed(request, owner, ticket, signer.as_mut(), &setting)?;
     for name in wanted {
         home.disk().replace(&request_path(name), &bytes).map_err(HomeError::from)?;
@@ -216,9 +217,13 @@ fn with_ticket(
     fleet: &Fleet,
 ) -> Result<Vec<u8>, OpsError> {
     let (request, ..) = Request::parse(&bytes).map_err(|e| OpsError::Request(e.to_string()))?;
-    let Some(ticket) = ticket.filter(|t| request.invitation.as_ref().map(|i| i.token) != Some(t.token.key())) else {
+    let is_other = |t: &Ticket| request.invitation.as_ref().map(|i| i.token) != Some(t.token.key());
+    // One that could not be granted, because less guarded the keys than does now: nobody has joined by it.
+    let check = |m: &RequestedMember| fleet.state().check_protection(owner, m.kind, request.protection);
+    let is_void = request.member(owner).is_some_and(|m| check(m).is_err());
+    if !ticket.is_some_and(is_other) && !is_void {
         return Ok(bytes);
-    };
+    }
     let elsewhere = || OpsError::KeyElsewhere { member: owner.clone(), slot: Slot::Sign };
     let own = request.member(owner).ok_or_else(elsewhere)?;
     let certificate =
@@ -228,8 +233,8 @@ fn with_ticket(
     let mut signer = signing_key(home, owner, &certificate, &signing)?.ok_or_else(elsewhere)?;
     let setting = Shared::of(fleet);
     let names: Vec<MemberName> = request.members.iter().map(|m| m.member.clone()).collect();
-    let request = Request::new(setting.now, setting.log.clone(), request.members);
-    let bytes = signed(request, owner, Some(ticket), signer.as_mut(), &setting)?;
+    let request = Request::new(setting.now, setting.log.clone(), request.members).guarded_by(home.protection());
+    let bytes = signed(request, owner, ticket, signer.as_mut(), &setting)?;
     for name in &names {
         home.disk().replace(&request_path(name), &bytes).map_err(HomeError::from)?;
     }

@@ -8,7 +8,7 @@ use super::lock::{TimeLockTable, TimeLocks};
 use super::publish::{CosignerTable, Publication, PublishTable};
 use super::quorum::{Case, Quorums, Role, Rule};
 use super::{PolicyError, toml};
-use crate::name::{ActName, FleetName, Kind, MemberName, Slot};
+use crate::name::{ActName, FleetName, Kind, MemberName, Protection, Slot};
 use crate::openpgp::{Profile, Validity};
 use crate::time::Span;
 
@@ -40,6 +40,8 @@ pub struct FleetPolicy {
     pub quorums: Quorums,
     /// Who has to cosign a head of the log before it is published; none: the log's own signature is enough.
     pub publication: Option<Publication>,
+    /// What has to guard the private halves of machines that join.
+    pub protection: ProtectionPolicy,
     /// What waits in the log before it takes effect.
     pub time_locks: TimeLocks,
 }
@@ -61,6 +63,29 @@ struct File {
     #[serde(default, rename = "time-lock")]
     time_lock: TimeLockTable,
     drills: Option<Drills>,
+    #[serde(default)]
+    protection: ProtectionPolicy,
+}
+
+/// What has to guard the private halves of machines that join: at least this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProtectionPolicy {
+    /// Of an authority.
+    pub authority: Protection,
+    /// Of a PoP with its services.
+    pub pop: Protection,
+}
+
+impl ProtectionPolicy {
+    /// What it has to be for members of this kind. Operators see to their own, by cards and agents.
+    pub fn of(self, kind: Kind) -> Protection {
+        match kind {
+            Kind::Authority => self.authority,
+            Kind::Pop | Kind::Service => self.pop,
+            Kind::Operator => Protection::File,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -161,6 +186,7 @@ impl FleetPolicy {
             quorums,
             restore_drills: file.drills.map(|d| d.restore),
             publication: Publication::new(&path, file.cosigner, file.publish)?,
+            protection: file.protection,
             time_locks,
         })
     }
@@ -236,6 +262,12 @@ lifetime = "7d"
 #
 # [drills]
 # restore = "90d"
+#
+# What has to guard the private halves of machines that join, as they say themselves: "host" (systemd-creds), "tpm2".
+#
+# [protection]
+# pop = "tpm2"
+# authority = "tpm2"
 
 # Quorums. Every role of `need` must hold; several rules for one act are alternatives; an act without a rule is nobody's.
 # Members count, not keys. Stopping is cheap, starting is dear.

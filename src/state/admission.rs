@@ -7,10 +7,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Invitation, State};
+use super::{Invitation, State, Void};
 use crate::digest::Digest;
 use crate::log::note::SignatureLine;
-use crate::name::{FleetName, Kind, MemberName};
+use crate::name::{FleetName, Kind, MemberName, Protection};
 use crate::openpgp::{Certificate, StatementSignature};
 use crate::statement::{Approval, EntryError, Request, RequestedMember, key_hash, principal};
 use crate::time::Time;
@@ -45,6 +45,8 @@ words! {
     NameTaken = "name_taken",
     /// It is not the machine that was invited.
     AttestationFailed = "attestation_failed",
+    /// Its private halves lie less guarded than the policy wants.
+    Unprotected = "unprotected",
     /// A machine with these very keys has joined by another request: it was copied.
     GenerationConflict = "generation_conflict",
 }
@@ -166,6 +168,9 @@ impl State {
                 "its hardware has another UUID than the machine that was invited".to_owned(),
             );
         }
+        if let Err(void) = self.check_protection(&pop.member, Kind::Pop, asked.request.protection) {
+            return refuse(Admission::Unprotected, void.to_string());
+        }
         self.check_free(asked, pop, found)?;
         match (agreed, invited.approval) {
             (Agreed::Yes, _) | (Agreed::ByInvitation, Approval::Auto) => Ok(()),
@@ -173,6 +178,12 @@ impl State {
                 refuse(Admission::PendingApproval, "operators have to approve the enrolment".to_owned())
             }
         }
+    }
+
+    /// The private halves of whoever asks are guarded as the policy wants it of this kind.
+    pub(crate) fn check_protection(&self, member: &MemberName, kind: Kind, has: Protection) -> Result<(), Void> {
+        let wanted = self.policy.policy.fleet.protection.of(kind);
+        if has >= wanted { Ok(()) } else { Err(Void::Unprotected { member: member.clone(), has, wanted }) }
     }
 
     /// Both the token and the new certificate have signed. Gives the certificate.

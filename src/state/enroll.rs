@@ -207,7 +207,10 @@ impl<O: Objects> Replay<O> {
         }
         let by_invitation = match &asked.request.invitation {
             Some(_) => Some(state.by_invitation(name, &asked, at)?),
-            None => None,
+            None => {
+                state.check_protection(name, requested.kind, asked.request.protection)?;
+                None
+            }
         };
         let parse = |bytes: &[u8]| Certificate::parse(bytes).map_err(|e| bad(format!("its certificate {e}")));
         let own = parse(&requested.cert)?;

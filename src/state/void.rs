@@ -1,7 +1,7 @@
 //! Why an entry, or a change in it, has no effect.
 
 use crate::digest::Digest;
-use crate::name::{ActName, Address, Kind, MemberName, Slot};
+use crate::name::{ActName, Address, Kind, MemberName, Protection, Slot};
 use crate::openpgp::CertificateError;
 use crate::policy::{Case, PolicyError};
 use crate::state::{Admission, KeyState};
@@ -97,6 +97,18 @@ pub enum Void {
     /// The name is taken.
     #[error("{0} is a member already")]
     NameTaken(MemberName),
+    /// Its private halves lie less guarded than the policy wants.
+    #[error(
+        "the private halves of {member} are guarded by '{has}', as its request says; the policy wants '{wanted}' at least"
+    )]
+    Unprotected {
+        /// Who joins.
+        member: MemberName,
+        /// What guards them.
+        has: Protection,
+        /// What has to.
+        wanted: Protection,
+    },
     /// A name that does not fit the kind.
     #[error("{member} cannot be a {kind}: {problem}")]
     KindMismatch {

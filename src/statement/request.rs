@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::json;
 use crate::limits::{READERS_MAX, REQUEST_BYTES_MAX, ROLES_MAX, SERVICES_MAX};
 use crate::log::note::{Note, SignatureLine};
-use crate::name::{Kind, Label, MemberName, Slot};
+use crate::name::{Kind, Label, MemberName, Protection, Slot};
 use crate::time::Time;
 use crate::wireguard::{Endpoint, Lane};
 
@@ -35,6 +35,9 @@ pub struct Request {
     pub log: String,
     /// Who joins.
     pub members: Vec<RequestedMember>,
+    /// What guards the private halves where it was made, as it says itself.
+    #[serde(default, skip_serializing_if = "Protection::is_file")]
+    pub protection: Protection,
     v: u64,
 }
 
@@ -140,7 +143,12 @@ impl Facts {
 impl Request {
     /// A request for `members`.
     pub fn new(at: Time, log: String, members: Vec<RequestedMember>) -> Self {
-        Self { at, invitation: None, log, members, v: 1 }
+        Self { at, invitation: None, log, members, protection: Protection::File, v: 1 }
+    }
+
+    /// The same, made where the private halves are guarded by this.
+    pub fn guarded_by(self, protection: Protection) -> Self {
+        Self { protection, ..self }
     }
 
     /// The same, in answer to an invitation.

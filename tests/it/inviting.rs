@@ -10,7 +10,7 @@ use keys::disk::{Access, Disk, RealFiles};
 use keys::enrolment::{sign_request, sign_with_token};
 use keys::fleet::{Draft, Placed};
 use keys::home::Home;
-use keys::name::{Kind, Slot};
+use keys::name::{Kind, Protection, Slot};
 use keys::openpgp::Fingerprint;
 use keys::ops::{self, Inviting, Terms, Ticket};
 use keys::state::{Admission, Agreed, Asked, Void};
@@ -325,6 +325,16 @@ fn every_result_of_an_admission(sandbox: &Sandbox) {
     case(&mut stage, &nyc1, Admission::NotYetValid);
     stage.now = stage.now.plus(Span::hours(1));
     case(&mut stage, &nyc1, Admission::Ok);
+    // The policy wants more of machines than it did when this one asked.
+    stage.carry(|fleet, _| {
+        Stage::policy(fleet, "fleet.toml", |t| {
+            t.replacen("[proposals]", "[protection]\npop = \"host\"\n[proposals]", 1)
+        })
+    });
+    case(&mut stage, &nyc1, Admission::Unprotected);
+    let guarded = Asked::parse(&nyc1).unwrap().request.guarded_by(Protection::Host);
+    let guarded = signed_again(&stage.homes[&member("nyc1")].clone(), guarded, "nyc1", &early);
+    case(&mut stage, &guarded, Admission::Ok);
     // Those of which the fold says more shortly what is the matter, and two that have tests of their own.
     seen.extend([
         Admission::NameTaken,

@@ -48,6 +48,7 @@ mod nginx;
 mod objections;
 mod peers;
 mod proofs;
+mod protecting;
 mod recipients;
 mod rekey;
 mod remote;
@@ -128,6 +129,7 @@ fn main() -> std::process::ExitCode {
         objections::tests(),
         peers::tests(),
         proofs::tests(),
+        protecting::tests(),
         recipients::tests(),
         rekey::tests(),
         remote::tests(),

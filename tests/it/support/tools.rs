@@ -38,6 +38,9 @@ pub(crate) enum Tool {
     Setpriv,
     Nginx,
     SystemdAnalyze,
+    SystemdCreds,
+    /// A TPM in software, with the library by which systemd-creds speaks to it.
+    Swtpm,
 
     Age,
     Sops,
@@ -95,6 +98,8 @@ impl Tool {
             Self::Setpriv => "setpriv",
             Self::Nginx => "nginx",
             Self::SystemdAnalyze => "systemd-analyze",
+            Self::SystemdCreds => "systemd-creds",
+            Self::Swtpm => "swtpm",
 
             Self::Age => "age",
             Self::Sops => "sops",
@@ -142,6 +147,10 @@ impl Tool {
             let directories = [own.as_str(), "/usr/lib64", "/usr/lib", "/usr/local/lib"];
             let files = directories.map(|d| Path::new(d).join("faketime/libfaketime.so.1"));
             return files.into_iter().find(|p| p.is_file());
+        }
+        if self == Self::Swtpm {
+            let own = format!("/usr/lib/{}-linux-gnu/libtss2-tcti-swtpm.so.0", std::env::consts::ARCH);
+            return Some(PathBuf::from("/usr/bin/swtpm")).filter(|p| p.is_file() && Path::new(&own).exists());
         }
         if self == Self::Postgres {
             // Debian keeps the server's programs by version, out of everybody's way.
