@@ -7,6 +7,7 @@
 
 mod admission;
 mod agent;
+mod agent_boot;
 mod agent_systemd;
 mod agent_talk;
 mod agent_trials;
@@ -88,6 +89,7 @@ fn main() -> std::process::ExitCode {
     let tests = [
         admission::tests(),
         agent::tests(),
+        agent_boot::tests(),
         agent_systemd::tests(),
         agent_talk::tests(),
         agent_trials::tests(),
