@@ -1,7 +1,7 @@
 //! The pages, each under every name that it has.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sequoia_openpgp as pgp;
 
@@ -10,6 +10,7 @@ use pgp::{Fingerprint, KeyID};
 
 use super::Served;
 use super::served::encoded;
+use crate::digest::Digest;
 use crate::limits::{FOUND_MAX, SEARCH_BYTES_MIN};
 use crate::openpgp::armor_certificates;
 
@@ -48,6 +49,19 @@ pub struct Page {
     pub kind: PageKind,
     /// What is on it.
     pub bytes: Arc<[u8]>,
+    /// What that is called by, once somebody has asked.
+    digest: Arc<OnceLock<Digest>>,
+}
+
+impl Page {
+    fn of(kind: PageKind, bytes: Vec<u8>) -> Self {
+        Self { kind, bytes: bytes.into(), digest: Arc::default() }
+    }
+
+    /// The digest of what is on it; worked out once for all names of the page.
+    pub fn digest(&self) -> Digest {
+        *self.digest.get_or_init(|| Digest::of(&self.bytes))
+    }
 }
 
 /// All pages, by their paths below the server's root.
@@ -103,7 +117,7 @@ impl Tree {
     }
 
     fn put(&mut self, paths: impl Iterator<Item = String>, kind: PageKind, bytes: Vec<u8>) {
-        let page = Page { kind, bytes: bytes.into() };
+        let page = Page::of(kind, bytes);
         self.pages.extend(paths.map(|path| (path, page.clone())));
     }
 
@@ -157,7 +171,7 @@ impl Tree {
         let named = self.names.iter().filter(|(name, one)| name.contains(&text) && seen.insert(&one.fingerprint));
         let found: Vec<&Arc<Served>> = named.map(|(_, one)| one).take(FOUND_MAX).collect();
         let bytes: Vec<u8> = (!found.is_empty()).then(|| index(&found))?.into_bytes();
-        Some(Page { kind: PageKind::Index, bytes: bytes.into() })
+        Some(Page::of(PageKind::Index, bytes))
     }
 }
 

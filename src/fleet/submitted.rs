@@ -16,7 +16,7 @@ use crate::limits::{
 };
 use crate::log::note::SignatureLine;
 use crate::name::MemberName;
-use crate::state::Void;
+use crate::state::{Admission, Agreed, Asked, Void};
 use crate::statement::{Entry, Handed, ObjectKind, Request, Submission, principal};
 use crate::store::{Store, object_path, request_path, staged_path};
 
@@ -48,6 +48,9 @@ pub enum Refusal {
     /// The request asks for nothing that can be granted.
     #[error("the request cannot be granted: {0}")]
     Request(String),
+    /// It asks by an invitation by which somebody has joined: by the same token, or with the same keys.
+    #[error("the request cannot be granted ({0}): {1}")]
+    Invited(Admission, String),
     /// An acknowledgement that counts for nothing.
     #[error("the acknowledgement counts for nothing: {0}")]
     Ack(AckProblem),
@@ -284,7 +287,9 @@ impl Fleet {
             return Ok(Taken::Known);
         }
         aside.replace(&object_path(&digest), bytes)?;
-        self.check_request(request, digest)?;
+        if let Err(refusal) = self.check_request(request, digest) {
+            return Err(self.second_by_token(bytes).unwrap_or(refusal));
+        }
         let (mut count, mut total) = (0, bytes.len() as u64);
         for (name, kind) in disk.list("proposals/requests")? {
             if kind == EntryKind::File {
@@ -300,6 +305,14 @@ impl Fleet {
         }
         disk.create(&path, bytes)?;
         Ok(Taken::New)
+    }
+
+    /// Whether a request, which is signed by its token, is a second machine's or a copy's.
+    fn second_by_token(&self, bytes: &[u8]) -> Option<Refusal> {
+        let asked = Asked::parse(bytes).ok().filter(|asked| asked.request.invitation.is_some())?;
+        let decision = self.state().admission(&asked, self.now(), Agreed::ByInvitation);
+        let is_second = matches!(decision.admission, Admission::TokenReused | Admission::GenerationConflict);
+        is_second.then_some(Refusal::Invited(decision.admission, decision.why))
     }
 
     /// What can be said of a request before anybody has approved it: it asks for names that are free, for one machine or person,

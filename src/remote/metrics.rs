@@ -1,10 +1,72 @@
 //! What a server counts, in the text format of Prometheus. No label comes from what somebody sends: each is one of a few words
-//! of the program, and every counter is there from the start, at 0.
+//! of the program, and every counter is there from the start, at 0. docs/formats/metrics.md has all of them.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::http::Traffic;
+use crate::state::Admission;
+use crate::words::words;
+
+words! {
+    /// What a server counts; its word is the name that Prometheus has for it.
+    ServerMetric, "a server's metric":
+    /// Requests.
+    Requests = "keys_serve_requests_total",
+    /// Bytes of answers.
+    Bytes = "keys_serve_response_bytes_total",
+    /// What was handed in.
+    Submissions = "keys_serve_submissions_total",
+    /// Requests by a token that was used.
+    RequestsRefused = "keys_serve_requests_refused_total",
+    /// Connections without a place.
+    TurnedAway = "keys_serve_turned_away_total",
+    /// Requests that were none.
+    Malformed = "keys_serve_malformed_total",
+    /// Connections.
+    Connections = "keys_serve_connections",
+    /// The log's size.
+    LogEntries = "keys_serve_log_entries",
+    /// Its newest time.
+    LogNewest = "keys_serve_log_newest_timestamp_seconds",
+    /// Certificates.
+    Certificates = "keys_serve_certificates",
+}
+
+impl ServerMetric {
+    /// Whether it only grows while the server runs; else it goes up and down.
+    pub fn is_counter(self) -> bool {
+        self.word().ends_with("_total")
+    }
+
+    /// The names of its labels.
+    pub fn labels(self) -> &'static [&'static str] {
+        match self {
+            Self::Requests => &["endpoint", "method", "status"],
+            Self::Bytes => &["endpoint"],
+            Self::Submissions => &["result"],
+            Self::RequestsRefused => &["reason"],
+            Self::TurnedAway | Self::Malformed | Self::Connections => &[],
+            Self::LogEntries | Self::LogNewest | Self::Certificates => &[],
+        }
+    }
+
+    /// What it says, for people.
+    pub fn help(self) -> &'static str {
+        match self {
+            Self::Requests => "Requests that were answered.",
+            Self::Bytes => "Bytes of bodies that were answered with.",
+            Self::Submissions => "What was handed in, by what became of it.",
+            Self::RequestsRefused => "Requests signed by a token by which somebody had joined.",
+            Self::TurnedAway => "Connections for which there was no place.",
+            Self::Malformed => "Requests that were none, too large or too slow.",
+            Self::Connections => "Connections that are being served.",
+            Self::LogEntries => "Entries of the log that the pages follow.",
+            Self::LogNewest => "The time of the newest of them.",
+            Self::Certificates => "Certificates that the key server gives out.",
+        }
+    }
+}
 
 /// What is asked for.
 const ENDPOINTS: [&str; 8] = ["keyring", "policy", "lists", "hkp", "wkd", "submit", "own", "other"];
@@ -24,12 +86,16 @@ const RESULTS: [(u16, &str); 8] = [
     (503, "trouble"),
 ];
 
+/// Why a request by a token was refused.
+const REFUSED: [Admission; 2] = [Admission::TokenReused, Admission::GenerationConflict];
+
 /// The numbers of one server.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     requests: [[[AtomicU64; STATUSES.len()]; METHODS.len()]; ENDPOINTS.len()],
     bytes: [AtomicU64; ENDPOINTS.len()],
     submissions: [AtomicU64; RESULTS.len()],
+    refused: [AtomicU64; REFUSED.len()],
     pub(super) traffic: Traffic,
     /// The log's size and newest time, and the certificates that are given out, as of the pages.
     pub(super) entries: AtomicU64,
@@ -58,45 +124,58 @@ impl Numbers {
         }
     }
 
+    /// Counts a request that came too late with its token.
+    pub(super) fn refused(&self, admission: Admission) {
+        let place = REFUSED.iter().position(|known| *known == admission);
+        place.and_then(|place| self.refused.get(place)).into_iter().for_each(one_more);
+    }
+
     /// The text, whole.
     pub(super) fn to_text(&self) -> String {
         let mut out = String::new();
-        let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
-        let mut rows = |name: &str, kind: &str, help: &str, rows: &[(String, u64)]| {
+        for metric in ServerMetric::ALL {
+            let kind = if metric.is_counter() { "counter" } else { "gauge" };
             // Writing to a String does not fail.
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-            for (labels, value) in rows {
-                let _ = writeln!(out, "{name}{labels} {value}");
-            }
-        };
-        let mut requests = Vec::new();
-        for (endpoint, methods) in ENDPOINTS.iter().zip(&self.requests) {
-            for (method, statuses) in METHODS.iter().zip(methods) {
-                let labels = |status| format!("{{endpoint=\"{endpoint}\",method=\"{method}\",status=\"{status}\"}}");
-                requests.extend(STATUSES.iter().zip(statuses).map(|(status, n)| (labels(status), read(n))));
+            let _ = writeln!(out, "# HELP {metric} {}\n# TYPE {metric} {kind}", metric.help());
+            for (words, value) in self.rows(*metric) {
+                let pairs = metric.labels().iter().zip(&words).map(|(label, word)| format!("{label}=\"{word}\""));
+                let labels = pairs.collect::<Vec<_>>().join(",");
+                let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
+                let _ = writeln!(out, "{metric}{labels} {value}");
             }
         }
-        rows("keys_serve_requests_total", "counter", "Requests that were answered.", &requests);
-        let bytes: Vec<_> =
-            ENDPOINTS.iter().zip(&self.bytes).map(|(e, n)| (format!("{{endpoint=\"{e}\"}}"), read(n))).collect();
-        rows("keys_serve_response_bytes_total", "counter", "Bytes of bodies that were answered with.", &bytes);
-        let results = RESULTS.iter().zip(&self.submissions);
-        let results: Vec<_> = results.map(|((_, word), n)| (format!("{{result=\"{word}\"}}"), read(n))).collect();
-        rows("keys_serve_submissions_total", "counter", "What was handed in, by what became of it.", &results);
-        let one = |value: u64| [(String::new(), value)];
-        let traffic = &self.traffic;
-        let turned_away = one(traffic.turned_away.load(Ordering::Relaxed));
-        rows("keys_serve_turned_away_total", "counter", "Connections for which there was no place.", &turned_away);
-        let malformed = one(traffic.malformed.load(Ordering::Relaxed));
-        rows("keys_serve_malformed_total", "counter", "Requests that were none, too large or too slow.", &malformed);
-        let open = one(traffic.open.load(Ordering::Relaxed));
-        rows("keys_serve_connections", "gauge", "Connections that are being served.", &open);
-        rows("keys_serve_log_entries", "gauge", "Entries of the log that the pages follow.", &one(read(&self.entries)));
-        let newest = one(read(&self.newest));
-        rows("keys_serve_log_newest_timestamp_seconds", "gauge", "The time of the newest of them.", &newest);
-        let certificates = one(read(&self.certificates));
-        rows("keys_serve_certificates", "gauge", "Certificates that the key server gives out.", &certificates);
         out
+    }
+
+    /// What is written of a metric: the words of its labels, and the value.
+    fn rows(&self, metric: ServerMetric) -> Vec<(Vec<&'static str>, u64)> {
+        let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        let one = |value: &AtomicU64| vec![(Vec::new(), read(value))];
+        match metric {
+            ServerMetric::Requests => {
+                let mut rows = Vec::new();
+                for (endpoint, methods) in ENDPOINTS.into_iter().zip(&self.requests) {
+                    for (method, statuses) in METHODS.into_iter().zip(methods) {
+                        let cells = STATUSES.into_iter().zip(statuses);
+                        rows.extend(cells.map(|(status, n)| (vec![endpoint, method, status], read(n))));
+                    }
+                }
+                rows
+            }
+            ServerMetric::Bytes => ENDPOINTS.into_iter().zip(&self.bytes).map(|(e, n)| (vec![e], read(n))).collect(),
+            ServerMetric::Submissions => {
+                RESULTS.into_iter().zip(&self.submissions).map(|((_, word), n)| (vec![word], read(n))).collect()
+            }
+            ServerMetric::RequestsRefused => {
+                REFUSED.into_iter().zip(&self.refused).map(|(reason, n)| (vec![reason.word()], read(n))).collect()
+            }
+            ServerMetric::TurnedAway => one(&self.traffic.turned_away),
+            ServerMetric::Malformed => one(&self.traffic.malformed),
+            ServerMetric::Connections => one(&self.traffic.open),
+            ServerMetric::LogEntries => one(&self.entries),
+            ServerMetric::LogNewest => one(&self.newest),
+            ServerMetric::Certificates => one(&self.certificates),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use crate::store::StoreError;
 
 pub use acks::{BroughtAcks, bring_acks};
 pub use directory::Shelf;
+pub use metrics::ServerMetric;
 pub use mirror::{DirectoryMirror, HttpMirror, Mirror, open};
 pub use publish::{PublishError, PublishedFiles, publish};
 pub use pull::{LAID, Pull, Pulled, Waiting, Want, pull, pull_from};

@@ -29,7 +29,7 @@ use super::metrics::Numbers;
 use super::{acks, waiting};
 use crate::agent::Ack;
 use crate::digest::Digest;
-use crate::directory::{Asked, Page, Tree, asked};
+use crate::directory::{Asked, Tree, asked};
 use crate::disk::{Access, Disk, DiskError, Memory, RealFiles};
 use crate::fleet::{AckProblem, Fleet, FleetError, Known, Refusal, Taken, View};
 use crate::http::{self, Answers, Body, Bounds, Request, Response, Traffic};
@@ -40,7 +40,7 @@ use crate::statement::Submission;
 use crate::store::{Public, Store, read_newest};
 use crate::time::Time;
 
-/// Files up to this size have an entity tag, and are read at once.
+/// Files up to this size are read at once, and those that may change have an entity tag.
 const TAGGED_BYTES_MAX: u64 = 1 << 20;
 /// How old the list of what machines say may be.
 const LIST_AGAIN: Duration = Duration::from_secs(2);
@@ -171,8 +171,9 @@ impl Server {
             Asked::Unknown => return Response::text(501, "this key server does not do that"),
             Asked::Wrong(problem) => return Response::text(400, problem),
         };
-        let Some(Page { kind, bytes }) = found else { return Response::text(404, "no member has such a key") };
-        tagged(bytes, kind.content_type(), request).with("Cache-Control", "no-cache")
+        let Some(page) = found else { return Response::text(404, "no member has such a key") };
+        let digest = page.digest();
+        tagged(page.bytes, digest, page.kind.content_type(), request).with("Cache-Control", "no-cache")
     }
 
     /// The pages as of the published head. Where making them fails, the old ones are served.
@@ -263,11 +264,19 @@ impl Server {
             return Response { status: 200, content_type: kind, headers: Vec::new(), body }
                 .with("Cache-Control", cache);
         }
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
         if let Err(e) = std::io::Read::read_to_end(&mut std::io::Read::take(&mut reader, length), &mut bytes) {
             return self.trouble(&e);
         }
-        tagged(bytes.into(), kind, request).with("Cache-Control", cache)
+        let response = match public.is_immutable() {
+            // Nobody asks again whether it has changed.
+            true => Response::of(200, kind, bytes),
+            false => {
+                let digest = Digest::of(&bytes);
+                tagged(bytes.into(), digest, kind, request)
+            }
+        };
+        response.with("Cache-Control", cache)
     }
 
     /// Takes what is handed in by somebody who keeps within bounds.
@@ -318,7 +327,13 @@ impl Server {
             }
             Ok(Taken::Known) => Response::text(200, "known already"),
             Err(Refusal::Fleet(e)) => self.trouble(&e),
-            Err(refusal) => Response::text(status(&refusal), refusal),
+            Err(refusal) => {
+                if let Refusal::Invited(admission, _) = &refusal {
+                    self.numbers.refused(*admission);
+                    (self.log)(&format!("refused: {refusal}"));
+                }
+                Response::text(status(&refusal), refusal)
+            }
         }
     }
 
@@ -378,9 +393,9 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// What is said to those who would upload a key.
 const NOT_ADDED: &str = "keys come here by the fleet's log alone: a member publishes its own with 'keys sync', a machine joins with 'keys enroll'";
 
-/// These bytes, unless the client has them already.
-fn tagged(bytes: Arc<[u8]>, kind: &'static str, request: &Request) -> Response {
-    let tag = format!("\"{}\"", Digest::of(&bytes));
+/// These bytes of this digest, unless the client has them already.
+fn tagged(bytes: Arc<[u8]>, digest: Digest, kind: &'static str, request: &Request) -> Response {
+    let tag = format!("\"{digest}\"");
     let is_known = request.known.as_ref().is_some_and(|known| {
         known.split(',').map(|one| one.trim().trim_start_matches("W/")).any(|one| one == tag || one == "*")
     });
@@ -398,7 +413,9 @@ fn status(refusal: &Refusal) -> u16 {
         Refusal::OtherLog(_) | Refusal::Unsigned(_) | Refusal::Signature(_) => 403,
         Refusal::Ack(AckProblem::Past(_)) | Refusal::Dead(_) => 409,
         Refusal::Ack(_) => 403,
-        Refusal::Missing(_) | Refusal::Stray(_) | Refusal::OtherSealed | Refusal::Request(_) => 422,
+        Refusal::Missing(_) | Refusal::Stray(_) | Refusal::OtherSealed | Refusal::Request(_) | Refusal::Invited(..) => {
+            422
+        }
         Refusal::TooMany { .. } => 429,
         Refusal::Fleet(_) => 503,
     }

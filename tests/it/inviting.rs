@@ -193,7 +193,7 @@ fn with_approval_operators_agree_to_the_machine_that_came(sandbox: &Sandbox) {
 }
 
 /// Signs a changed request again: as its machine would, and with this token.
-fn signed_again(home: &Home, request: Request, name: &str, token: &Token) -> Vec<u8> {
+pub(crate) fn signed_again(home: &Home, request: Request, name: &str, token: &Token) -> Vec<u8> {
     let own = request.member(&member(name)).unwrap();
     let key = own.keys.iter().find(|k| k.slot == Slot::Sign && k.active).unwrap();
     let mut pair = home.key_pair(&member(name), &Fingerprint::from_hex(&key.key).unwrap()).unwrap().unwrap();

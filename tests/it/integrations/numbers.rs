@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 
 use keys::agent::Metric;
+use keys::remote::ServerMetric;
 
 use super::{artefact, read};
 use crate::agent::fleet;
@@ -65,8 +66,15 @@ fn named(text: &str) -> BTreeSet<String> {
     words_after(&format!(" {text}"), "keys_").iter().map(|rest| format!("keys_{rest}")).collect()
 }
 
+/// Every number that there is: its name, its labels, and whether it is a counter.
+fn all() -> BTreeMap<String, (&'static [&'static str], bool)> {
+    let agent = Metric::ALL.iter().map(|m| (m.to_string(), (m.labels(), m.is_counter())));
+    agent.chain(ServerMetric::ALL.iter().map(|m| (m.to_string(), (m.labels(), m.is_counter())))).collect()
+}
+
 fn alerts_and_dashboard_use_numbers_that_there_are(_: &Sandbox) {
-    let known: BTreeSet<String> = Metric::ALL.iter().map(ToString::to_string).collect();
+    let all = all();
+    let known: BTreeSet<String> = all.keys().cloned().collect();
     let mut used = BTreeSet::new();
     for file in [RULES, TRIALS, DASHBOARD] {
         let names = named(&read(artefact(file)));
@@ -81,16 +89,13 @@ fn alerts_and_dashboard_use_numbers_that_there_are(_: &Sandbox) {
     let ids: BTreeSet<String> = panels.iter().map(|p| p["id"].to_string()).collect();
     assert!(ids.len() == panels.len() && dashboard["schemaVersion"].as_u64() >= Some(38), "{ids:?}");
     // Labels that a legend, an alert or a selector names are labels of a number there.
-    let labels: BTreeSet<&str> = Metric::ALL.iter().flat_map(|m| m.labels()).copied().collect();
+    let labels: BTreeSet<&str> = all.values().flat_map(|(labels, _)| *labels).copied().collect();
     for panel in panels {
         for target in panel["targets"].as_array().unwrap() {
             let (expression, legend) = (target["expr"].as_str().unwrap(), target["legendFormat"].as_str().unwrap());
-            let here: BTreeSet<&str> = Metric::ALL
-                .iter()
-                .filter(|m| named(expression).contains(m.word()))
-                .flat_map(|m| m.labels())
-                .copied()
-                .collect();
+            let names = named(expression);
+            let here = all.iter().filter(|(name, _)| names.contains(*name));
+            let here: BTreeSet<&str> = here.flat_map(|(_, (labels, _))| *labels).copied().collect();
             for label in words_after(legend, "{{") {
                 assert!(label == "instance" || here.contains(label), "{expression}: {label}");
             }
@@ -108,10 +113,10 @@ fn every_number_is_documented(_: &Sandbox) {
         Some((cells[0].trim_end_matches('`').to_owned(), (cells[1].to_owned(), cells[2].to_owned())))
     });
     let table: BTreeMap<String, (String, String)> = rows.collect();
-    let labels = |m: &Metric| if m.labels().is_empty() { "–".to_owned() } else { m.labels().join(", ") };
-    let kind = |m: &Metric| if m.is_counter() { "counter" } else { "gauge" }.to_owned();
+    let labels = |labels: &[&str]| if labels.is_empty() { "–".to_owned() } else { labels.join(", ") };
+    let kind = |is_counter: bool| if is_counter { "counter" } else { "gauge" }.to_owned();
     let code: BTreeMap<String, (String, String)> =
-        Metric::ALL.iter().map(|m| (m.to_string(), (labels(m), kind(m)))).collect();
+        all().into_iter().map(|(name, (words, is_counter))| (name, (labels(words), kind(is_counter)))).collect();
     assert_eq!(table, code);
 }
 

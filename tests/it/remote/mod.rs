@@ -1,17 +1,28 @@
 //! A keyring that is kept elsewhere: pulling it, serving it, handing in.
 
 mod broken;
+mod ending;
 mod key_server;
 mod outbox;
 mod pulling;
+mod refused;
 mod serving;
 mod static_tree;
 
 use crate::support::{Sandbox, Test, TestFleet};
 
 pub(crate) fn tests() -> Vec<Test> {
-    [broken::tests(), key_server::tests(), outbox::tests(), pulling::tests(), serving::tests(), static_tree::tests()]
-        .concat()
+    [
+        broken::tests(),
+        ending::tests(),
+        key_server::tests(),
+        outbox::tests(),
+        pulling::tests(),
+        refused::tests(),
+        serving::tests(),
+        static_tree::tests(),
+    ]
+    .concat()
 }
 
 /// A fleet with a PoP, its service and two secrets, in `fleet/`.

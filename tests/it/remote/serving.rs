@@ -3,10 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
-
-use keys::digest::Digest;
-use keys::disk::{Access, Disk, RealFiles};
+use std::time::Duration;
 
 use super::{files, fleet, id};
 use crate::support::{Running, Sandbox, TestFleet, Tool, tests};
@@ -18,7 +15,6 @@ tests!["remote::serving":
     whoever_refuses_does_not_keep_another_from_taking,
     sixteen_hand_in_the_same_at_once,
     a_flood_is_slowed_down_and_readers_are_served,
-    told_to_end_it_first_answers_whoever_has_asked,
     what_is_asked_and_answered_is_counted,
     prometheus_takes_the_numbers needs [Promtool],
 ];
@@ -30,7 +26,7 @@ pub(super) struct Remote {
 
 /// A served fleet; ended when dropped.
 pub(super) struct Served {
-    child: Running,
+    pub child: Running,
     remote: Remote,
 }
 
@@ -202,7 +198,7 @@ fn every_endpoint_says_what_it_is_for(sandbox: &Sandbox) {
 }
 
 /// A request by a machine that has pulled the fleet.
-fn request(sandbox: &Sandbox, member: &str) -> Vec<u8> {
+pub(super) fn request(sandbox: &Sandbox, member: &str) -> Vec<u8> {
     let out = sandbox.path(&format!("{member}.request")).display().to_string();
     let args = ["enroll", member, "--endpoint", "198.51.100.7", "--out", &out];
     sandbox.keys(&[&["--fleet", "fleet", "--home", member], &args[..]].concat()).ok();
@@ -456,35 +452,4 @@ fn prometheus_takes_the_numbers(sandbox: &Sandbox) {
     let checked = check.args(["check", "metrics"]).stdin(std::fs::File::open(numbers).unwrap());
     let checked = checked.output().unwrap();
     assert!(checked.status.success() && checked.stderr.is_empty(), "{}", String::from_utf8_lossy(&checked.stderr));
-}
-
-/// It was ended by the signal, in the middle of what it did.
-fn told_to_end_it_first_answers_whoever_has_asked(sandbox: &Sandbox) {
-    let _fleet = fleet(sandbox);
-    let request = request(sandbox, "sin1");
-    let mut served = Served::start(sandbox);
-    // Whoever has asked for nothing is not waited for.
-    let _idle = TcpStream::connect(&served.address).unwrap();
-    let keyring = Disk::new(RealFiles::open(&sandbox.path("fleet/keyring"), Access::Public).unwrap());
-    let lock = keyring.try_lock().unwrap().unwrap();
-    let status = std::thread::scope(|scope| {
-        let answer = scope.spawn(|| served.post(&request).status);
-        std::thread::sleep(Duration::from_millis(1_500));
-        let id = rustix::process::Pid::from_child(&served.child);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-        std::thread::sleep(Duration::from_millis(500));
-        drop(lock);
-        answer.join().unwrap()
-    });
-    assert_eq!(status, 202);
-    assert_eq!(served.child.wait().unwrap().code(), Some(0));
-    let path = format!("fleet/keyring/proposals/requests/{}.request", Digest::of(&request));
-    assert_eq!(std::fs::read(sandbox.path(&path)).unwrap(), request);
-    // With nobody there it ends at once, by SIGINT too.
-    let mut served = Served::start(sandbox);
-    let id = rustix::process::Pid::from_child(&served.child);
-    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
-    let begun = Instant::now();
-    assert_eq!(served.child.wait().unwrap().code(), Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
 }
