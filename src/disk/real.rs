@@ -1,5 +1,6 @@
 //! The real file system. Every path is walked component by component from the root's descriptor, with `O_NOFOLLOW` at
-//! each step: a planted symbolic link, wherever it points, is an error and never followed.
+//! each step, or by the kernel with the same promise (`openat2(2)`): a planted symbolic link, wherever it points, is an
+//! error and never followed.
 #![allow(clippy::disallowed_methods, reason = "this is the module that the fence points to")]
 
 use std::fs::File;
@@ -7,7 +8,8 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use super::{EntryKind, Files, Reader};
 
@@ -104,23 +106,32 @@ fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 impl RealFiles {
-    /// Opens a regular file for reading; `None` if there is none.
-    fn open_file(&self, path: &str) -> io::Result<Option<File>> {
-        let Some((directory, name)) = absent(self.split(path))? else { return Ok(None) };
+    /// Opens a regular file for reading, and gives its length; `None` if there is none.
+    fn open_file(&self, path: &str) -> io::Result<Option<(File, u64)>> {
         // NONBLOCK: a FIFO planted under the name must not hang us; it is no regular file and refused below.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(&directory, name, flags, Mode::empty()).map_err(io::Error::from);
-        let Some(fd) = absent(opened)? else { return Ok(None) };
-        if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) != FileType::RegularFile {
+        path.split('/').try_for_each(check_name)?;
+        let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let opened = match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), within) {
+            // Kernels before 5.6, and containers that do not know the call.
+            Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN | Errno::INVAL) => {
+                let Some((directory, name)) = absent(self.split(path))? else { return Ok(None) };
+                rustix::fs::openat(&directory, name, flags, Mode::empty())
+            }
+            opened => opened,
+        };
+        let Some(fd) = absent(opened.map_err(io::Error::from))? else { return Ok(None) };
+        let stat = rustix::fs::fstat(&fd)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        Ok(Some(File::from(fd)))
+        Ok(Some((File::from(fd), u64::try_from(stat.st_size).unwrap_or_default())))
     }
 }
 
 impl Files for RealFiles {
     fn read_part(&self, path: &str, offset: u64, length: usize) -> io::Result<Option<Vec<u8>>> {
-        let Some(mut file) = self.open_file(path)? else { return Ok(None) };
+        let Some((mut file, _)) = self.open_file(path)? else { return Ok(None) };
         file.seek(io::SeekFrom::Start(offset))?;
         let mut bytes = Vec::with_capacity(length.min(1 << 20));
         file.take(length as u64).read_to_end(&mut bytes)?;
@@ -128,13 +139,12 @@ impl Files for RealFiles {
     }
 
     fn reader(&self, path: &str) -> io::Result<Option<Reader>> {
-        let Some(file) = self.open_file(path)? else { return Ok(None) };
-        let length = file.metadata()?.len();
+        let Some((file, length)) = self.open_file(path)? else { return Ok(None) };
         Ok(Some((length, Box::new(file))))
     }
 
     fn read(&self, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
-        let Some(file) = self.open_file(path)? else { return Ok(None) };
+        let Some((file, _)) = self.open_file(path)? else { return Ok(None) };
         let mut bytes = Vec::new();
         file.take((limit as u64).saturating_add(1)).read_to_end(&mut bytes)?;
         if bytes.len() > limit {

@@ -21,6 +21,8 @@ use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
 
 /// How long the head of a request and a small body may take to arrive, or a part of an answer to be taken.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// By how much that may be exceeded.
+const A_MOMENT: Duration = Duration::from_millis(100);
 /// How slow a larger body may come, and an answer be taken, bytes a second.
 const BYTES_A_SECOND_MIN: usize = 32 << 10;
 /// How long those may take that are being answered when the end is wanted.
@@ -198,6 +200,8 @@ pub(crate) fn serve(
             Err(e) => return Err(e),
         };
         let _ = stream.set_write_timeout(Some(DEADLINE));
+        // What is written is whole: nothing is gained by waiting for more of it.
+        let _ = stream.set_nodelay(true);
         let Some(slot) = Slot::take(&open, peer, bounds.connections) else {
             answer.traffic().into_iter().for_each(|t| one_more(&t.turned_away));
             let _ = stream.set_write_timeout(Some(Duration::from_millis(100)));
@@ -300,11 +304,11 @@ fn converse(
     (bodies, answering): (&AtomicUsize, &AtomicUsize),
     answer: &dyn Answers,
 ) -> io::Result<()> {
-    let mut buffer = Vec::new();
+    let (mut buffer, mut patience) = (Vec::new(), Duration::ZERO);
     loop {
         // Given back once the request is answered.
         let mut held = Held(bodies, 0);
-        match receive(stream, &mut buffer, bounds, &mut held)? {
+        match receive(stream, &mut buffer, &mut patience, bounds, &mut held)? {
             Received::Gone => return Ok(()),
             Received::Wrong(response) => {
                 answer.traffic().into_iter().for_each(|t| one_more(&t.malformed));
@@ -346,7 +350,14 @@ impl Drop for Held<'_> {
     }
 }
 
-fn receive(stream: &mut TcpStream, buffer: &mut Vec<u8>, bounds: Bounds, held: &mut Held<'_>) -> io::Result<Received> {
+/// `patience` is how long a read from the stream waits at present.
+fn receive(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+    patience: &mut Duration,
+    bounds: Bounds,
+    held: &mut Held<'_>,
+) -> io::Result<Received> {
     let begun = Instant::now();
     let mut wanted = 0;
     loop {
@@ -371,7 +382,11 @@ fn receive(stream: &mut TcpStream, buffer: &mut Vec<u8>, bounds: Bounds, held: &
         if left.is_zero() {
             return Ok(late(buffer));
         }
-        stream.set_read_timeout(Some(left))?;
+        // Telling the kernel costs as much as reading: a moment more or less is left as it is.
+        if left.abs_diff(*patience) > A_MOMENT {
+            stream.set_read_timeout(Some(left))?;
+            *patience = left;
+        }
         let mut part = [0; 16 << 10];
         match stream.read(&mut part) {
             Ok(0) => return Ok(Received::Gone),
@@ -456,13 +471,24 @@ fn write(stream: &mut TcpStream, response: Response, connection: Connection, con
     head.push_str(&format!("Connection: {word}\r\n\r\n"));
     match response.body {
         _ if content == Content::HeadOnly || response.status == 304 => stream.write_all(head.as_bytes()),
-        Body::Bytes(bytes) => stream.write_all(&[head.as_bytes(), &bytes].concat()),
-        Body::Shared(bytes) => stream.write_all(&[head.as_bytes(), &bytes].concat()),
+        Body::Bytes(bytes) => write_both(stream, head, &bytes),
+        Body::Shared(bytes) => write_both(stream, head, &bytes),
         Body::File((length, mut reader)) => {
             stream.write_all(head.as_bytes())?;
             send(stream, length, reader.as_mut())
         }
     }
+}
+
+/// Writes a head and a body: at once, unless putting them together would take more than writing twice.
+fn write_both(stream: &mut TcpStream, head: String, body: &[u8]) -> io::Result<()> {
+    let mut bytes = head.into_bytes();
+    if body.len() <= PIECE_BYTES {
+        bytes.extend_from_slice(body);
+        return stream.write_all(&bytes);
+    }
+    stream.write_all(&bytes)?;
+    stream.write_all(body)
 }
 
 /// Sends so many bytes, to a client that takes them fast enough.
