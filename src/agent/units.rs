@@ -63,7 +63,7 @@ LimitMEMLOCK=infinity
 ///
 /// # Errors
 /// What cannot be written.
-fn word(text: &str) -> Result<String, String> {
+pub(crate) fn word(text: &str) -> Result<String, String> {
     if text.is_empty() || text.chars().any(char::is_control) {
         return Err(format!("'{}' cannot stand in a unit", crate::text::shown(text)));
     }

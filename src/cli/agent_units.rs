@@ -22,7 +22,7 @@ pub(super) struct Written<'a> {
 }
 
 /// A path as it is on the machine: whole, and text.
-fn whole(path: &Path) -> Result<String, CliError> {
+pub(super) fn whole(path: &Path) -> Result<String, CliError> {
     let whole = std::path::absolute(path).map_err(|e| CliError::failed(format!("cannot find {}: {e}", shown(path))))?;
     let text = whole.to_str().map(str::to_owned);
     text.ok_or_else(|| CliError::usage(format!("{} is no text, which a unit is", shown(path))))

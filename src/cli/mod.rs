@@ -19,6 +19,7 @@ mod backup_cmd;
 mod bootstrap_cmd;
 mod break_glass_cmd;
 mod cloud_cmd;
+mod confine;
 mod context;
 mod demo;
 mod describe;

@@ -2,34 +2,60 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, Subcommand};
 use serde_json::json;
 
-use super::context::Context;
+use super::agent_units::whole;
+use super::confine::confine;
+use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
 use super::output::complain;
 use super::pull_cmd::mirrors;
 use super::signals;
+use crate::disk::{Access, Disk, DiskError, RealFiles};
 use crate::fleet::Known;
 use crate::ops::{self, Outgoing};
-use crate::remote::{ServeError, Server, SubmitError, Submitted, submit};
+use crate::remote::{SERVE_UNIT, ServeError, Server, Serving, SubmitError, Submitted, serve_unit, submit};
 use crate::time::Time;
 
 #[derive(Debug, ClapArgs)]
 #[command(
+    args_conflicts_with_subcommands = true,
     after_help = "Its files are those of the fleet's directory, at the same paths: whatever else serves files serves them as well. Requests and
 signatures are taken at /v1/submit from whoever the policy would listen to; 'keys pull' and 'keys submit' use both. gpg and sq find the members' certificates: HKP and WKD. Everything
 is durable before it is answered, so the process may end at any time; told to end, it first answers whoever has asked. For others than this machine put a web server with
 TLS in front.
 Examples:
   keys serve --listen 127.0.0.1:7411
-  gpg --keyserver hkp://127.0.0.1:7411 --search-keys fra1"
+  gpg --keyserver hkp://127.0.0.1:7411 --search-keys fra1
+  keys serve units --listen 127.0.0.1:7411 --out /etc/systemd/system"
 )]
 pub(super) struct Serve {
     /// Where to listen; port 0 takes a free one, which is printed
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub listen: SocketAddr,
+    #[arg(long, value_name = "ADDRESS:PORT", required = true)]
+    pub listen: Option<SocketAddr>,
+    #[command(subcommand)]
+    pub verb: Option<ServeVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ServeVerb {
+    /// Write systemd's unit for it: by the user who owns the keyring, with that to write, one port, and little else
+    #[command(after_help = "Examples:
+  keys serve units --listen 127.0.0.1:7411 --out /etc/systemd/system")]
+    Units {
+        /// The directory to write to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Where to listen
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: SocketAddr,
+        /// Where this program lies on the machine
+        #[arg(long, value_name = "PATH", default_value = "/usr/local/bin/keys")]
+        program: String,
+    },
 }
 
 #[derive(Debug, ClapArgs)]
@@ -48,15 +74,48 @@ pub(super) struct Submit {
 
 /// `keys serve`.
 pub(super) fn serve(context: &Context, args: &Serve) -> Result<Exit, CliError> {
+    let listen = match (&args.verb, args.listen) {
+        (Some(ServeVerb::Units { out, listen, program }), _) => return units(context, out, *listen, program),
+        (None, Some(listen)) => listen,
+        (None, None) => return Err(CliError::usage("give --listen ADDRESS:PORT")),
+    };
     let known = Known { pin: context.known(None)?.pin, ..Known::default() };
     let clock = || Time::from_system(std::time::SystemTime::now());
-    let server = Server::open(&context.fleet_directory()?, known, clock, |line: &str| complain(line))?;
-    let unusable = |e: std::io::Error| CliError::new(Exit::Unknown, format!("cannot listen on {}: {e}", args.listen));
-    let listener = TcpListener::bind(args.listen).map_err(unusable)?;
+    let directory = context.fleet_directory()?;
+    let server = Server::open(&directory, known, clock, |line: &str| complain(line))?;
+    let unusable = |e: std::io::Error| CliError::new(Exit::Unknown, format!("cannot listen on {listen}: {e}"));
+    let listener = TcpListener::bind(listen).map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;
     let ending = signals::ending()?;
+    // What answers strangers gets at no home, and writes nothing but the keyring, whatever is wrong with it.
+    match confine(&directory.join("keyring"), &[directory.join("policy")]) {
+        Ok(true) => {}
+        Ok(false) => complain("not confined, this kernel has no Landlock: permissions alone keep it from other files"),
+        Err(e) => complain(&format!("not confined, permissions alone keep it from other files: {e}")),
+    }
     context.out.line(&format!("serving at http://{address}"))?;
     server.serve(&listener, ending.as_fd())?;
+    Ok(Exit::Ok)
+}
+
+/// `keys serve units`.
+fn units(context: &Context, out: &Path, listen: SocketAddr, program: &str) -> Result<Exit, CliError> {
+    let pin = context.open_published()?.pin().id;
+    let fleet = context.fleet_directory()?;
+    let fleet = whole(&fleet.canonicalize().unwrap_or(fleet))?;
+    let keyring = Path::new(&fleet).join("keyring");
+    let failed = |doing, path: &Path, source| DiskError { doing, path: shown(path), source };
+    let opened = RealFiles::open(&keyring, Access::Public).and_then(|files| files.permissions());
+    let (_, user) = opened.map_err(|e| failed("open", &keyring, e))?;
+    let serving = Serving { program: program.to_owned(), fleet, pin, user, listen };
+    let text = serve_unit(&serving).map_err(CliError::usage)?;
+    let disk = Disk::new(RealFiles::create(out, Access::Public).map_err(|e| failed("create", out, e))?);
+    disk.replace(SERVE_UNIT, text.as_bytes())?;
+    if context.json {
+        return context.answer(json!({ "written": [SERVE_UNIT] }), Exit::Ok);
+    }
+    context.out.line(&shown(&out.join(SERVE_UNIT)))?;
+    context.say(&format!("then: systemctl daemon-reload && systemctl enable --now {SERVE_UNIT}"));
     Ok(Exit::Ok)
 }
 

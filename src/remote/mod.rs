@@ -19,6 +19,7 @@ mod publish;
 mod pull;
 mod serve;
 mod submit;
+mod unit;
 mod waiting;
 
 use crate::disk::DiskError;
@@ -34,6 +35,7 @@ pub use publish::{PublishError, PublishedFiles, publish};
 pub use pull::{LAID, Pull, Pulled, Waiting, Want, pull, pull_from};
 pub use serve::{ServeError, Server};
 pub use submit::{SubmitError, Submitted, submit, submit_within};
+pub use unit::{SERVE_UNIT, Serving, serve_unit};
 
 /// What is wrong with a mirror.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! A keyring that is kept elsewhere: pulling it, serving it, handing in.
 
 mod broken;
+mod confined;
 mod ending;
 mod key_server;
 mod outbox;
@@ -14,6 +15,7 @@ use crate::support::{Sandbox, Test, TestFleet};
 pub(crate) fn tests() -> Vec<Test> {
     [
         broken::tests(),
+        confined::tests(),
         ending::tests(),
         key_server::tests(),
         outbox::tests(),
