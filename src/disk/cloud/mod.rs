@@ -17,6 +17,7 @@ use object_store::{
     Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, RetryConfig,
     UpdateVersion,
 };
+use std::str::FromStr;
 use std::sync::Arc;
 
 use super::{Bucket, Condition, EntryKind, Tag};
@@ -41,6 +42,15 @@ impl Cloud {
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] for an address that is none, and for an environment that does not suffice.
     pub fn open(address: &str) -> io::Result<Self> {
+        Self::open_with(address, None)
+    }
+
+    /// The same by these settings, with the names that the environment has for them in small letters, and without the
+    /// environment.
+    ///
+    /// # Errors
+    /// As [`Cloud::open`].
+    pub fn open_with(address: &str, settings: Option<&[(&str, &str)]>) -> io::Result<Self> {
         let bad = |problem: String| io::Error::new(io::ErrorKind::InvalidInput, problem);
         let (scheme, rest) = address.split_once("://").unwrap_or_default();
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -63,20 +73,22 @@ impl Cloud {
         // The same name at another end is another store.
         let (place, built) = match scheme {
             "s3" => {
-                let builder = AmazonS3Builder::from_env().with_url(&url).with_retry(retry).with_http_connector(wire);
+                let builder = set(settings, AmazonS3Builder::from_env, AmazonS3Builder::with_config)?;
+                let builder = builder.with_url(&url).with_retry(retry).with_http_connector(wire);
                 let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
                 (vec![endpoint], builder.build().map(|s| Box::new(s) as Box<dyn ObjectStore>))
             }
             "az" => {
-                let builder =
-                    MicrosoftAzureBuilder::from_env().with_url(&url).with_retry(retry).with_http_connector(wire);
+                let builder = set(settings, MicrosoftAzureBuilder::from_env, MicrosoftAzureBuilder::with_config)?;
+                let builder = builder.with_url(&url).with_retry(retry).with_http_connector(wire);
                 let names = [AzureConfigKey::AccountName, AzureConfigKey::Endpoint, AzureConfigKey::UseEmulator];
                 let place = names.iter().map(|name| builder.get_config_value(name)).collect();
                 (place, builder.build().map(|s| Box::new(s) as _))
             }
             "gs" => {
                 let builder =
-                    GoogleCloudStorageBuilder::from_env().with_url(&url).with_retry(retry).with_http_connector(wire);
+                    set(settings, GoogleCloudStorageBuilder::from_env, GoogleCloudStorageBuilder::with_config)?;
+                let builder = builder.with_url(&url).with_retry(retry).with_http_connector(wire);
                 let base = builder.get_config_value(&GoogleConfigKey::BaseUrl);
                 (vec![base], builder.build().map(|s| Box::new(s) as _))
             }
@@ -128,6 +140,18 @@ impl Cloud {
             Err(e) => Err(failed(e)),
         }
     }
+}
+
+/// What is set of a store: by the environment, or by these settings alone.
+fn set<B: Default, K: FromStr<Err = Error>>(
+    settings: Option<&[(&str, &str)]>,
+    environment: fn() -> B,
+    with: fn(B, K, String) -> B,
+) -> io::Result<B> {
+    let Some(settings) = settings else { return Ok(environment()) };
+    let set = |builder, (key, value): &(&str, &str)| Ok(with(builder, key.parse()?, (*value).to_owned()));
+    let built: Result<B, Error> = settings.iter().try_fold(B::default(), set);
+    built.map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))
 }
 
 /// A failure of the store as one of the system.

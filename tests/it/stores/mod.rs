@@ -1,6 +1,8 @@
 //! Stores that a keyring can lie in: one suite for all of them, the probe, and stores that break their word.
 
 #[cfg(feature = "store-object")]
+mod azure;
+#[cfg(feature = "store-object")]
 mod s3;
 
 use std::io;
@@ -28,7 +30,7 @@ mod here {
 
 pub(crate) fn tests() -> Vec<Test> {
     #[cfg(feature = "store-object")]
-    return [here::tests(), s3::tests()].concat();
+    return [here::tests(), s3::tests(), azure::tests()].concat();
     #[cfg(not(feature = "store-object"))]
     here::tests()
 }

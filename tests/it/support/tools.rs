@@ -55,6 +55,9 @@ pub(crate) enum Tool {
     /// Not a program of its own: the interpreter with moto, a server that speaks like S3.
     #[cfg(feature = "store-object")]
     Moto,
+    /// A server that speaks like Azure Blob, from npm.
+    #[cfg(feature = "store-object")]
+    Azurite,
     /// Not a program: the wish for tests that take long, KEYS_TEST_LONG=1.
     Long,
     /// Not a program: the right to make network namespaces and the like.
@@ -112,6 +115,8 @@ impl Tool {
             Self::Sh => "sh",
             #[cfg(feature = "store-object")]
             Self::Moto => "moto",
+            #[cfg(feature = "store-object")]
+            Self::Azurite => "azurite",
             Self::Long => "KEYS_TEST_LONG=1",
             Self::Root => "root",
             Self::Machine => "systemd-nspawn, cloud-init and overlay mounts",
@@ -137,6 +142,11 @@ impl Tool {
         if self == Self::PyYaml {
             let package = Path::new("/usr/lib/python3/dist-packages/yaml/__init__.py");
             return Some(PathBuf::from("/usr/bin/python3")).filter(|p| p.is_file() && package.is_file());
+        }
+        #[cfg(feature = "store-object")]
+        if self == Self::Azurite {
+            let program = PathBuf::from("/usr/local/lib/keys-azurite/node_modules/.bin/azurite-blob");
+            return Some(program).filter(|p| p.is_file());
         }
         #[cfg(feature = "store-object")]
         if self == Self::Moto {
