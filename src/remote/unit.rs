@@ -54,7 +54,7 @@ SystemCallFilter=@system-service landlock_create_ruleset landlock_add_rule landl
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 SocketBindDeny=any
-MemoryMax=1G
+MemoryMax=2G
 TasksMax=256
 LimitCORE=0
 ";
