@@ -79,9 +79,9 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=exec
-# The owner of the keyring: what is handed in lies beside what others write there.
+# The owner of the keyring: what is handed in lies beside what others write there. It has no home.
 User={user}
-ExecStart={program} --fleet {fleet} --pin {pin} serve --listen {listen}
+ExecStart={program} --fleet {fleet} --home /nonexistent --pin {pin} serve --listen {listen}
 Restart=always
 RestartSec=5
 # It first answers whoever has asked.

@@ -1,12 +1,17 @@
 //! What a server may do beyond answering: nothing, by systemd's unit and by the kernel.
 
+use std::path::Path;
+use std::process::Command;
+
 use super::fleet;
 use super::serving::Served;
+use crate::support::machine::Machine;
 use crate::support::{Ran, Sandbox, Tool, tests};
 
 tests!["remote::confined":
     its_unit_is_what_systemd_reads needs [SystemdAnalyze],
     each_of_its_threads_is_confined,
+    systemd_starts_it_and_it_serves_and_takes needs [Machine],
 ];
 
 fn its_unit_is_what_systemd_reads(sandbox: &Sandbox) {
@@ -66,4 +71,46 @@ fn each_of_its_threads_is_confined(sandbox: &Sandbox) {
     let request = super::serving::request(sandbox, "sin1");
     assert_eq!(served.post(&request).status, 202);
     assert_eq!(served.text("/v1/waiting").lines().count(), 1);
+}
+
+/// What is tried in a machine that boots.
+const TRIAL: &str = r#"
+set -eu
+export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/root
+install -m 755 /test/keys /usr/local/bin/keys
+useradd --system mirror
+mkdir -p /var/lib/mirror
+cp -r /test/fleet /var/lib/mirror/
+chown -R mirror: /var/lib/mirror
+chmod 755 /var/lib/mirror
+keys --fleet /var/lib/mirror/fleet serve units --listen 127.0.0.1:7411 --out /etc/systemd/system
+grep -x "User=$(id -u mirror)" /etc/systemd/system/keys-serve.service
+systemctl daemon-reload
+systemctl start keys-serve
+id=$(cat /test/id)
+pulled() { keys --fleet /root/copy --home /root/home pull --from http://127.0.0.1:7411 --pin "$id" > /run/pulled 2>&1; }
+for _ in $(seq 150); do if pulled; then break; fi; sleep 0.2; done
+if ! pulled; then cat /run/pulled; systemctl --no-pager status keys-serve; exit 1; fi
+keys --fleet /root/copy --home /root/home enroll sin1 --endpoint 198.51.100.7 --out /root/sin1.request
+cp /root/sin1.request /root/copy/keyring/proposals.request
+mkdir -p /root/copy/keyring/proposals/requests
+mv /root/copy/keyring/proposals.request "/root/copy/keyring/proposals/requests/$(sha256sum /root/sin1.request | cut -c1-64).request"
+keys --fleet /root/copy --home /root/home submit --to http://127.0.0.1:7411
+test "$(stat -c %U /var/lib/mirror/fleet/keyring/proposals/requests/*.request)" = mirror
+systemctl stop keys-serve
+test "$(systemctl show -p Result --value keys-serve)" = success
+echo served
+"#;
+
+fn systemd_starts_it_and_it_serves_and_takes(sandbox: &Sandbox) {
+    let fleet = fleet(sandbox);
+    let machine = Machine::new(sandbox, "mirror", "#cloud-config\n{}\n");
+    machine.put("etc/cloud/cloud-init.disabled", "");
+    let shared = machine.shared();
+    let copy = |from: &Path, to: &str| Ran::of(Command::new("/bin/cp").arg("-a").arg(from).arg(shared.join(to))).ok();
+    copy(&sandbox.path("fleet"), "fleet");
+    copy(Path::new(env!("CARGO_BIN_EXE_keys")), "keys");
+    std::fs::write(shared.join("id"), super::id(&fleet)).unwrap();
+    let said = machine.boot(&["once"], TRIAL);
+    assert!(said.ends_with("served\n"), "{said}");
 }
