@@ -52,6 +52,8 @@ words! {
     SshExpires = "keys_ssh_host_certificate_expires_timestamp_seconds",
     /// Requests that are refused.
     RequestsRefused = "keys_requests_refused",
+    /// Machines that run twice.
+    MachinesCopied = "keys_machines_copied",
     /// Restore drills.
     DrillDue = "keys_restore_drill_due_timestamp_seconds",
     /// How the last one went.
@@ -89,7 +91,7 @@ impl Metric {
             Self::HookFailures => &["service", "phase"],
             Self::Ready | Self::InMemory | Self::LastRound | Self::LogEntries | Self::LogNewest | Self::LogStale => &[],
             Self::StandbysMissing | Self::RotationDue | Self::CertificateExpires | Self::SshExpires => &[],
-            Self::DrillDue | Self::DrillFailed | Self::CredentialsRefused => &[],
+            Self::MachinesCopied | Self::DrillDue | Self::DrillFailed | Self::CredentialsRefused => &[],
         }
     }
 
@@ -112,6 +114,7 @@ impl Metric {
             Self::CertificateExpires => "When the first of this machine's OpenPGP certificates expires.",
             Self::SshExpires => "When the first of this machine's SSH host certificates expires.",
             Self::RequestsRefused => "Requests by invitation that lie here and are refused, where an authority is.",
+            Self::MachinesCopied => "Members that two machines speak for, by what they say of themselves.",
             Self::DrillDue => "When a restore drill is due.",
             Self::DrillFailed => "Whether the newest restore drill failed.",
             Self::Generation => "The generation that is shown, 0 for none.",
@@ -163,6 +166,8 @@ pub struct Numbers {
     pub mirror_faults: [u64; 2],
     /// Credentials that were refused.
     pub credentials_refused: u64,
+    /// Members that two machines speak for.
+    pub machines_copied: usize,
     /// Requests by invitation that are refused, by reason.
     pub requests_refused: BTreeMap<Admission, u64>,
     /// What the fleet says of this machine.
@@ -306,6 +311,7 @@ impl Numbers {
                 let count = |a: &Admission| self.requests_refused.get(a).copied().unwrap_or_default();
                 refused.map(|a| (vec![a.word()], count(a).to_string())).collect()
             }
+            Metric::MachinesCopied => plain(u64::try_from(self.machines_copied).unwrap_or(u64::MAX)),
             Metric::DrillDue => time(self.seen.drill_due),
             Metric::DrillFailed => plain(u64::from(self.seen.drill_failed)),
             Metric::Generation => self.by_service(|n| n.generation.unwrap_or_default()),
@@ -355,6 +361,7 @@ mod tests {
             "keys_mirror_faults_total{kind=\"wrong\"} 0",
             "keys_credentials_refused_total 0",
             "keys_requests_refused{reason=\"generation_conflict\"} 0",
+            "keys_machines_copied 0",
             "keys_restore_drill_due_timestamp_seconds +Inf",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");

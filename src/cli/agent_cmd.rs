@@ -387,6 +387,7 @@ impl Agent<'_> {
         let Some((size, root)) = fleet.published().map(|p| (p.checkpoint.size, p.checkpoint.root)) else {
             return Ok(());
         };
+        self.numbers.machines_copied = fleet.copied()?.len();
         let is_machine = |kind| matches!(kind, Kind::Pop | Kind::Authority);
         for member in self.home.members()? {
             if !fleet.state().members.get(&member).is_some_and(|m| m.is_active() && is_machine(m.kind)) {

@@ -47,6 +47,8 @@ pub(super) struct Context {
     /// The socket of the ssh-agent that may have CA keys.
     ssh_agent: Option<PathBuf>,
     keepers: Keepers,
+    /// What counts the requests to object stores.
+    requests: stored::Requests,
     color: bool,
     now: Time,
     /// Where talk goes, if not to stderr.
@@ -79,6 +81,7 @@ impl Context {
             pin: global.pin.clone(),
             snapshot: global.snapshot.clone(),
             ssh_agent: environment("SSH_AUTH_SOCK"),
+            requests: stored::Requests::default(),
             keepers: Keepers {
                 credentials: environment("CREDENTIALS_DIRECTORY"),
                 host_key: environment("SYSTEMD_CREDENTIAL_SECRET"),
@@ -95,8 +98,8 @@ impl Context {
         let (fleet, home) = (self.fleet.clone(), self.home.clone());
         let (pin, snapshot, ssh_agent) = (self.pin.clone(), self.snapshot.clone(), self.ssh_agent.clone());
         let (heard, now) = (self.heard.clone(), Time::from_system(SystemTime::now()));
-        let keepers = self.keepers.clone();
-        Self { fleet, home, pin, snapshot, ssh_agent, keepers, heard, now, ..*self }
+        let (keepers, requests) = (self.keepers.clone(), self.requests.clone());
+        Self { fleet, home, pin, snapshot, ssh_agent, keepers, requests, heard, now, ..*self }
     }
 
     /// The same, whose talk is kept: a program's log has one form throughout.
@@ -122,6 +125,7 @@ impl Context {
             snapshot: None,
             ssh_agent: None,
             keepers: Keepers::default(),
+            requests: self.requests.clone(),
             color: self.color,
             now: Time::from_system(SystemTime::now()),
             heard: None,

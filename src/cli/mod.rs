@@ -150,7 +150,10 @@ fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
 }
 
 fn run(args: &Args) -> Result<Exit, CliError> {
-    dispatch(&Context::new(&args.global)?, &args.command)
+    let context = Context::new(&args.global)?;
+    let done = dispatch(&context, &args.command);
+    context.tell_requests();
+    done
 }
 
 fn dispatch(context: &Context, command: &Command) -> Result<Exit, CliError> {

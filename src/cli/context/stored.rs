@@ -1,5 +1,8 @@
 //! A fleet in an object store, as commands find it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::Context;
 use crate::cli::exit::CliError;
 #[cfg(feature = "store-object")]
@@ -9,7 +12,19 @@ use crate::disk::Cloud;
 use crate::disk::{Disk, is_address};
 use crate::text;
 
+/// Counters of what was asked of object stores.
+pub(in crate::cli) type Requests = Arc<Mutex<Vec<Arc<AtomicU64>>>>;
+
 impl Context {
+    /// Says, to whoever wants to hear more, how many requests an object store was sent.
+    pub(in crate::cli) fn tell_requests(&self) {
+        let counters = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent: u64 = counters.iter().map(|c| c.load(Ordering::Relaxed)).sum();
+        if self.verbose && self.store_address().is_some() {
+            self.say(&format!("{sent} requests to the object store"));
+        }
+    }
+
     /// The address of the object store in which the fleet lies, without a slash at its end; `None` for a directory.
     pub(in crate::cli) fn store_address(&self) -> Option<&str> {
         let given = self.fleet.as_deref().and_then(|fleet| fleet.to_str()).filter(|text| is_address(text))?;
@@ -27,11 +42,13 @@ impl Context {
     /// The object store at this address.
     #[cfg(feature = "store-object")]
     pub(in crate::cli) fn cloud(&self, address: &str) -> Result<Cloud, CliError> {
-        Cloud::open(address).map_err(|e| {
+        let opened = Cloud::open(address).map_err(|e| {
             let (address, problem) = (text::shown(address), e.to_string());
             let exit = if e.kind() == std::io::ErrorKind::InvalidInput { Exit::Usage } else { Exit::Unknown };
             CliError::new(exit, format!("cannot use {address}: {}", text::shown(&problem)))
-        })
+        })?;
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(opened.requests());
+        Ok(opened)
     }
 
     #[cfg(feature = "store-object")]
