@@ -88,6 +88,8 @@ pub const SUBMIT_OBJECTS_MAX: usize = 3 * CHANGES_MAX;
 pub const SUBMIT_BYTES_TOTAL_MAX: usize = 64 << 20;
 /// Connections that a mirror serves at one time.
 pub const MIRROR_CONNECTIONS_MAX: usize = 64;
+/// A file with a chain of certificates or a private key, bytes: a bundle of all public CAs has a quarter of that.
+pub const TLS_FILE_BYTES_MAX: usize = 1 << 20;
 /// Requests that wait where strangers may hand them in. People look at each.
 pub const REQUESTS_WAITING_MAX: usize = 256;
 /// The same, bytes.

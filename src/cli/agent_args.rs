@@ -53,14 +53,14 @@ pub(super) struct AgentRun {
     pub log: Option<LogForm>,
 }
 
-/// How the agent talks.
+/// How a program that runs for long talks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogForm {
     /// Lines for people
     Plain,
     /// The same with the journal's priorities: <3>…
     Journal,
-    /// A JSON object a line, with the labels level, member and service
+    /// A JSON object a line, with the labels event, level, member and service
     Json,
 }
 

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 
-use super::agent_args::{AgentArgs, AgentRun, AgentVerb, LogForm};
+use super::agent_args::{AgentArgs, AgentRun, AgentVerb};
 use super::agent_deliver::{Delivered, Deliverer};
-use super::agent_log::{AgentLog, Event, Level};
+use super::agent_log::{AgentLog, Event, Level, usual_form};
 use super::agent_units::{self, Written};
 use super::args::Change;
 use super::context::{Context, Heard, shown};
 use super::exit::{CliError, Exit};
 use super::founding::place;
-use super::pull_cmd::is_away;
+use super::pull_cmd::{is_away, remembered};
 use super::rotate_cmd::catch_up;
 use super::signals::ending_by;
 use crate::agent::{
@@ -143,8 +143,7 @@ fn run(context: &Context, args: &AgentRun) -> Result<Exit, CliError> {
             .hint("there is one agent for a machine; give another --run-dir for a second")
     })?;
     let notifier = Notifier::at(std::env::var_os("NOTIFY_SOCKET").as_deref());
-    let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    let form = args.log.unwrap_or(if is_journal { LogForm::Journal } else { LogForm::Plain });
+    let form = args.log.unwrap_or_else(usual_form);
     let (refusing, refused) = mpsc::channel();
     let mut agent = Agent {
         context,
@@ -331,8 +330,8 @@ impl Agent<'_> {
 
     fn pull(&mut self) -> Result<(), CliError> {
         self.good = true;
-        let mirrors = self.home.mirrors()?;
-        if mirrors.is_empty() {
+        let mirrors = remembered(&self.home)?;
+        if mirrors.addresses.is_empty() {
             return Ok(());
         }
         // What it opened was before this.

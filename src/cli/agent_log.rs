@@ -113,6 +113,35 @@ impl Level {
     }
 }
 
+/// How programs that run for long talk unless somebody says otherwise.
+pub(super) fn usual_form() -> LogForm {
+    if std::env::var_os("JOURNAL_STREAM").is_some() { LogForm::Journal } else { LogForm::Plain }
+}
+
+/// Says one line about a member and one of its services, as far as it is about one.
+pub(super) fn line(
+    form: LogForm,
+    level: Level,
+    event: &str,
+    (member, service): (Option<&MemberName>, Option<&Label>),
+    text: &str,
+) {
+    let text = crate::text::escape(text);
+    let prefix = service.map(|s| format!("{s}: ")).unwrap_or_default();
+    match form {
+        LogForm::Plain => complain(&format!("{prefix}{text}")),
+        LogForm::Journal => complain(&format!("<{}>{prefix}{text}", level.number())),
+        LogForm::Json => {
+            let at = Time::from_system(std::time::SystemTime::now());
+            let line = json!({
+                "at": at.to_string(), "event": event, "level": level.word(), "member": member.map(ToString::to_string),
+                "message": text, "service": service.map(ToString::to_string),
+            });
+            complain(&line.to_string());
+        }
+    }
+}
+
 /// What is wrong: an event, of a service or the agent itself, or of one thing among several.
 type Topic = (Event, String);
 
@@ -136,20 +165,7 @@ impl AgentLog {
         if self.quiet && matches!(level, Level::Notice | Level::Info) {
             return;
         }
-        let text = crate::text::escape(text);
-        let prefix = service.map(|s| format!("{s}: ")).unwrap_or_default();
-        match self.form {
-            LogForm::Plain => complain(&format!("{prefix}{text}")),
-            LogForm::Journal => complain(&format!("<{}>{prefix}{text}", level.number())),
-            LogForm::Json => {
-                let at = Time::from_system(std::time::SystemTime::now());
-                let line = json!({
-                    "at": at.to_string(), "event": event.word(), "level": level.word(), "member": self.member.to_string(),
-                    "message": text, "service": service.map(ToString::to_string),
-                });
-                complain(&line.to_string());
-            }
-        }
+        line(self.form, level, event.word(), (Some(&self.member), service), text);
     }
 
     /// Says that something is wrong, once until it is over or another thing is.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::agent_cmd::Agent;
 use super::agent_log::{Event, Level};
 use super::exit::CliError;
+use super::pull_cmd::remembered;
 use crate::digest::Digest;
 use crate::name::MemberName;
 use crate::ops;
@@ -18,8 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 impl Agent<'_> {
     /// Hands in what waits. A directory is no place for it: whoever has it as a mirror reads and judges for himself.
     pub(super) fn hand_in(&mut self) -> Result<(), CliError> {
-        let mirrors: Vec<String> = self.home.mirrors()?.into_iter().filter(|m| m.contains("://")).collect();
-        let Some(fleet) = self.fleet.as_mut().filter(|_| !mirrors.is_empty()) else { return Ok(()) };
+        let mut mirrors = remembered(&self.home)?;
+        mirrors.addresses.retain(|m| m.contains("://"));
+        let Some(fleet) = self.fleet.as_mut().filter(|_| !mirrors.addresses.is_empty()) else { return Ok(()) };
         let mut outgoing: Vec<(String, Vec<u8>)> = Vec::new();
         for (member, bytes) in &self.said {
             outgoing.push((format!("what {member} says of itself"), bytes.clone()));

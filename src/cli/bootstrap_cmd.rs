@@ -25,7 +25,7 @@ use crate::home::Home;
 use crate::limits::KEY_FILE_BYTES_MAX;
 use crate::name::MemberName;
 use crate::ops::{self, OpsError, Outgoing, Stage, Ticket};
-use crate::remote;
+use crate::remote::{self, Ca, Mirrors};
 use crate::state::Admission;
 use crate::statement::Token;
 use crate::wireguard::Endpoint;
@@ -51,14 +51,17 @@ pub(super) fn bootstrap(context: &Context, args: &Bootstrap) -> Result<Exit, Cli
     if config.seed.is_some() {
         check_private(&args.config)?;
     }
+    let ca = config.ca.as_ref().map(|pem| Ca::parse(pem.as_bytes())).transpose();
+    let ca = ca.map_err(|problem| CliError::usage(format!("{}: ca {problem}", shown(&args.config))))?;
+    let mirrors = Mirrors { addresses: config.mirrors.clone(), ca };
     let context = context.pinned(&config.id);
     let home = {
         let (home, _lock) = context.create_home()?;
         home.settle()?;
-        home.set_mirrors(&config.mirrors)?;
+        home.set_mirrors(&mirrors.addresses, mirrors.ca.as_ref().map(Ca::to_pem).as_deref())?;
         home
     };
-    let mut joining = Joining { context: &context, config: &config, home };
+    let mut joining = Joining { context: &context, config: &config, mirrors, home };
     joining.bring()?;
     let mut stage = joining.stage()?;
     if matches!(stage, Stage::New | Stage::Keyed) {
@@ -123,13 +126,14 @@ fn answer(context: &Context, stage: Stage, message: &str, exit: Exit) -> Result<
 struct Joining<'a> {
     context: &'a Context,
     config: &'a Config,
+    mirrors: Mirrors,
     home: Home,
 }
 
 impl Joining<'_> {
     /// Brings the keyring up to date. Where there is one, that no mirror answers keeps nobody from going on with it.
     fn bring(&mut self) -> Result<(), CliError> {
-        match self.context.pull(Some(&self.home), &self.config.mirrors) {
+        match self.context.pull(Some(&self.home), &self.mirrors) {
             Ok(_) => Ok(()),
             Err(e)
                 if e.exit == Exit::Unknown
@@ -207,7 +211,7 @@ impl Joining<'_> {
 
     /// Hands something in at the first mirror that takes it.
     fn hand_in(&self, bytes: &[u8]) -> Result<(), CliError> {
-        let handed = remote::submit(&self.config.mirrors, bytes);
+        let handed = remote::submit(&self.mirrors, bytes);
         // What one mirror refuses today, another, or an operator, mends tomorrow: it is never too late to try again.
         handed.map(|_| ()).map_err(|e| CliError {
             exit: Exit::Unknown,

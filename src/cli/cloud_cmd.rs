@@ -8,6 +8,7 @@ use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
 use super::founding::{read_file, read_token};
 use super::invite_cmd::write_private;
+use super::pull_cmd::read_ca;
 use crate::digest::Digest;
 use crate::enrolment::{CloudFormat, Parts};
 use crate::log::note::VerifierKey;
@@ -34,6 +35,9 @@ pub(super) struct CloudConfig {
     /// Where the machine brings the keyring from and hands its request in
     #[arg(long = "mirror", value_name = "ADDRESS", required = true)]
     pub mirrors: Vec<String>,
+    /// The only CAs that vouch for the names of https:// mirrors (PEM) [default: the public ones]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Where it fetches the program from: an address, or a path on the machine
     #[arg(long = "program", value_name = "ADDRESS", required = true)]
     pub programs: Vec<String>,
@@ -87,6 +91,7 @@ pub(super) fn cloud_config(context: &Context, args: &CloudConfig) -> Result<Exit
         id: state.id,
         log: log.filter_map(|(_, key)| VerifierKey::parse(&key.key).ok()).collect(),
         mirrors: args.mirrors.clone(),
+        ca: read_ca(args.ca.as_deref(), &args.mirrors)?.map(|ca| ca.to_pem()),
         member: &args.member,
         endpoint: args.endpoint.clone(),
         token: &token,

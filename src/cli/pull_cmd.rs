@@ -1,13 +1,17 @@
 //! `keys pull`: bringing the keyring up to date from mirrors.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args as ClapArgs;
 use serde_json::{Value, json};
 
-use super::context::Context;
+use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
+use super::founding::read_file;
 use crate::fleet::Known;
 use crate::home::Home;
-use crate::remote::{Fault, MirrorError, PullError, Pulled, Want, bring_acks, open, pull};
+use crate::limits::TLS_FILE_BYTES_MAX;
+use crate::remote::{Ca, Fault, MirrorError, Mirrors, PullError, Pulled, Want, bring_acks, open, pull};
 
 #[derive(Debug, ClapArgs)]
 #[command(
@@ -17,7 +21,8 @@ shows it is kept in the home. A directory without a keyring needs the fleet's id
 Examples:
   keys pull --from https://keys.cdn.example --remember
   keys pull
-  keys pull --from /media/stick/fleet"
+  keys pull --from /media/stick/fleet
+  keys pull --from https://keys.cdn.example --ca ca.pem --remember"
 )]
 pub(super) struct PullArgs {
     /// A mirror; several are asked in this order [default: those that the home remembers]
@@ -26,6 +31,9 @@ pub(super) struct PullArgs {
     /// Remember these mirrors in the home, in the place of those before
     #[arg(long, requires = "from")]
     pub remember: bool,
+    /// The only CAs that vouch for the names of https:// mirrors (PEM) [default: the public ones]
+    #[arg(long, value_name = "FILE", requires = "from")]
+    pub ca: Option<PathBuf>,
 }
 
 /// `keys pull`.
@@ -41,12 +49,13 @@ pub(super) fn pull_command(context: &Context, args: &PullArgs) -> Result<Exit, C
             return Err(CliError::usage(format!("{}: {e}", crate::text::shown(&shown))));
         }
     }
+    let ca = read_ca(args.ca.as_deref(), &args.from)?;
     if args.remember {
         let (home, _lock) = context.create_home()?;
-        home.set_mirrors(&args.from)?;
+        home.set_mirrors(&args.from, ca.as_ref().map(Ca::to_pem).as_deref())?;
     }
     let home = context.maybe_home()?;
-    let mirrors = mirrors(home.as_ref(), &args.from)?;
+    let mirrors = mirrors(home.as_ref(), Mirrors { addresses: args.from.clone(), ca })?;
     let pulled = context.pull(home.as_ref(), &mirrors)?;
     let known = context.known(home.as_ref())?;
     let acks = bring_acks(&mirrors, &context.fleet_directory()?, &known, context.now())?;
@@ -70,16 +79,36 @@ pub(super) fn pull_command(context: &Context, args: &PullArgs) -> Result<Exit, C
 }
 
 /// The mirrors that were given, or those that the home remembers.
-pub(super) fn mirrors(home: Option<&Home>, given: &[String]) -> Result<Vec<String>, CliError> {
-    match home.filter(|_| given.is_empty()) {
-        Some(home) => Ok(home.mirrors()?),
-        None => Ok(given.to_vec()),
+pub(super) fn mirrors(home: Option<&Home>, given: Mirrors) -> Result<Mirrors, CliError> {
+    match home.filter(|_| given.addresses.is_empty()) {
+        Some(home) => remembered(home),
+        None => Ok(given),
     }
+}
+
+/// The mirrors that the home remembers.
+pub(super) fn remembered(home: &Home) -> Result<Mirrors, CliError> {
+    let damaged = |problem| {
+        CliError::new(Exit::No, format!("the home's file mirrors-ca {problem}"))
+            .hint("'keys pull --from ADDRESS --ca FILE --remember' writes it anew")
+    };
+    let ca = home.mirrors_ca()?.map(|pem| Ca::parse(&pem).map_err(damaged)).transpose()?;
+    Ok(Mirrors { addresses: home.mirrors()?, ca })
+}
+
+/// The CAs in the file that was given with these addresses.
+pub(super) fn read_ca(file: Option<&Path>, addresses: &[String]) -> Result<Option<Ca>, CliError> {
+    let Some(file) = file else { return Ok(None) };
+    if !addresses.iter().any(|a| a.starts_with("https://")) {
+        return Err(CliError::usage("--ca is for https:// mirrors, and none of these is one"));
+    }
+    let ca = Ca::parse(&read_file(file, TLS_FILE_BYTES_MAX)?);
+    ca.map(Some).map_err(|problem| CliError::usage(format!("{} {problem}", shown(file))))
 }
 
 impl Context {
     /// Brings the keyring up to date, says what was wrong with mirrors, and keeps what shows it.
-    pub(super) fn pull(&self, home: Option<&Home>, mirrors: &[String]) -> Result<Pulled, CliError> {
+    pub(super) fn pull(&self, home: Option<&Home>, mirrors: &Mirrors) -> Result<Pulled, CliError> {
         let known = Known { kept: home.and_then(Home::replayed), ..self.known(home)? };
         let directory = self.fleet_directory()?;
         match pull(mirrors, &directory, &known, self.now(), Want::All) {

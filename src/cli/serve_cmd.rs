@@ -7,17 +7,21 @@ use std::path::{Path, PathBuf};
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::json;
 
+use super::agent_args::LogForm;
+use super::agent_log::{self, Level, usual_form};
 use super::agent_units::whole;
 use super::confine::confine;
 use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
-use super::output::complain;
-use super::pull_cmd::mirrors;
+use super::pull_cmd::{mirrors, read_ca};
 use super::signals;
 use crate::disk::{Access, Disk, DiskError, RealFiles};
 use crate::fleet::Known;
 use crate::ops::{self, Outgoing};
-use crate::remote::{SERVE_UNIT, ServeError, Server, Serving, SubmitError, Submitted, serve_unit, submit};
+use crate::remote::{
+    Mirrors, SERVE_UNIT, ServeError, ServeEvent, Server, Serving, SubmitError, Submitted, TlsError, TlsFiles,
+    serve_unit, submit,
+};
 use crate::time::Time;
 
 #[derive(Debug, ClapArgs)]
@@ -25,10 +29,11 @@ use crate::time::Time;
     args_conflicts_with_subcommands = true,
     after_help = "Its files are those of the fleet's directory, at the same paths: whatever else serves files serves them as well. Requests and
 signatures are taken at /v1/submit from whoever the policy would listen to; 'keys pull' and 'keys submit' use both. gpg and sq find the members' certificates: HKP and WKD. Everything
-is durable before it is answered, so the process may end at any time; told to end, it first answers whoever has asked. For others than this machine put a web server with
-TLS in front.
+is durable before it is answered, so the process may end at any time; told to end, it first answers whoever has asked. With --tls-cert and --tls-key it speaks TLS, 1.2 and 1.3;
+what is renewed in these files is served some seconds later. Without, put a web server with TLS in front, for others than this machine.
 Examples:
   keys serve --listen 127.0.0.1:7411
+  keys serve --listen [::]:443 --tls-cert fullchain.pem --tls-key privkey.pem
   gpg --keyserver hkp://127.0.0.1:7411 --search-keys fra1
   keys serve units --listen 127.0.0.1:7411 --out /etc/systemd/system"
 )]
@@ -36,6 +41,15 @@ pub(super) struct Serve {
     /// Where to listen; port 0 takes a free one, which is printed
     #[arg(long, value_name = "ADDRESS:PORT", required = true)]
     pub listen: Option<SocketAddr>,
+    /// Speak TLS with these certificates (PEM): the server's own, then those that lead to its CA
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The first certificate's private key (PEM: PKCS#8, SEC1 or PKCS#1), which others must not be able to read
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// How it talks [default: journal if systemd listens, else plain]
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub log: Option<LogForm>,
     #[command(subcommand)]
     pub verb: Option<ServeVerb>,
 }
@@ -55,6 +69,12 @@ pub(super) enum ServeVerb {
         /// Where this program lies on the machine
         #[arg(long, value_name = "PATH", default_value = "/usr/local/bin/keys")]
         program: String,
+        /// The certificates to speak TLS with
+        #[arg(long, value_name = "FILE", requires = "tls_key")]
+        tls_cert: Option<PathBuf>,
+        /// The first one's private key
+        #[arg(long, value_name = "FILE", requires = "tls_cert")]
+        tls_key: Option<PathBuf>,
     },
 }
 
@@ -70,36 +90,60 @@ pub(super) struct Submit {
     /// Where; several are tried in this order [default: the mirrors that the home remembers]
     #[arg(long, value_name = "ADDRESS")]
     pub to: Vec<String>,
+    /// The only CAs that vouch for the names of https:// mirrors (PEM) [default: the public ones]
+    #[arg(long, value_name = "FILE", requires = "to")]
+    pub ca: Option<PathBuf>,
 }
 
 /// `keys serve`.
 pub(super) fn serve(context: &Context, args: &Serve) -> Result<Exit, CliError> {
     let listen = match (&args.verb, args.listen) {
-        (Some(ServeVerb::Units { out, listen, program }), _) => return units(context, out, *listen, program),
+        (Some(verb), _) => return units(context, verb),
         (None, Some(listen)) => listen,
         (None, None) => return Err(CliError::usage("give --listen ADDRESS:PORT")),
     };
     let known = Known { pin: context.known(None)?.pin, ..Known::default() };
     let clock = || Time::from_system(std::time::SystemTime::now());
     let directory = context.fleet_directory()?;
-    let server = Server::open(&directory, known, clock, |line: &str| complain(line))?;
-    let unusable = |e: std::io::Error| CliError::new(Exit::Unknown, format!("cannot listen on {listen}: {e}"));
+    let (form, quiet) = (args.log.unwrap_or_else(usual_form), context.quiet);
+    let mut server = Server::open(&directory, known, clock, move |event, text: &str| {
+        let (level, word) = spoken(event);
+        if !(quiet && matches!(level, Level::Notice | Level::Info)) {
+            agent_log::line(form, level, word, (None, None), text);
+        }
+    })?;
+    if let (Some(chain), Some(key)) = (args.tls_cert.clone(), args.tls_key.clone()) {
+        server = server.over_tls(TlsFiles { chain, key })?;
+    }
+    let unusable = |e: std::io::Error| CliError::new(Exit::Unknown, format!("cannot listen on {}: {e}", listen));
     let listener = TcpListener::bind(listen).map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;
     let ending = signals::ending()?;
     // What answers strangers gets at no home, and writes nothing but the keyring, whatever is wrong with it.
-    match confine(&directory.join("keyring"), &[directory.join("policy")]) {
+    let read: Vec<PathBuf> = [directory.join("policy")].into_iter().chain(beside(args)).collect();
+    let unconfined = |why: &str| {
+        let text = format!("not confined, permissions alone keep it from other files: {why}");
+        let (level, word) = spoken(ServeEvent::Unconfined);
+        agent_log::line(form, level, word, (None, None), &text);
+    };
+    match confine(&directory.join("keyring"), &read) {
         Ok(true) => {}
-        Ok(false) => complain("not confined, this kernel has no Landlock: permissions alone keep it from other files"),
-        Err(e) => complain(&format!("not confined, permissions alone keep it from other files: {e}")),
+        Ok(false) => unconfined("this kernel has no Landlock"),
+        Err(e) => unconfined(&e.to_string()),
     }
-    context.out.line(&format!("serving at http://{address}"))?;
+    let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
+    context.out.line(&format!("serving at {scheme}://{address}"))?;
     server.serve(&listener, ending.as_fd())?;
     Ok(Exit::Ok)
 }
 
 /// `keys serve units`.
-fn units(context: &Context, out: &Path, listen: SocketAddr, program: &str) -> Result<Exit, CliError> {
+fn units(context: &Context, verb: &ServeVerb) -> Result<Exit, CliError> {
+    let ServeVerb::Units { out, listen, program, tls_cert, tls_key } = verb;
+    let tls = match (tls_cert, tls_key) {
+        (Some(chain), Some(key)) => Some((whole(chain)?, whole(key)?)),
+        _ => None,
+    };
     let pin = context.open_published()?.pin().id;
     let fleet = context.fleet_directory()?;
     let fleet = whole(&fleet.canonicalize().unwrap_or(fleet))?;
@@ -107,7 +151,7 @@ fn units(context: &Context, out: &Path, listen: SocketAddr, program: &str) -> Re
     let failed = |doing, path: &Path, source| DiskError { doing, path: shown(path), source };
     let opened = RealFiles::open(&keyring, Access::Public).and_then(|files| files.permissions());
     let (_, user) = opened.map_err(|e| failed("open", &keyring, e))?;
-    let serving = Serving { program: program.to_owned(), fleet, pin, user, listen };
+    let serving = Serving { program: program.clone(), fleet, pin, user, listen: *listen, tls };
     let text = serve_unit(&serving).map_err(CliError::usage)?;
     let disk = Disk::new(RealFiles::create(out, Access::Public).map_err(|e| failed("create", out, e))?);
     disk.replace(SERVE_UNIT, text.as_bytes())?;
@@ -119,10 +163,32 @@ fn units(context: &Context, out: &Path, listen: SocketAddr, program: &str) -> Re
     Ok(Exit::Ok)
 }
 
+/// Where the files for TLS lie: what is renewed there comes by another name, and may be a link to elsewhere.
+fn beside(args: &Serve) -> Vec<PathBuf> {
+    let files = [&args.tls_cert, &args.tls_key].into_iter().flatten();
+    let places = files.flat_map(|file| [Some(file.clone()), file.canonicalize().ok()]).flatten();
+    let above = places.filter_map(|file| file.parent().map(Path::to_owned));
+    above.map(|place| if place.as_os_str().is_empty() { PathBuf::from(".") } else { place }).collect()
+}
+
+/// How grave what a server says is, and its word for programs; docs/formats/http.md has the words.
+fn spoken(event: ServeEvent) -> (Level, &'static str) {
+    match event {
+        ServeEvent::Taken => (Level::Info, "taken"),
+        ServeEvent::Trouble => (Level::Error, "trouble"),
+        ServeEvent::Pages => (Level::Error, "pages"),
+        ServeEvent::Renewed => (Level::Notice, "renewed"),
+        ServeEvent::NotRenewed => (Level::Error, "not-renewed"),
+        ServeEvent::Refused => (Level::Error, "refused"),
+        ServeEvent::Unconfined => (Level::Notice, "unconfined"),
+    }
+}
+
 /// `keys submit`.
 pub(super) fn submit_command(context: &Context, args: &Submit) -> Result<Exit, CliError> {
     let home = context.maybe_home()?;
-    let addresses = mirrors(home.as_ref(), &args.to)?;
+    let ca = read_ca(args.ca.as_deref(), &args.to)?;
+    let mirrors = mirrors(home.as_ref(), Mirrors { addresses: args.to.clone(), ca })?;
     let mut fleet = context.open()?;
     let mut handed: Vec<(String, Vec<u8>)> = Vec::new();
     for (path, request) in ops::waiting_requests(fleet.store())? {
@@ -135,7 +201,7 @@ pub(super) fn submit_command(context: &Context, args: &Submit) -> Result<Exit, C
     }
     let (mut done, mut refused) = (Vec::new(), None);
     for (what, bytes) in handed {
-        let submitted = match submit(&addresses, &bytes) {
+        let submitted = match submit(&mirrors, &bytes) {
             Ok(submitted) => submitted,
             // That one is not taken is no reason to keep the others back.
             Err(e @ SubmitError::Refused { .. }) => {
@@ -173,6 +239,21 @@ impl From<ServeError> for CliError {
             ServeError::Disk(e) => e.into(),
             ServeError::Fleet(e) => e.into(),
             ServeError::Net(_) => Self::new(Exit::Unknown, &e),
+            ServeError::Tls(ref problem) => {
+                let hint = match problem {
+                    TlsError::Open { path, .. } => {
+                        format!("run: chmod o= {}; whoever has read it can pass for this server", shown(path))
+                    }
+                    TlsError::Mismatch { .. } => {
+                        "--tls-cert takes the server's own certificate first, --tls-key the key that it was \
+                         made for"
+                            .to_owned()
+                    }
+                    TlsError::Read { .. } => "check the path, and who may read it".to_owned(),
+                    _ => "both are PEM files, for example certbot's fullchain.pem and privkey.pem".to_owned(),
+                };
+                Self::failed(&e).hint(hint)
+            }
         }
     }
 }

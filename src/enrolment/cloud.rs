@@ -74,6 +74,8 @@ pub struct Parts<'a> {
     pub log: Vec<VerifierKey>,
     /// Where the keyring is brought from.
     pub mirrors: Vec<String>,
+    /// The CAs that alone vouch for the mirrors' names: PEM, and nothing beside it.
+    pub ca: Option<String>,
     /// The PoP.
     pub member: &'a MemberName,
     /// Where it is reached.
@@ -126,9 +128,10 @@ impl Parts<'_> {
         let list = |all: Vec<String>| all.iter().map(|one| format!("\"{one}\"")).collect::<Vec<_>>().join(", ");
         let log = list(self.log.iter().map(ToString::to_string).collect());
         let endpoint = self.endpoint.as_ref().map(|host| format!("endpoint = \"{host}\"\n")).unwrap_or_default();
+        let ca = self.ca.as_ref().map(|pem| format!("ca = \"\"\"\n{pem}\"\"\"\n")).unwrap_or_default();
         let (fleet, id, mirrors, member) = (self.fleet, self.id, list(self.mirrors.clone()), self.member);
         Zeroizing::new(format!(
-            "fleet = \"{fleet}\"\nid = \"{id}\"\nlog = [{log}]\nmirrors = [{mirrors}]\nmember = \"{member}\"\n{endpoint}seed = \"{}\"\n",
+            "fleet = \"{fleet}\"\nid = \"{id}\"\nlog = [{log}]\nmirrors = [{mirrors}]\nmember = \"{member}\"\n{endpoint}{ca}seed = \"{}\"\n",
             *self.token.to_text()
         ))
     }
@@ -238,13 +241,17 @@ mod tests {
             id: Digest::of(b"the fleet"),
             log: Vec::new(),
             mirrors: owned(mirrors),
+            ca: Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned()),
             member: &member,
             endpoint: None,
             token: &token,
             programs: owned(programs),
             sha256: Digest::of(b"the program"),
         };
-        assert!(Config::parse(&parts.config()).is_ok_and(|c| c.seed.is_some()), "what is written is read");
+        assert!(
+            Config::parse(&parts.config()).is_ok_and(|c| c.seed.is_some() && c.ca == parts.ca),
+            "what is written is read"
+        );
         parts.render(format)
     }
 

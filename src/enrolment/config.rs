@@ -7,6 +7,7 @@
 //! mirrors = ["https://keys.cdn.example"]
 //! member = "fra1"
 //! protection = "tpm2"                            # what is to guard its private halves; else the best that there is
+//! ca = """-----BEGIN CERTIFICATE-----…"""         # optional: the only CAs that vouch for the mirrors' names
 //! seed = "kt1.bCmGs9Zb…"
 //! ```
 //! Everything but the seed is public, and the seed is worthless once somebody has joined by it. What is wrong is said with
@@ -58,6 +59,8 @@ pub struct Config {
     pub log: Vec<VerifierKey>,
     /// Where the keyring is brought from, and the request handed in: addresses, or directories.
     pub mirrors: Vec<String>,
+    /// The CAs that alone vouch for the names of mirrors at `https://`, as PEM; none: the public ones.
+    pub ca: Option<String>,
     /// The PoP.
     pub member: MemberName,
     /// Where its WireGuard is reached, if the invitation does not say.
@@ -76,6 +79,7 @@ struct File {
     #[serde(default)]
     log: Vec<String>,
     mirrors: Vec<String>,
+    ca: Option<String>,
     member: MemberName,
     endpoint: Option<Host>,
     protection: Option<Protection>,
@@ -127,6 +131,7 @@ impl Config {
             id: file.id,
             log: log.map_err(|e| bad("log", format!("a key {e}")))?,
             mirrors: file.mirrors,
+            ca: file.ca,
             member: file.member,
             endpoint: file.endpoint,
             protection: file.protection,
@@ -150,6 +155,7 @@ impl Config {
                 c.id,
                 c.log.clone(),
                 c.mirrors.clone(),
+                c.ca.clone(),
                 c.member.clone(),
                 c.endpoint.clone(),
                 c.protection,

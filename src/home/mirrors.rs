@@ -1,7 +1,10 @@
-//! The addresses from which this machine brings its keyring up to date: `mirrors` in the home, one a line, the first first.
+//! The addresses from which this machine brings its keyring up to date: `mirrors` in the home, one a line, the first first;
+//! and `mirrors-ca`, the certificates of the only CAs that may vouch for their names, where the public ones are not to.
 
 use super::{Home, HomeError};
-use crate::limits::{KEY_FILE_BYTES_MAX, MIRRORS_MAX, URL_BYTES_MAX};
+use crate::limits::{KEY_FILE_BYTES_MAX, MIRRORS_MAX, TLS_FILE_BYTES_MAX, URL_BYTES_MAX};
+
+const CA: &str = "mirrors-ca";
 
 impl Home {
     /// The mirrors that are remembered, in the order in which they are asked.
@@ -19,19 +22,36 @@ impl Home {
         }
     }
 
-    /// Remembers mirrors, in the place of those before.
+    /// The CAs that alone vouch for the mirrors' names, as PEM; none: the public ones.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn mirrors_ca(&self) -> Result<Option<Vec<u8>>, HomeError> {
+        Ok(self.disk.read(CA, TLS_FILE_BYTES_MAX)?)
+    }
+
+    /// Remembers mirrors, and the CAs that alone vouch for their names, in the place of those before. Interrupted in between it
+    /// leaves CAs that do not vouch for the mirrors, never mirrors that others vouch for.
     ///
     /// # Errors
     /// [`HomeError`], also for what cannot stand on a line of its own.
-    pub fn set_mirrors(&self, mirrors: &[String]) -> Result<(), HomeError> {
+    pub fn set_mirrors(&self, mirrors: &[String], ca: Option<&str>) -> Result<(), HomeError> {
         let is_line = |m: &String| !m.is_empty() && m.len() <= URL_BYTES_MAX && !m.contains(|c: char| c.is_control());
         if mirrors.len() > MIRRORS_MAX || !mirrors.iter().all(is_line) {
             let problem = format!("it takes up to {MIRRORS_MAX} addresses of up to {URL_BYTES_MAX} bytes, one a line");
             return Err(Self::damaged("mirrors", problem));
         }
+        if let Some(ca) = ca
+            && self.disk.read(CA, TLS_FILE_BYTES_MAX)?.as_deref() != Some(ca.as_bytes())
+        {
+            self.disk.replace(CA, ca.as_bytes())?;
+        }
         let text: String = mirrors.iter().map(|mirror| format!("{mirror}\n")).collect();
         if self.disk.read("mirrors", KEY_FILE_BYTES_MAX)?.as_deref() != Some(text.as_bytes()) {
             self.disk.replace("mirrors", text.as_bytes())?;
+        }
+        if ca.is_none() {
+            self.disk.remove(CA)?;
         }
         Ok(())
     }

@@ -1,10 +1,14 @@
 //! As much of an HTTP/1.1 server (RFC 9112) as a witness and a mirror need: requests with a length, within bounds of size,
-//! time and number; connections that stay open; answers that are files, sent piece by piece. `httparse` reads the heads.
-//! Everything else is answered with an error, and closed.
+//! time and number; connections that stay open; answers that are files, sent piece by piece. `httparse` reads the heads, and
+//! rustls speaks TLS where that is wanted ([`tls`]). Everything else is answered with an error, and closed.
 #![allow(
     clippy::disallowed_methods,
     reason = "deadlines of connections are measured by the clock that only runs forward"
 )]
+
+mod parse;
+mod tls;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
@@ -16,19 +20,37 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use self::parse::{Parsed, parse};
+use self::wire::Wire;
 use crate::disk::Reader;
-use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
 
-/// How long the head of a request and a small body may take to arrive, or a part of an answer to be taken.
-const DEADLINE: Duration = Duration::from_secs(10);
-/// By how much that may be exceeded.
-const A_MOMENT: Duration = Duration::from_millis(100);
-/// How slow a larger body may come, and an answer be taken, bytes a second.
-const BYTES_A_SECOND_MIN: usize = 32 << 10;
+pub(crate) use self::tls::{Renewal, Tls, certificates};
+pub use self::tls::{TlsError, TlsFiles};
+
 /// How long those may take that are being answered when the end is wanted.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
+/// How long it may take to tell a client that there is no place for it.
+const TURNING_AWAY: Duration = Duration::from_millis(100);
 /// How much of a file is in memory while it is sent.
 const PIECE_BYTES: usize = 64 << 10;
+
+/// How slow a client may be: it has so long for anything, and a second more for so many bytes. That bounds all of a request,
+/// with the handshake before it, and all of an answer, however steadily they trickle.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pub allowance: Duration,
+    pub bytes_a_second_min: u64,
+}
+
+impl Pace {
+    /// For clients anywhere.
+    pub(crate) const USUAL: Self = Self { allowance: Duration::from_secs(10), bytes_a_second_min: 32 << 10 };
+
+    /// How long so many bytes may take, all of them.
+    fn whole(self, bytes: u64) -> Duration {
+        self.allowance + Duration::from_secs_f64(bytes as f64 / self.bytes_a_second_min as f64)
+    }
+}
 
 /// What a server bears.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +61,8 @@ pub(crate) struct Bounds {
     pub body_bytes: usize,
     /// All bodies that are held at one time, bytes.
     pub bodies_bytes: usize,
+    /// How slow its clients may be.
+    pub pace: Pace,
     /// What its threads are called.
     pub name: &'static str,
 }
@@ -50,7 +74,7 @@ pub(crate) struct Traffic {
     pub open: AtomicU64,
     /// Those for which there was no place.
     pub turned_away: AtomicU64,
-    /// Requests that were none, too large or too slow.
+    /// Requests that were none, too large or too slow; handshakes that failed.
     pub malformed: AtomicU64,
 }
 
@@ -63,6 +87,14 @@ pub(crate) trait Answers: Send + Sync {
     fn traffic(&self) -> Option<&Traffic> {
         None
     }
+
+    /// What it speaks TLS with, if it does.
+    fn tls(&self) -> Option<&Tls> {
+        None
+    }
+
+    /// Is told what came of looking at the files of [`Answers::tls`].
+    fn renewed(&self, _renewal: Renewal) {}
 }
 
 impl<F: Fn(&Request) -> Response + Send + Sync> Answers for F {
@@ -182,7 +214,7 @@ pub(crate) fn serve(
             }
             return Ok(());
         }
-        let (mut stream, peer) = match listener.accept() {
+        let (stream, peer) = match listener.accept() {
             Ok((stream, peer)) => (stream, peer.ip()),
             // One client that went away, or too many files open for the moment.
             Err(e)
@@ -199,25 +231,32 @@ pub(crate) fn serve(
             }
             Err(e) => return Err(e),
         };
-        let _ = stream.set_write_timeout(Some(DEADLINE));
         // What is written is whole: nothing is gained by waiting for more of it.
         let _ = stream.set_nodelay(true);
         let Some(slot) = Slot::take(&open, peer, bounds.connections) else {
             answer.traffic().into_iter().for_each(|t| one_more(&t.turned_away));
-            let _ = stream.set_write_timeout(Some(Duration::from_millis(100)));
-            let busy = Response::text(503, "too many connections; try again").with("Retry-After", 1);
-            let _ = write(&mut stream, busy, Connection::Close, Content::Whole);
+            // With TLS it would take a handshake to say so.
+            if answer.tls().is_none() {
+                let _ = turn_away(stream);
+            }
             continue;
         };
         let (answer, bodies, answering) = (Arc::clone(&answer), Arc::clone(&bodies), Arc::clone(&answering));
         let spawned = std::thread::Builder::new().name(bounds.name.to_owned()).spawn(move || {
             let _slot = slot;
             let _counted = Counted::new(answer.traffic());
-            let _ = converse(&mut stream, peer, bounds, (&bodies, &answering), answer.as_ref());
+            let _ = converse(stream, peer, bounds, (&bodies, &answering), answer.as_ref());
         });
         // Without a thread the slot is given back as the closure is dropped, and the client sees a closed connection.
         drop(spawned);
     }
+}
+
+/// Tells a client, in a moment, that there is no place for it.
+fn turn_away(stream: TcpStream) -> io::Result<()> {
+    let mut wire = Wire::new(stream, None, TURNING_AWAY)?;
+    let busy = Response::text(503, "too many connections; try again").with("Retry-After", 1);
+    write(&mut wire, busy, Connection::Close, Content::Whole)
 }
 
 /// Waits for a client, or for the end; gives whether it is the end.
@@ -298,32 +337,47 @@ enum Received {
 }
 
 fn converse(
-    stream: &mut TcpStream,
+    stream: TcpStream,
     peer: IpAddr,
     bounds: Bounds,
     (bodies, answering): (&AtomicUsize, &AtomicUsize),
     answer: &dyn Answers,
 ) -> io::Result<()> {
-    let (mut buffer, mut patience) = (Vec::new(), Duration::ZERO);
+    let tls = answer.tls().map(Tls::now).map(|(config, renewal)| {
+        renewal.into_iter().for_each(|renewal| answer.renewed(renewal));
+        config
+    });
+    let mut wire = Wire::new(stream, tls, bounds.pace.allowance)?;
+    let mut buffer = Vec::new();
+    let malformed = || answer.traffic().into_iter().for_each(|t| one_more(&t.malformed));
     loop {
         // Given back once the request is answered.
         let mut held = Held(bodies, 0);
-        match receive(stream, &mut buffer, &mut patience, bounds, &mut held)? {
-            Received::Gone => return Ok(()),
+        // What is no TLS has had its alert by now.
+        let is_no_tls = |e: &io::Error| e.kind() == io::ErrorKind::InvalidData;
+        let received = receive(&mut wire, &mut buffer, bounds, &mut held).inspect_err(|e| {
+            if is_no_tls(e) {
+                malformed()
+            }
+        })?;
+        let (response, connection, content, _answered) = match received {
+            Received::Gone => return wire.end(),
             Received::Wrong(response) => {
-                answer.traffic().into_iter().for_each(|t| one_more(&t.malformed));
-                return write(stream, response, Connection::Close, Content::Whole);
+                malformed();
+                (response, Connection::Close, Content::Whole, None)
             }
             Received::Request(request, connection) => {
                 let request = Request { peer: Some(peer), ..request };
                 let content = if request.method == "HEAD" { Content::HeadOnly } else { Content::Whole };
                 let mut answered = Held(answering, 0);
                 answered.hold(1, usize::MAX);
-                write(stream, answer.answer(&request), connection, content)?;
-                if connection == Connection::Close {
-                    return Ok(());
-                }
+                (answer.answer(&request), connection, content, Some(answered))
             }
+        };
+        wire.be_done_by(Instant::now() + bounds.pace.whole(response.body.len()));
+        write(&mut wire, response, connection, content)?;
+        if connection == Connection::Close {
+            return wire.end();
         }
     }
 }
@@ -350,14 +404,7 @@ impl Drop for Held<'_> {
     }
 }
 
-/// `patience` is how long a read from the stream waits at present.
-fn receive(
-    stream: &mut TcpStream,
-    buffer: &mut Vec<u8>,
-    patience: &mut Duration,
-    bounds: Bounds,
-    held: &mut Held<'_>,
-) -> io::Result<Received> {
+fn receive(wire: &mut Wire, buffer: &mut Vec<u8>, bounds: Bounds, held: &mut Held<'_>) -> io::Result<Received> {
     let begun = Instant::now();
     let mut wanted = 0;
     loop {
@@ -377,23 +424,12 @@ fn receive(
             }
             Parsed::Partial(_) => {}
         }
-        let allowed = DEADLINE + Duration::from_secs((wanted / BYTES_A_SECOND_MIN) as u64);
-        let left = allowed.saturating_sub(begun.elapsed());
-        if left.is_zero() {
-            return Ok(late(buffer));
-        }
-        // Telling the kernel costs as much as reading: a moment more or less is left as it is.
-        if left.abs_diff(*patience) > A_MOMENT {
-            stream.set_read_timeout(Some(left))?;
-            *patience = left;
-        }
+        wire.be_done_by(begun + bounds.pace.whole(wanted as u64));
         let mut part = [0; 16 << 10];
-        match stream.read(&mut part) {
+        match wire.read(&mut part) {
             Ok(0) => return Ok(Received::Gone),
             Ok(n) => buffer.extend_from_slice(part.get(..n).unwrap_or_default()),
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                return Ok(late(buffer));
-            }
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => return Ok(late(buffer)),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
@@ -405,50 +441,6 @@ fn late(buffer: &[u8]) -> Received {
     if buffer.is_empty() { Received::Gone } else { Received::Wrong(Response::text(408, "the request took too long")) }
 }
 
-enum Parsed {
-    Whole(Request, Connection, usize),
-    Wrong(Response),
-    /// There is more to come; how many bytes it will have been, once that is known.
-    Partial(usize),
-}
-
-fn parse(buffer: &[u8], body_bytes_max: usize) -> Parsed {
-    let mut headers = [httparse::EMPTY_HEADER; HTTP_HEADERS_MAX];
-    let mut head = httparse::Request::new(&mut headers);
-    let length = match head.parse(buffer) {
-        Ok(httparse::Status::Complete(length)) if length <= HTTP_HEAD_BYTES_MAX => length,
-        Ok(httparse::Status::Partial) if buffer.len() <= HTTP_HEAD_BYTES_MAX => return Parsed::Partial(0),
-        Ok(_) => return Parsed::Wrong(Response::text(413, "the head of the request is too large")),
-        Err(_) => return Parsed::Wrong(Response::text(400, "this is not HTTP/1.1")),
-    };
-    let named =
-        |name: &'static str| head.headers.iter().filter(move |h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value);
-    let method = head.method.unwrap_or_default().to_owned();
-    if named("transfer-encoding").next().is_some() {
-        return Parsed::Wrong(Response::text(411, "send the body with a Content-Length"));
-    }
-    let lengths: Vec<&[u8]> = named("content-length").collect();
-    let body_length = match lengths.as_slice() {
-        [] if method == "POST" => return Parsed::Wrong(Response::text(411, "send the body with a Content-Length")),
-        [] => 0,
-        [one] => {
-            match std::str::from_utf8(one).ok().filter(|t| t.bytes().all(|b| b.is_ascii_digit())).map(str::parse) {
-                Some(Ok(n)) if n <= body_bytes_max => n,
-                Some(_) => return Parsed::Wrong(Response::text(413, "the body is too large")),
-                None => return Parsed::Wrong(Response::text(400, "Content-Length is no number")),
-            }
-        }
-        _ => return Parsed::Wrong(Response::text(400, "Content-Length is there twice")),
-    };
-    let whole = length.saturating_add(body_length);
-    let Some(body) = buffer.get(length..whole) else { return Parsed::Partial(whole) };
-    let closes = named("connection").any(|v| v.eq_ignore_ascii_case(b"close")) || head.version != Some(1);
-    let connection = if closes { Connection::Close } else { Connection::KeepAlive };
-    let path = head.path.unwrap_or_default().to_owned();
-    let known = named("if-none-match").next().and_then(|v| std::str::from_utf8(v).ok()).map(str::to_owned);
-    Parsed::Whole(Request { method, path, body: body.to_vec(), known, peer: None }, connection, whole)
-}
-
 /// How much of an answer is sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Content {
@@ -457,7 +449,7 @@ enum Content {
     HeadOnly,
 }
 
-fn write(stream: &mut TcpStream, response: Response, connection: Connection, content: Content) -> io::Result<()> {
+fn write(wire: &mut Wire, response: Response, connection: Connection, content: Content) -> io::Result<()> {
     let word = if connection == Connection::Close { "close" } else { "keep-alive" };
     let mut head = format!("HTTP/1.1 {} {}\r\n", response.status, response.reason());
     // Who has it already is not told again what it is.
@@ -470,89 +462,45 @@ fn write(stream: &mut TcpStream, response: Response, connection: Connection, con
     }
     head.push_str(&format!("Connection: {word}\r\n\r\n"));
     match response.body {
-        _ if content == Content::HeadOnly || response.status == 304 => stream.write_all(head.as_bytes()),
-        Body::Bytes(bytes) => write_both(stream, head, &bytes),
-        Body::Shared(bytes) => write_both(stream, head, &bytes),
+        _ if content == Content::HeadOnly || response.status == 304 => wire.write_all(head.as_bytes())?,
+        Body::Bytes(bytes) => write_both(wire, head, &bytes)?,
+        Body::Shared(bytes) => write_both(wire, head, &bytes)?,
         Body::File((length, mut reader)) => {
-            stream.write_all(head.as_bytes())?;
-            send(stream, length, reader.as_mut())
+            wire.write_all(head.as_bytes())?;
+            send(wire, length, reader.as_mut())?;
         }
     }
+    wire.flush()
 }
 
 /// Writes a head and a body: at once, unless putting them together would take more than writing twice.
-fn write_both(stream: &mut TcpStream, head: String, body: &[u8]) -> io::Result<()> {
+fn write_both(wire: &mut Wire, head: String, body: &[u8]) -> io::Result<()> {
     let mut bytes = head.into_bytes();
     if body.len() <= PIECE_BYTES {
         bytes.extend_from_slice(body);
-        return stream.write_all(&bytes);
+        return wire.write_all(&bytes);
     }
-    stream.write_all(&bytes)?;
-    stream.write_all(body)
+    wire.write_all(&bytes)?;
+    wire.write_all(body)
 }
 
-/// Sends so many bytes, to a client that takes them fast enough.
-fn send(stream: &mut TcpStream, length: u64, reader: &mut dyn io::Read) -> io::Result<()> {
-    let allowed = DEADLINE + Duration::from_secs(length / BYTES_A_SECOND_MIN as u64);
-    let begun = Instant::now();
+/// Sends so many bytes.
+fn send(wire: &mut Wire, length: u64, reader: &mut dyn io::Read) -> io::Result<()> {
     let mut buffer = vec![0; PIECE_BYTES];
     let mut left = length;
     while left > 0 {
         let want = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE_BYTES);
         let Some(piece) = buffer.get_mut(..want) else { return Ok(()) };
         let read = reader.read(piece)?;
-        if read == 0 || begun.elapsed() > allowed {
+        if read == 0 {
             // What was promised cannot be kept: closing says so.
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        stream.write_all(piece.get(..read).unwrap_or_default())?;
+        wire.write_all(piece.get(..read).unwrap_or_default())?;
         left -= read as u64;
     }
     Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outcome(bytes: &str) -> Result<(String, Vec<u8>, bool), Option<u16>> {
-        match parse(bytes.as_bytes(), 1000) {
-            Parsed::Whole(r, connection, used) => {
-                assert!(used <= bytes.len());
-                Ok((format!("{} {}", r.method, r.path), r.body, connection == Connection::KeepAlive))
-            }
-            Parsed::Wrong(response) => Err(Some(response.status)),
-            Parsed::Partial(_) => Err(None),
-        }
-    }
-
-    #[test]
-    fn a_request_is_read_whole_or_not_at_all() {
-        let post = "POST /add-checkpoint HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc";
-        let whole = Ok(("POST /add-checkpoint".to_owned(), b"abc".to_vec(), true));
-        assert_eq!(outcome(post), whole);
-        for cut in 0..post.len() {
-            assert_eq!(outcome(&post[..cut]), Err(None), "{cut} bytes");
-        }
-        assert_eq!(outcome(&(post.to_owned() + "GET /")), whole, "the next one waits");
-        let closing = "GET /x HTTP/1.1\r\nConnection: Close\r\n\r\n";
-        assert_eq!(outcome(closing), Ok(("GET /x".to_owned(), Vec::new(), false)));
-        assert_eq!(outcome("GET /x HTTP/1.0\r\n\r\n").map(|r| r.2), Ok(false));
-    }
-
-    #[test]
-    fn what_is_too_much_or_ambiguous_is_refused() {
-        let with = |header: &str| outcome(&format!("POST / HTTP/1.1\r\n{header}\r\n\r\n"));
-        assert_eq!(with("X: y"), Err(Some(411)));
-        assert_eq!(with("Transfer-Encoding: chunked"), Err(Some(411)));
-        assert_eq!(with("Content-Length: 3\r\nTransfer-Encoding: chunked"), Err(Some(411)));
-        assert_eq!(with("Content-Length: 3\r\nContent-Length: 4"), Err(Some(400)));
-        assert_eq!(with("Content-Length: -1"), Err(Some(400)));
-        assert_eq!(with("Content-Length: +1"), Err(Some(400)));
-        assert_eq!(with("Content-Length: 99999999"), Err(Some(413)));
-        assert_eq!(with("Content-Length: 99999999999999999999999"), Err(Some(413)));
-        assert_eq!(outcome("\u{16}\u{3}\u{1}"), Err(Some(400)), "TLS");
-        assert_eq!(outcome(&format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(HTTP_HEAD_BYTES_MAX))), Err(Some(413)));
-        assert_eq!(outcome(&format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(65))), Err(Some(400)));
-    }
-}
+mod tests;

@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::mirror::{Mirror, open};
+use super::ca::Mirrors;
+use super::mirror::Mirror;
 use super::pull::locked;
 use super::{Fault, MirrorError, PullError};
 use crate::digest::Digest;
@@ -46,14 +47,14 @@ pub struct BroughtAcks {
 ///
 /// # Errors
 /// [`PullError`], for what is wrong here.
-pub fn bring_acks(addresses: &[String], directory: &Path, known: &Known, now: Time) -> Result<BroughtAcks, PullError> {
+pub fn bring_acks(from: &Mirrors, directory: &Path, known: &Known, now: Time) -> Result<BroughtAcks, PullError> {
     let path = directory.join("keyring");
     let shown = || crate::text::shown(&path.display().to_string()).to_string();
     let files = RealFiles::open(&path, Access::Public);
     let keyring = files.map(Disk::new).map_err(|source| DiskError { doing: "open", path: shown(), source })?;
     let mut brought = BroughtAcks::default();
-    for address in addresses {
-        let found = open(address).and_then(|mirror| newer(mirror.as_ref(), &keyring));
+    for address in &from.addresses {
+        let found = from.open(address).and_then(|mirror| newer(mirror.as_ref(), &keyring));
         match found {
             Ok(None) => {}
             Ok(Some(files)) => {

@@ -11,6 +11,7 @@
 
 mod acks;
 mod brought;
+mod ca;
 mod directory;
 mod log;
 mod metrics;
@@ -27,13 +28,15 @@ use crate::fleet::FleetError;
 use crate::log::evidence::Evidence;
 use crate::store::StoreError;
 
+pub use crate::http::{TlsError, TlsFiles};
 pub use acks::{BroughtAcks, bring_acks};
+pub use ca::{Ca, Mirrors};
 pub use directory::Shelf;
 pub use metrics::ServerMetric;
 pub use mirror::{DirectoryMirror, HttpMirror, Mirror, open};
 pub use publish::{PublishError, PublishedFiles, publish};
 pub use pull::{LAID, Pull, Pulled, Waiting, Want, pull, pull_from};
-pub use serve::{ServeError, Server};
+pub use serve::{ServeError, ServeEvent, Server};
 pub use submit::{SubmitError, Submitted, submit, submit_within};
 pub use unit::{SERVE_UNIT, Serving, serve_unit};
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::brought::{Brought, Wanted};
+use super::ca::Mirrors;
 use super::log::{self, From};
-use super::mirror::{Mirror, Mirrored, open};
+use super::mirror::{Mirror, Mirrored};
 use super::waiting::{self, BringError};
 use super::{Fault, MirrorError, PullError};
 use crate::digest::Digest;
@@ -105,7 +106,7 @@ pub struct Pulled {
 ///
 /// # Errors
 /// As [`pull_from`].
-pub fn pull(addresses: &[String], directory: &Path, known: &Known, now: Time, want: Want) -> Result<Pulled, PullError> {
+pub fn pull(from: &Mirrors, directory: &Path, known: &Known, now: Time, want: Want) -> Result<Pulled, PullError> {
     let disk = |name: &str| {
         let path = directory.join(name);
         let shown = || crate::text::shown(&path.display().to_string()).to_string();
@@ -114,8 +115,8 @@ pub fn pull(addresses: &[String], directory: &Path, known: &Known, now: Time, wa
     };
     let mut mirrors = Vec::new();
     let mut faults = Vec::new();
-    for address in addresses {
-        match open(address) {
+    for address in &from.addresses {
+        match from.open(address) {
             Ok(mirror) => mirrors.push(mirror),
             Err(error) => {
                 faults.push(Fault { mirror: crate::text::shown(address).to_string(), error, evidence: None });

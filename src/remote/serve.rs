@@ -32,7 +32,7 @@ use crate::digest::Digest;
 use crate::directory::{Asked, Tree, asked};
 use crate::disk::{Access, Disk, DiskError, Memory, RealFiles};
 use crate::fleet::{AckProblem, Fleet, FleetError, Known, Refusal, Taken, View};
-use crate::http::{self, Answers, Body, Bounds, Request, Response, Traffic};
+use crate::http::{self, Answers, Body, Bounds, Pace, Renewal, Request, Response, Tls, TlsError, TlsFiles, Traffic};
 use crate::limits::{
     MIRROR_CONNECTIONS_MAX, SUBMIT_BYTES_MAX, SUBMIT_BYTES_TOTAL_MAX, SUBMITS_AT_ONCE_MAX, SUBMITTERS_MAX,
 };
@@ -61,7 +61,32 @@ pub enum ServeError {
     /// The network.
     #[error("cannot accept connections: {0}")]
     Net(std::io::Error),
+    /// The certificate, or its key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
+
+/// What a server says something about; a closed set, so that programs can look for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServeEvent {
+    /// Something new was handed in.
+    Taken,
+    /// It cannot answer, for a reason of its own.
+    Trouble,
+    /// The key server's pages are older than the log.
+    Pages,
+    /// A new certificate is served.
+    Renewed,
+    /// A new certificate or key is of no use, and the old pair is served.
+    NotRenewed,
+    /// Somebody asked to join by what somebody has joined by.
+    Refused,
+    /// The kernel does not keep it from other files.
+    Unconfined,
+}
+
+/// Who is told what a server has to say.
+type Told = Box<dyn Fn(ServeEvent, &str) + Send + Sync>;
 
 /// A served fleet.
 pub struct Server {
@@ -76,7 +101,8 @@ pub struct Server {
     pages: Current,
     numbers: Numbers,
     clock: Box<dyn Fn() -> Time + Send + Sync>,
-    log: Box<dyn Fn(&str) + Send + Sync>,
+    tls: Option<Tls>,
+    log: Told,
 }
 
 impl Server {
@@ -88,7 +114,7 @@ impl Server {
         directory: &Path,
         known: Known,
         clock: impl Fn() -> Time + Send + Sync + 'static,
-        log: impl Fn(&str) + Send + Sync + 'static,
+        log: impl Fn(ServeEvent, &str) + Send + Sync + 'static,
     ) -> Result<Self, ServeError> {
         let disk = |name: &str| {
             let path = directory.join(name);
@@ -108,10 +134,19 @@ impl Server {
             pages: Current::new(),
             numbers: Numbers::default(),
             clock: Box::new(clock),
+            tls: None,
             log: Box::new(log),
         };
         *server.fleet.lock().unwrap_or_else(PoisonError::into_inner) = Some(server.opened()?);
         Ok(server)
+    }
+
+    /// The same over TLS. The files are looked at again while it serves.
+    ///
+    /// # Errors
+    /// [`ServeError::Tls`].
+    pub fn over_tls(self, files: TlsFiles) -> Result<Self, ServeError> {
+        Ok(Self { tls: Some(Tls::open(files)?), ..self })
     }
 
     /// Answers until something can be read from `until`. There is nothing to be saved at its end, since what is taken is
@@ -124,6 +159,7 @@ impl Server {
             connections: MIRROR_CONNECTIONS_MAX,
             body_bytes: SUBMIT_BYTES_MAX,
             bodies_bytes: SUBMIT_BYTES_TOTAL_MAX,
+            pace: Pace::USUAL,
             name: "mirror",
         };
         // Whoever asks first need not wait for it.
@@ -181,7 +217,7 @@ impl Server {
         let keyring = Store::new(self.keyring.clone());
         let (tree, trouble) = self.pages.tree(&keyring, |shelf| self.made(shelf));
         if let Some(e) = trouble {
-            (self.log)(&format!("trouble: the key server's pages are older than the log: {e}"));
+            (self.log)(ServeEvent::Pages, &format!("trouble: the key server's pages are older than the log: {e}"));
         }
         tree
     }
@@ -225,7 +261,7 @@ impl Server {
 
     /// What is wrong on our side is for our own people.
     fn trouble(&self, error: &dyn std::fmt::Display) -> Response {
-        (self.log)(&format!("trouble: {error}"));
+        (self.log)(ServeEvent::Trouble, &format!("trouble: {error}"));
         Response::text(503, "this mirror cannot answer now; its own log says why").with("Retry-After", 10)
     }
 
@@ -321,7 +357,7 @@ impl Server {
         };
         match taken {
             Ok(Taken::New) => {
-                (self.log)(&format!("taken: {}", Digest::of(body)));
+                (self.log)(ServeEvent::Taken, &format!("taken: {}", Digest::of(body)));
                 *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 Response::text(202, "taken")
             }
@@ -330,7 +366,7 @@ impl Server {
             Err(refusal) => {
                 if let Refusal::Invited(admission, _) = &refusal {
                     self.numbers.refused(*admission);
-                    (self.log)(&format!("refused: {refusal}"));
+                    (self.log)(ServeEvent::Refused, &format!("refused: {refusal}"));
                 }
                 Response::text(status(&refusal), refusal)
             }
@@ -385,6 +421,19 @@ impl Answers for Server {
 
     fn traffic(&self) -> Option<&Traffic> {
         Some(&self.numbers.traffic)
+    }
+
+    fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    fn renewed(&self, renewal: Renewal) {
+        match renewal {
+            Renewal::Renewed => (self.log)(ServeEvent::Renewed, "tls: a new certificate is served from now on"),
+            Renewal::Refused(problem) => {
+                (self.log)(ServeEvent::NotRenewed, &format!("tls: the old certificate is served on: {problem}"));
+            }
+        }
     }
 }
 

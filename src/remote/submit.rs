@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::mirror::open;
-use super::{Fault, MirrorError};
+use super::ca::Mirrors;
+use super::{Fault, Mirror, MirrorError};
 
 /// How often all mirrors are tried.
 const ROUNDS: u32 = 3;
@@ -47,29 +47,24 @@ pub enum SubmitError {
 ///
 /// # Errors
 /// [`SubmitError`].
-pub fn submit(addresses: &[String], bytes: &[u8]) -> Result<Submitted, SubmitError> {
-    submit_within(addresses, bytes, ROUNDS, PATIENCE)
+pub fn submit(at: &Mirrors, bytes: &[u8]) -> Result<Submitted, SubmitError> {
+    submit_within(at, bytes, ROUNDS, PATIENCE)
 }
 
 /// The same, with so many rounds, in which each address has so much time: for whoever comes again anyway.
 ///
 /// # Errors
 /// [`SubmitError`].
-pub fn submit_within(
-    addresses: &[String],
-    bytes: &[u8],
-    rounds: u32,
-    patience: Duration,
-) -> Result<Submitted, SubmitError> {
-    if addresses.is_empty() {
+pub fn submit_within(at: &Mirrors, bytes: &[u8], rounds: u32, patience: Duration) -> Result<Submitted, SubmitError> {
+    if at.addresses.is_empty() {
         return Err(SubmitError::NoMirrors);
     }
     let mut faults = Vec::new();
     for round in 0..rounds {
         faults.clear();
         let mut refusal = None;
-        for address in addresses {
-            match hand_in(address, bytes, patience) {
+        for address in &at.addresses {
+            match at.open(address).and_then(|mirror| hand_in(mirror.as_ref(), bytes, patience)) {
                 Ok(Answer::Has(submitted)) => return Ok(submitted),
                 // It may be behind, or malign; another decides for itself.
                 Ok(Answer::Refuses(refused)) => refusal = refusal.or(Some(refused)),
@@ -93,9 +88,8 @@ enum Answer {
     Refuses(SubmitError),
 }
 
-fn hand_in(address: &str, bytes: &[u8], patience: Duration) -> Result<Answer, MirrorError> {
+fn hand_in(mirror: &dyn Mirror, bytes: &[u8], patience: Duration) -> Result<Answer, MirrorError> {
     const PATH: &str = "v1/submit";
-    let mirror = open(address)?;
     let (status, said) = mirror.post(PATH, bytes, patience)?;
     let said = String::from_utf8_lossy(&said);
     let said = crate::text::shown(said.lines().next().unwrap_or_default()).to_string();

@@ -22,6 +22,8 @@ pub struct Serving {
     pub user: u32,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// The certificates and the key to speak TLS with, if it does.
+    pub tls: Option<(String, String)>,
 }
 
 /// What it may do, and no more. Landlock is asked for by the program itself; older lists of systemd's do not have its calls.
@@ -64,12 +66,21 @@ LimitCORE=0
 /// # Errors
 /// A place that cannot stand in a unit.
 pub fn serve_unit(serving: &Serving) -> Result<String, String> {
-    let Serving { program, fleet, pin, user, listen } = serving;
+    let Serving { program, fleet, pin, user, listen, tls } = serving;
+    let tls = match tls {
+        Some((chain, key)) => format!(" --tls-cert {} --tls-key {}", word(chain)?, word(key)?),
+        None => String::new(),
+    };
     let (program, keyring, fleet) = (word(program)?, word(&format!("{fleet}/keyring"))?, word(fleet)?);
     // A directory in somebody's home has to be seen; else nothing there has.
     let homes = ["\"/home/", "\"/root/", "\"/run/user/"];
     let home = if homes.iter().any(|home| fleet.starts_with(home)) { "read-only" } else { "yes" };
     let port = listen.port();
+    let low = if port < 1024 {
+        "CapabilityBoundingSet=CAP_NET_BIND_SERVICE\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n"
+    } else {
+        ""
+    };
     Ok(format!(
         "# Written by 'keys serve units'.
 [Unit]
@@ -81,7 +92,7 @@ StartLimitIntervalSec=0
 Type=exec
 # The owner of the keyring: what is handed in lies beside what others write there. It has no home.
 User={user}
-ExecStart={program} --fleet {fleet} --home /nonexistent --pin {pin} serve --listen {listen}
+ExecStart={program} --fleet {fleet} --home /nonexistent --pin {pin} serve --listen {listen}{tls}
 Restart=always
 RestartSec=5
 # It first answers whoever has asked.
@@ -89,7 +100,7 @@ TimeoutStopSec=20
 ReadWritePaths={keyring}
 ProtectHome={home}
 SocketBindAllow=tcp:{port}
-{HARDENED}
+{HARDENED}{low}
 [Install]
 WantedBy=multi-user.target
 "

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Witness, WitnessError};
 use crate::digest::Digest;
-use crate::http::{self, Bounds, Request, Response};
+use crate::http::{self, Bounds, Pace, Request, Response};
 use crate::limits::{WITNESS_CONNECTIONS_MAX, WITNESS_REQUEST_BYTES_MAX};
 use crate::log::witness::{AddCheckpoint, Refusal};
 use crate::time::Time;
@@ -28,6 +28,7 @@ pub fn serve(
         connections: WITNESS_CONNECTIONS_MAX,
         body_bytes: WITNESS_REQUEST_BYTES_MAX,
         bodies_bytes: WITNESS_CONNECTIONS_MAX * WITNESS_REQUEST_BYTES_MAX,
+        pace: Pace::USUAL,
         name: "witness",
     };
     http::serve(listener, until, bounds, Arc::new(answer))

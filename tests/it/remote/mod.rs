@@ -9,6 +9,7 @@ mod pulling;
 mod refused;
 mod serving;
 mod static_tree;
+mod tls;
 
 use crate::support::{Sandbox, Test, TestFleet};
 
@@ -23,6 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         refused::tests(),
         serving::tests(),
         static_tree::tests(),
+        tls::tests(),
     ]
     .concat()
 }
