@@ -109,6 +109,7 @@ fn config(text: &str) {
         id: config.id,
         log: config.log.clone(),
         mirrors: config.mirrors.clone(),
+        ca: config.ca.clone(),
         member: &config.member,
         endpoint: config.endpoint.clone(),
         token,
@@ -123,8 +124,9 @@ fn config(text: &str) {
 }
 
 fn is_same(one: &Config, other: &Config) -> bool {
-    let of =
-        |c: &Config| (c.fleet.clone(), c.id, c.log.clone(), c.mirrors.clone(), c.member.clone(), c.endpoint.clone());
+    let of = |c: &Config| {
+        (c.fleet.clone(), c.id, c.log.clone(), c.mirrors.clone(), c.ca.clone(), c.member.clone(), c.endpoint.clone())
+    };
     of(one) == of(other)
 }
 

@@ -18,5 +18,6 @@ pub use manifest::{Lack, Manifest, ManifestFile, Part, Wish, wishes};
 pub use metrics::{Metric, Numbers, Seen, ServiceNumbers};
 pub use rounds::{Act, Happened, INTERVAL, Rounds, Schedule};
 pub use switch::{Case, Ended, Outcome, Phase, Step, Switch};
+#[cfg(feature = "net")]
 pub(crate) use units::word;
 pub use units::{AGENT_UNIT, CREDENTIAL_SOCKET, Places, agent_unit, asked_by, drop_in};

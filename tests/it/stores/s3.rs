@@ -176,7 +176,9 @@ fn two_authorities_append_at_once_and_one_dies_in_mid_commit(sandbox: &Sandbox) 
     // Whoever lives is told the truth: what failed for him lost its place too often, and nothing else.
     assert!(one.2 * 5 <= one.1, "{} of {} failed", one.2, one.1);
     assert!(seals(&server, sandbox, "one", 9_999, None), "the other goes on");
-    assert!(keys("nobody", &["log", "verify"]).ok().starts_with("verified: "));
+    // What whoever was killed has left is noted, and no damage.
+    let verified = keys("nobody", &["log", "verify"]).ok();
+    assert!(verified.lines().any(|l| l.starts_with("verified: ")), "{verified}");
     let listed = keys("one", &["ls", "--json"]).json();
     let there: BTreeSet<String> =
         listed["secrets"].as_array().unwrap().iter().map(|s| s["address"].as_str().unwrap().to_owned()).collect();
