@@ -47,6 +47,9 @@ words! {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloudError {
+    /// What is given as CAs is no PEM.
+    #[error("the CAs are more than certificates as PEM")]
+    Ca,
     /// An address that cannot stand in all of the forms.
     #[error(
         "the address '{0}' has characters that cannot stand in a script; plain letters, digits and -._~:/?=&%+,@ can"
@@ -59,7 +62,9 @@ pub enum CloudError {
     #[error("no address of the program is given")]
     NoProgram,
     /// Too long.
-    #[error("the user-data would have {0} bytes; {USER_DATA_BYTES_MAX} fit everywhere. Name fewer mirrors")]
+    #[error(
+        "the user-data would have {0} bytes; {USER_DATA_BYTES_MAX} fit everywhere. Name fewer mirrors, or a CA with a shorter key"
+    )]
     TooLong(usize),
 }
 
@@ -105,6 +110,11 @@ impl Parts<'_> {
         let leads = |a: &&String| a.starts_with("https://") || a.starts_with("http://") || a.starts_with('/');
         if let Some(odd) = self.mirrors.iter().chain(&self.programs).find(|a| !leads(a)) {
             return Err(CloudError::Nowhere(crate::text::shown(odd).to_string()));
+        }
+        // It stands between quotes in three languages.
+        let is_pem = |c: char| c.is_ascii_alphanumeric() || "+/=- \n".contains(c);
+        if self.ca.as_ref().is_some_and(|pem| !pem.chars().all(is_pem)) {
+            return Err(CloudError::Ca);
         }
         if self.programs.is_empty() {
             return Err(CloudError::NoProgram);
@@ -232,7 +242,13 @@ mod tests {
     use super::super::Config;
     use super::*;
 
+    const CA: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+
     fn with(mirrors: &[&str], programs: &[&str], format: CloudFormat) -> Result<Files, CloudError> {
+        with_ca(CA, mirrors, programs, format)
+    }
+
+    fn with_ca(ca: &str, mirrors: &[&str], programs: &[&str], format: CloudFormat) -> Result<Files, CloudError> {
         let token = Token::parse("kt1.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").unwrap();
         let (fleet, member) = ("cdn.example".parse().unwrap(), "fra1".parse().unwrap());
         let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
@@ -241,18 +257,19 @@ mod tests {
             id: Digest::of(b"the fleet"),
             log: Vec::new(),
             mirrors: owned(mirrors),
-            ca: Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned()),
+            ca: Some(ca.to_owned()),
             member: &member,
             endpoint: None,
             token: &token,
             programs: owned(programs),
             sha256: Digest::of(b"the program"),
         };
-        assert!(
-            Config::parse(&parts.config()).is_ok_and(|c| c.seed.is_some() && c.ca == parts.ca),
-            "what is written is read"
-        );
-        parts.render(format)
+        let files = parts.render(format);
+        if files.is_ok() {
+            let again = Config::parse(&parts.config());
+            assert!(again.is_ok_and(|c| c.seed.is_some() && c.ca == parts.ca), "what is written is read");
+        }
+        files
     }
 
     #[test]
@@ -285,5 +302,8 @@ mod tests {
             assert!(matches!(with(&[odd], &["/keys"], CloudFormat::Sh), Err(CloudError::Nowhere(_))), "{odd}");
         }
         assert_eq!(with(&["/srv/fleet"], &[], CloudFormat::Sh), Err(CloudError::NoProgram));
+        for odd in ["\"\"\"\nseed = \"x", "'\nreboot\n", "a\\u0041", "EOF\n$(reboot)", "a\rb"] {
+            assert_eq!(with_ca(odd, &["/srv/fleet"], &["/keys"], CloudFormat::Sh), Err(CloudError::Ca), "{odd}");
+        }
     }
 }
