@@ -252,6 +252,9 @@ impl Agent<'_> {
 
     fn open(&mut self) -> Result<(), CliError> {
         self.fleet = None;
+        if self.home.is_guarded_otherwise()? {
+            self.home = self.context.home()?;
+        }
         let context = self.present();
         let fleet = context.open_published()?;
         let cosigned = fleet.published().and_then(|p| p.time()).unwrap_or_default();

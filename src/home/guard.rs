@@ -38,7 +38,7 @@ const TAG_BYTES: usize = 16;
 
 type HomeKey = Zeroizing<[u8; 32]>;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Note {
     /// The TPM, as `systemd-creds --tpm2-device` names it; the machine's own where there is none.
@@ -188,6 +188,15 @@ impl Home {
         self.guard.as_ref().map_or(Protection::File, |guard| guard.kind())
     }
 
+    /// Whether they are guarded otherwise by now than when this home was opened: it has to be opened anew then.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn is_guarded_otherwise(&self) -> Result<bool, HomeError> {
+        let now = Guard::of(&self.bare)?;
+        Ok(now.map(|guard| guard.note) != self.guard.as_ref().map(|guard| guard.note.clone()))
+    }
+
     /// Whether private halves are here already.
     ///
     /// # Errors
@@ -287,6 +296,17 @@ mod tests {
             assert!(ours.open(path, closed[..at].to_vec()).is_err(), "cut at {at}");
         }
         assert_eq!(ours.open(path, b"as it was before".to_vec()).unwrap(), b"as it was before");
+    }
+
+    #[test]
+    fn a_home_that_was_opened_before_knows_that_it_is_guarded_otherwise() {
+        let bare = Disk::of_bucket(Memory::default());
+        let home = Home::on(bare.clone());
+        assert!(!home.is_guarded_otherwise().unwrap());
+        bare.replace(NOTE, json::to_canonical(&guard(&bare, [1; 32]).note).as_bytes()).unwrap();
+        assert!(home.is_guarded_otherwise().unwrap());
+        bare.replace(NOTE, b"{}").unwrap();
+        assert!(home.is_guarded_otherwise().is_err());
     }
 
     #[test]

@@ -22,8 +22,7 @@ impl Wire {
     /// A connection that is to be used within `span`.
     pub(super) fn new(stream: TcpStream, tls: Option<Arc<ServerConfig>>, span: Duration) -> io::Result<Self> {
         let tls = tls.map(ServerConnection::new).transpose().map_err(io::Error::other)?;
-        let timed =
-            Timed { stream, until: Instant::now() + span, read_within: Duration::ZERO, write_within: Duration::ZERO };
+        let timed = Timed { stream, until: Instant::now() + span, read_within: None, write_within: None };
         Ok(Self { timed, tls: tls.map(Box::new) })
     }
 
@@ -70,8 +69,8 @@ struct Timed {
     stream: TcpStream,
     until: Instant,
     /// How long the system lets a read wait at present.
-    read_within: Duration,
-    write_within: Duration,
+    read_within: Option<Duration>,
+    write_within: Option<Duration>,
 }
 
 impl Timed {
@@ -84,6 +83,11 @@ impl Timed {
     }
 }
 
+/// Whether the system has to be told; at first in any case.
+fn differs(told: Option<Duration>, left: Duration) -> bool {
+    told.is_none_or(|told| left.abs_diff(told) > A_MOMENT)
+}
+
 /// The system says "would block" where the time is over; rustls would take that for a reason to go on.
 fn late(e: io::Error) -> io::Error {
     if e.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { e }
@@ -93,9 +97,9 @@ impl Read for Timed {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let left = self.left()?;
         // Telling the system costs as much as reading: a moment more or less is left as it is.
-        if left.abs_diff(self.read_within) > A_MOMENT {
+        if differs(self.read_within, left) {
             self.stream.set_read_timeout(Some(left))?;
-            self.read_within = left;
+            self.read_within = Some(left);
         }
         self.stream.read(into).map_err(late)
     }
@@ -104,9 +108,9 @@ impl Read for Timed {
 impl Write for Timed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let left = self.left()?;
-        if left.abs_diff(self.write_within) > A_MOMENT {
+        if differs(self.write_within, left) {
             self.stream.set_write_timeout(Some(left))?;
-            self.write_within = left;
+            self.write_within = Some(left);
         }
         self.stream.write(bytes).map_err(late)
     }

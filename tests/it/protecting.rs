@@ -11,6 +11,7 @@ use crate::support::{Ran, Running, Sandbox, TestFleet, Tool, bound, files_below,
 tests!["protecting":
     what_the_host_guards_opens_with_the_hosts_key_alone needs [SystemdCreds, Root],
     what_a_tpm_guards_opens_with_that_tpm_alone needs [SystemdCreds, Swtpm],
+    an_agent_that_runs_goes_on_with_what_guards_its_home needs [SystemdCreds, Root],
     killed_at_every_write_the_home_opens needs [SystemdCreds, Root, Strace],
     the_policy_wants_no_less_of_whoever_joins needs [SystemdCreds, Root],
     a_guard_that_is_not_there_is_named needs [SystemdCreds],
@@ -105,6 +106,26 @@ fn what_the_host_guards_opens_with_the_hosts_key_alone(sandbox: &Sandbox) {
     assert!(after.iter().all(|(_, bytes)| !bytes.starts_with(b"keys/home/v1\n")));
     assert!(!sandbox.path("fra1/home-key.cred").exists() && !sandbox.path("fra1/protection").exists());
     assert_eq!(sandbox.keys(&OPEN).ok(), "the value", "without any host");
+}
+
+fn an_agent_that_runs_goes_on_with_what_guards_its_home(sandbox: &Sandbox) {
+    let _fleet = with_secret(sandbox);
+    let host = Host::new(sandbox, "host");
+    let mut agent = sandbox.bound_command();
+    agent.args(["--fleet", "fleet", "--home", "fra1", "agent", "--run-dir", "run", "--interval", "1s"]);
+    let _agent = Running::start(agent.env("SYSTEMD_CREDENTIAL_SECRET", &host.0).stderr(std::process::Stdio::null()));
+    let says = |kind: &str| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let wanted = format!("\"protection\":\"{kind}\"");
+        while !std::fs::read_to_string(sandbox.path("fleet/keyring/acks/fra1")).is_ok_and(|ack| ack.contains(&wanted)) {
+            assert!(Instant::now() < deadline, "it never says {kind}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    for kind in ["file", "host", "file"] {
+        host.keys(sandbox, &["--home", "fra1", "protect", "--with", kind]).ok();
+        says(kind);
+    }
 }
 
 /// A TPM with the state of that name, at this port or at one that is free, and how systemd-creds names it. It has no manager for

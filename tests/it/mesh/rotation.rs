@@ -122,18 +122,22 @@ fn a_lane_whose_interface_is_gone_is_left_and_taken_up_again(sandbox: &Sandbox) 
         let routes = lab.told(n, Tool::Ip, &["route", "show", "metric", "50"]);
         ["wg-a", "wg-b"].into_iter().find(|lane| routes.contains(lane))
     };
-    assert_eq!((lane_of(&lab, 1), lane_of(&lab, 2)), (Some("wg-a"), Some("wg-a")));
+    // Which lane carries is decided by which is heard first: on a busy machine it may be either.
+    let (number, lane, other) = match lane_of(&lab, 1) {
+        Some("wg-b") => (1, "wg-b", "wg-a"),
+        _ => (0, "wg-a", "wg-b"),
+    };
     let streams = lab.stream();
     std::thread::sleep(Duration::from_secs(2));
-    lab.machine(1).end_device(0);
+    lab.machine(1).end_device(number);
     for n in [1, 2] {
-        wait_until(&format!("pop{n} uses lane b"), Duration::from_secs(40), || lane_of(&lab, n) == Some("wg-b"));
+        wait_until(&format!("pop{n} uses {other}"), Duration::from_secs(40), || lane_of(&lab, n) == Some(other));
     }
     let moved = streams.number() + RATE;
     std::thread::sleep(Duration::from_secs(5));
-    lab.start_device(1, "wg-a");
-    wait_until("lane a has its key and peers", Duration::from_secs(40), || {
-        lab.told(1, Tool::Wg, &["show", "wg-a"]).matches("latest handshake").count() == 1
+    lab.start_device(1, lane);
+    wait_until("the lane has its key and peers", Duration::from_secs(40), || {
+        lab.told(1, Tool::Wg, &["show", lane]).matches("latest handshake").count() == 1
     });
     let flows = lab.end(streams);
     print(&flows);
