@@ -39,6 +39,21 @@ fn its_unit_is_what_systemd_reads(sandbox: &Sandbox) {
     };
     let ran = exposure();
     assert_eq!(ran.code(), 0, "{}", ran.stdout());
+    // With TLS at a port that not everybody may take: that right, and no other.
+    let tls = ["--tls-cert", "/etc/keys/chain.pem", "--tls-key", "/etc/keys/its key.pem"];
+    let words = ["serve", "units", "--out", "units", "--program", program, "--listen", "[::]:443"];
+    fleet.keys("nobodys", &[&words[..], &tls].concat()).ok();
+    let low = std::fs::read_to_string(&unit).unwrap();
+    let command = "serve --listen [::]:443 --tls-cert \"/etc/keys/chain.pem\" --tls-key \"/etc/keys/its key.pem\"\n";
+    assert!(low.contains(command), "{low}");
+    for right in ["CapabilityBoundingSet=", "AmbientCapabilities="] {
+        let given: Vec<&str> = low.lines().filter_map(|l| l.strip_prefix(right)).collect();
+        assert_eq!(given, ["", "CAP_NET_BIND_SERVICE"], "{low}");
+    }
+    let ran = verify();
+    ran.ok();
+    assert_eq!(ran.stderr(), "");
+    fleet.keys("nobodys", &[&words[..], &tls[..2]].concat()).exits(2);
     // They say something where something is wrong.
     std::fs::write(&unit, good.replace("ProtectClock=", "ProtectClocks=")).unwrap();
     assert!(verify().stderr().contains("ProtectClocks"));
