@@ -11,6 +11,7 @@
 //!   seen-head                            the newest head that was accepted here while it waited for cosigners
 //!   mirrors                              where this machine brings its keyring from, an address a line
 //!   mirrors-ca                           the CAs that alone vouch for the mirrors' names, as PEM
+//!   mirrors-own                          empty: of sealed files only those are brought that a member of this home can read
 //!   emergencies/<64 digits>              an emergency that counts here before the log has it, named by its statement's id
 //!   evidence/fork-9c02ab41d5e7           what shows that a log cannot be right
 //!   members/fra1/openpgp.tsk             the certificate with its secrets (OpenPGP transferable secret key)

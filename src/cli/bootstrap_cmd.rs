@@ -53,12 +53,16 @@ pub(super) fn bootstrap(context: &Context, args: &Bootstrap) -> Result<Exit, Cli
     }
     let ca = config.ca.as_ref().map(|pem| Ca::parse(pem.as_bytes())).transpose();
     let ca = ca.map_err(|problem| CliError::usage(format!("{}: ca {problem}", shown(&args.config))))?;
-    let mirrors = Mirrors { addresses: config.mirrors.clone(), ca };
+    let mirrors = Mirrors { addresses: config.mirrors.clone(), ca, ..Mirrors::default() };
     let context = context.pinned(&config.id);
     let home = {
         let (home, _lock) = context.create_home()?;
         home.settle()?;
         home.set_mirrors(&mirrors.addresses, mirrors.ca.as_ref().map(Ca::to_pem).as_deref())?;
+        home.set_brings_own(true)?;
+        if let (Some(state), None) = (&config.snapshot, home.pin()?) {
+            home.set_snapshot(state)?;
+        }
         home
     };
     let mut joining = Joining { context: &context, config: &config, mirrors, home };

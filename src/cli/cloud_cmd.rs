@@ -50,6 +50,9 @@ pub(super) struct CloudConfig {
     /// Where its WireGuard is reached, if the invitation does not say
     #[arg(long, value_name = "HOST")]
     pub endpoint: Option<Host>,
+    /// Have the machine begin with the newest snapshot on record, and not with the first entry
+    #[arg(long)]
+    pub from_snapshot: bool,
     /// user-data, nocloud, ignition or sh
     #[arg(long, value_name = "FORMAT", default_value = "user-data")]
     pub format: CloudFormat,
@@ -85,6 +88,13 @@ pub(super) fn cloud_config(context: &Context, args: &CloudConfig) -> Result<Exit
         (None, Some(path)) => Digest::of(&read_file(path, PROGRAM_BYTES_MAX)?),
         (None, None) => return Err(CliError::usage("no checksum is given")),
     };
+    let snapshot = match &state.snapshot {
+        _ if !args.from_snapshot => None,
+        Some(recorded) => Some(recorded.snapshot.state),
+        None => {
+            return Err(CliError::new(Exit::No, "no snapshot is on record").hint("'keys log snapshot' makes one"));
+        }
+    };
     let log = state.authority_keys(Slot::Log).into_iter();
     let parts = Parts {
         fleet: &state.fleet,
@@ -94,6 +104,7 @@ pub(super) fn cloud_config(context: &Context, args: &CloudConfig) -> Result<Exit
         ca: read_ca(args.ca.as_deref(), &args.mirrors)?.map(|ca| ca.to_pem()),
         member: &args.member,
         endpoint: args.endpoint.clone(),
+        snapshot,
         token: &token,
         programs: args.programs.clone(),
         sha256,

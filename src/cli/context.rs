@@ -48,7 +48,7 @@ pub(super) struct Context {
     ssh_agent: Option<PathBuf>,
     keepers: Keepers,
     /// What counts the requests to object stores.
-    requests: stored::Requests,
+    pub(in crate::cli) requests: stored::Requests,
     color: bool,
     now: Time,
     /// Where talk goes, if not to stderr.
@@ -239,6 +239,7 @@ impl Context {
                 seen: home.seen()?,
                 seen_head: home.seen_head()?,
                 applied: held.map(|h| AppliedHere { signed: h.entry.signed, since: h.applied }).collect(),
+                own: home.brings_own()?.then(|| home.members()).transpose()?.map(|all| all.into_iter().collect()),
             };
         }
         if let Some(text) = &self.pin {

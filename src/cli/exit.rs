@@ -152,6 +152,9 @@ impl From<StoreError> for CliError {
             StoreError::Disk(e) => e.into(),
             StoreError::NoKeyring(_) => Self::new(Exit::NotFound, &e)
                 .hint("give the fleet's directory with --fleet, or found one with 'keys init'"),
+            StoreError::Missing(ref path) if path.starts_with("log/tile/") => Self::new(Exit::No, &e).hint(
+                "a keyring that was begun with a snapshot has nothing from before it: ask where the whole log is; otherwise 'keys log verify' lists what is damaged",
+            ),
             StoreError::Missing(_) | StoreError::Damaged { .. } => Self::new(Exit::No, &e)
                 .hint("'keys log verify' lists everything that is damaged; fetch those files again from a mirror"),
             StoreError::Raced => Self::new(Exit::Moved, &e).hint("run it again"),

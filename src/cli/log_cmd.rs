@@ -16,6 +16,7 @@ use super::record_args::{Log, LogVerb};
 use crate::digest::Digest;
 use crate::fleet::{Draft, Fleet, Going, Report, Severity};
 use crate::home::Home;
+use crate::log::commit::Commit;
 use crate::name::{MemberName, Slot};
 use crate::ops;
 use crate::state::{KeyState, Objects as _, SlotKey};
@@ -45,6 +46,12 @@ fn verify(context: &Context, from_start: bool) -> Result<Exit, CliError> {
     let home = context.maybe_home()?;
     let known = context.known(home.as_ref())?;
     let store = Store::new(context.keyring(false)?);
+    if let (Some(hash), None) = (known.snapshot, store.disk().read_part(&format!("log/{}", Commit::path(0)), 0, 0)?) {
+        let message =
+            format!("this keyring was begun with the snapshot {}: what comes before it is not here", hash.short());
+        return Err(CliError::new(Exit::Unknown, message)
+            .hint("to verify the whole log, 'keys pull' it into another directory, with another --home and --pin ID"));
+    }
     let look = |left: Option<Vec<u8>>| {
         let mut progress = Progress::new("verifying", context.quiet);
         let mut last = Instant::now();

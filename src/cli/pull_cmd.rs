@@ -17,12 +17,13 @@ use crate::remote::{Ca, Fault, MirrorError, Mirrors, PullError, Pulled, Want, br
 #[command(
     after_help = "A mirror is a fleet's directory, at https:// or http://, or on a disk. Nothing that it says is believed: all of it is replayed
 before it joins the keyring. The first that has something newer is taken; one that shows another past is named, and what
-shows it is kept in the home. A directory without a keyring needs the fleet's id, from the home or with --pin.
+shows it is kept in the home. A directory without a keyring needs the fleet's id, from the home or with --pin; with --snapshot HASH it
+then begins there, and nothing that comes before is brought.
 Examples:
   keys pull --from https://keys.cdn.example --remember
   keys pull
   keys pull --from /media/stick/fleet
-  keys pull --from https://keys.cdn.example --ca ca.pem --remember"
+  keys pull --from https://keys.cdn.example --ca ca.pem --own --remember"
 )]
 pub(super) struct PullArgs {
     /// A mirror; several are asked in this order [default: those that the home remembers]
@@ -31,6 +32,9 @@ pub(super) struct PullArgs {
     /// Remember these mirrors in the home, in the place of those before
     #[arg(long, requires = "from")]
     pub remember: bool,
+    /// Of sealed files bring only those that the members of the home can read; the log is brought whole
+    #[arg(long, requires = "from")]
+    pub own: bool,
     /// The only CAs that vouch for the names of https:// mirrors (PEM) [default: the public ones]
     #[arg(long, value_name = "FILE", requires = "from")]
     pub ca: Option<PathBuf>,
@@ -53,11 +57,16 @@ pub(super) fn pull_command(context: &Context, args: &PullArgs) -> Result<Exit, C
     if args.remember {
         let (home, _lock) = context.create_home()?;
         home.set_mirrors(&args.from, ca.as_ref().map(Ca::to_pem).as_deref())?;
+        home.set_brings_own(args.own)?;
     }
     let home = context.maybe_home()?;
-    let mirrors = mirrors(home.as_ref(), Mirrors { addresses: args.from.clone(), ca })?;
-    let pulled = context.pull(home.as_ref(), &mirrors)?;
+    let mirrors = mirrors(home.as_ref(), Mirrors { addresses: args.from.clone(), ca, ..Mirrors::default() })?;
+    let own = if args.from.is_empty() { None } else { Some(args.own) };
+    let pulled = context.pull_own(home.as_ref(), &mirrors, own)?;
     let known = context.known(home.as_ref())?;
+    if let (true, Some(home), Some(snapshot)) = (args.remember, &home, &known.snapshot) {
+        home.set_snapshot(snapshot)?;
+    }
     let acks = bring_acks(&mirrors, &context.fleet_directory()?, &known, context.now())?;
     context.name_faults(home.as_ref(), &acks.faults);
     if context.json {
@@ -93,7 +102,7 @@ pub(super) fn remembered(home: &Home) -> Result<Mirrors, CliError> {
             .hint("'keys pull --from ADDRESS --ca FILE --remember' writes it anew")
     };
     let ca = home.mirrors_ca()?.map(|pem| Ca::parse(&pem).map_err(damaged)).transpose()?;
-    Ok(Mirrors { addresses: home.mirrors()?, ca })
+    Ok(Mirrors { addresses: home.mirrors()?, ca, ..Mirrors::default() })
 }
 
 /// The CAs in the file that was given with these addresses.
@@ -109,9 +118,20 @@ pub(super) fn read_ca(file: Option<&Path>, addresses: &[String]) -> Result<Optio
 impl Context {
     /// Brings the keyring up to date, says what was wrong with mirrors, and keeps what shows it.
     pub(super) fn pull(&self, home: Option<&Home>, mirrors: &Mirrors) -> Result<Pulled, CliError> {
+        self.pull_own(home, mirrors, None)
+    }
+
+    /// The same; with only the sealed files that the home's members can read, or not, or as the home remembers it.
+    fn pull_own(&self, home: Option<&Home>, mirrors: &Mirrors, own: Option<bool>) -> Result<Pulled, CliError> {
         let known = Known { kept: home.and_then(Home::replayed), ..self.known(home)? };
         let directory = self.fleet_directory()?;
-        match pull(mirrors, &directory, &known, self.now(), Want::All) {
+        let mirrors = &Mirrors { requests: self.requests.clone(), ..mirrors.clone() };
+        let remembered = home.map(Home::brings_own).transpose()?.unwrap_or_default();
+        let want = match home.filter(|_| own.unwrap_or(remembered)) {
+            Some(home) => Want::ReadBy(home.members()?.into_iter().collect()),
+            None => Want::All,
+        };
+        match pull(mirrors, &directory, &known, self.now(), want) {
             Ok(pulled) => {
                 self.name_faults(home, &pulled.faults);
                 for (id, why) in &pulled.waiting.dropped {

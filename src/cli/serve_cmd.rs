@@ -188,7 +188,7 @@ fn spoken(event: ServeEvent) -> (Level, &'static str) {
 pub(super) fn submit_command(context: &Context, args: &Submit) -> Result<Exit, CliError> {
     let home = context.maybe_home()?;
     let ca = read_ca(args.ca.as_deref(), &args.to)?;
-    let mirrors = mirrors(home.as_ref(), Mirrors { addresses: args.to.clone(), ca })?;
+    let mirrors = mirrors(home.as_ref(), Mirrors { addresses: args.to.clone(), ca, ..Mirrors::default() })?;
     let mut fleet = context.open()?;
     let mut handed: Vec<(String, Vec<u8>)> = Vec::new();
     for (path, request) in ops::waiting_requests(fleet.store())? {

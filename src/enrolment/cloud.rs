@@ -85,6 +85,8 @@ pub struct Parts<'a> {
     pub member: &'a MemberName,
     /// Where it is reached.
     pub endpoint: Option<Host>,
+    /// The hash of the state with which the machine begins; none: with the first entry.
+    pub snapshot: Option<Digest>,
     /// The invitation's token.
     pub token: &'a Token,
     /// Where the program is fetched from: addresses, or paths on the machine.
@@ -138,10 +140,11 @@ impl Parts<'_> {
         let list = |all: Vec<String>| all.iter().map(|one| format!("\"{one}\"")).collect::<Vec<_>>().join(", ");
         let log = list(self.log.iter().map(ToString::to_string).collect());
         let endpoint = self.endpoint.as_ref().map(|host| format!("endpoint = \"{host}\"\n")).unwrap_or_default();
+        let snapshot = self.snapshot.map(|hash| format!("snapshot = \"{hash}\"\n")).unwrap_or_default();
         let ca = self.ca.as_ref().map(|pem| format!("ca = \"\"\"\n{pem}\"\"\"\n")).unwrap_or_default();
         let (fleet, id, mirrors, member) = (self.fleet, self.id, list(self.mirrors.clone()), self.member);
         Zeroizing::new(format!(
-            "fleet = \"{fleet}\"\nid = \"{id}\"\nlog = [{log}]\nmirrors = [{mirrors}]\nmember = \"{member}\"\n{endpoint}{ca}seed = \"{}\"\n",
+            "fleet = \"{fleet}\"\nid = \"{id}\"\nlog = [{log}]\nmirrors = [{mirrors}]\nmember = \"{member}\"\n{endpoint}{snapshot}{ca}seed = \"{}\"\n",
             *self.token.to_text()
         ))
     }
@@ -260,6 +263,7 @@ mod tests {
             ca: Some(ca.to_owned()),
             member: &member,
             endpoint: None,
+            snapshot: None,
             token: &token,
             programs: owned(programs),
             sha256: Digest::of(b"the program"),

@@ -6,6 +6,7 @@
 //! log = ["cdn.example/keys/1+3fceb384+Ab…="]      # verifier keys of the log, of which one has to have signed its head
 //! mirrors = ["https://keys.cdn.example"]
 //! member = "fra1"
+//! snapshot = "9d2f61…"                            # optional: the hash of a state to begin with, instead of the first entry
 //! protection = "tpm2"                            # what is to guard its private halves; else the best that there is
 //! ca = """-----BEGIN CERTIFICATE-----…"""         # optional: the only CAs that vouch for the mirrors' names
 //! seed = "kt1.bCmGs9Zb…"
@@ -65,6 +66,8 @@ pub struct Config {
     pub member: MemberName,
     /// Where its WireGuard is reached, if the invitation does not say.
     pub endpoint: Option<Host>,
+    /// The hash of a state from which the machine begins; none: with the first entry.
+    pub snapshot: Option<Digest>,
     /// What is to guard its private halves; none: the best that the machine has, and what the policy wants.
     pub protection: Option<Protection>,
     /// The token; none once somebody has joined by it.
@@ -82,6 +85,7 @@ struct File {
     ca: Option<String>,
     member: MemberName,
     endpoint: Option<Host>,
+    snapshot: Option<Digest>,
     protection: Option<Protection>,
     #[serde(default, deserialize_with = "seed")]
     seed: Option<Token>,
@@ -134,6 +138,7 @@ impl Config {
             ca: file.ca,
             member: file.member,
             endpoint: file.endpoint,
+            snapshot: file.snapshot,
             protection: file.protection,
             seed: file.seed,
         })

@@ -168,7 +168,8 @@ impl Fleet {
                     if report.is_sound() {
                         let then = opened.then()?;
                         let views = then.as_ref().map_or(opened.logged_state(), Self::logged_state);
-                        opened.check_files(views, &files, std::mem::take(&mut snapshots.objects), &mut report)?;
+                        let objects = std::mem::take(&mut snapshots.objects);
+                        opened.check_files(views, &files, objects, known.own.as_ref(), &mut report)?;
                         opened.check_acks(&files, &mut report)?;
                         commits.check_signatures(store, &files, &opened.every_log_key(), &mut report)?;
                     }
@@ -214,6 +215,7 @@ impl Fleet {
         state: &State,
         files: &[(String, EntryKind)],
         logged: BTreeSet<(Digest, ObjectKind)>,
+        own: Option<&BTreeSet<MemberName>>,
         report: &mut Report,
     ) -> Result<(), FleetError> {
         let logged = match self.with_pending(logged) {
@@ -286,11 +288,22 @@ impl Fleet {
                 report.note(&path, "it is missing; only a proposal refers to it, which is never taken in without it");
             }
         }
+        let mut others = BTreeSet::new();
         for (address, secret) in self.logged_state().live_secrets().chain(state.live_secrets()) {
             let (path, staged) = (address.path(), crate::store::staged_path(&secret.file));
-            if !seen.contains(path.as_str()) && !seen.contains(staged.as_str()) {
-                report.damage(&path, "it is missing");
+            if seen.contains(path.as_str()) || seen.contains(staged.as_str()) {
+                continue;
             }
+            match own {
+                Some(own) if !secret.readers.keys().any(|reader| own.contains(reader)) => drop(others.insert(address)),
+                _ => report.damage(&path, "it is missing"),
+            }
+        }
+        if !others.is_empty() {
+            report.note(
+                "sealed/",
+                format!("{} sealed files that nobody on this machine can read were not brought", others.len()),
+            );
         }
         let now = self.now();
         let wanted = self.logged_state().issued.iter().filter(|(serial, issued)| {

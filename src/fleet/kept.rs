@@ -182,7 +182,7 @@ impl Kept {
         if state.log != origin || state.size != aside.size || known.pin != Some(state.id) {
             return None;
         }
-        let (edge, bundle) = edge_at(store, aside.size).ok()?;
+        let (edge, bundle) = edge_at(store, aside.size, size).ok()?;
         if edge.root() != aside.root {
             return None;
         }

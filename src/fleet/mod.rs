@@ -71,6 +71,8 @@ pub struct Known {
     pub seen_head: Option<Vec<u8>>,
     /// Emergencies that were applied on this machine, which count here before the log has them.
     pub applied: Vec<AppliedHere>,
+    /// Of sealed files only those are here that one of these can read; none: all are.
+    pub own: Option<BTreeSet<MemberName>>,
 }
 
 /// How far an opening has come: entries done, entries in all.
@@ -154,11 +156,7 @@ impl Fleet {
     /// The keys that may sign what is published now: the log key of every authority, also of one that has left with the
     /// newest entry, for somebody had to publish that. It publishes nothing after it.
     pub(super) fn log_keys(&self) -> Vec<VerifierKey> {
-        let Some(state) = self.replay.state() else { return Vec::new() };
-        let newest = |left: u64| left.saturating_add(1) >= state.size;
-        let holders = state.members.values().filter(|m| m.left_by.is_none_or(newest));
-        let keys = holders.filter_map(|m| m.slot(Slot::Log)?.keys.iter().rev().find(|k| k.activated.is_some()));
-        keys.filter_map(|k| VerifierKey::parse(&k.key).ok()).collect()
+        self.replay.state().map(State::log_keys).unwrap_or_default()
     }
 
     /// Whether this is the log key of an authority that has not left.
@@ -181,9 +179,7 @@ impl Fleet {
     /// The keys that may have signed a commit beyond the head: the log's keys, and the standbys that one of its entries may
     /// have put in their place.
     pub fn commit_keys(&self) -> Vec<VerifierKey> {
-        let Some(state) = self.replay.state() else { return Vec::new() };
-        let standbys = state.authority_keys(Slot::Log).into_iter().filter_map(|(_, k)| VerifierKey::parse(&k.key).ok());
-        self.log_keys().into_iter().chain(standbys).collect()
+        self.replay.state().map(State::commit_keys).unwrap_or_default()
     }
 
     /// Every log key there ever was: for what was signed long ago.

@@ -70,7 +70,7 @@ impl Base {
         if state.size >= there {
             return Err(refused(&hash, format!("it is of {} entries, and {there} are published", state.size)));
         }
-        let (edge, bundle) = edge_at(store, state.size)?;
+        let (edge, bundle) = edge_at(store, state.size, there)?;
         Ok((Self { edge, bundle, record: Some((hash, None)) }, state))
     }
 
@@ -273,7 +273,7 @@ impl Watch for Comparison<'_> {
         // Here the tree's edge is full tiles, which stay.
         if state.size.is_multiple_of(TILE_WIDTH) {
             let (found, void, unlocked) = (&self.found, &self.void, &self.unlocked);
-            let root = || edge_at(self.store, state.size).ok().map(|(edge, _)| edge.root());
+            let root = || edge_at(self.store, state.size, state.size).ok().map(|(edge, _)| edge.root());
             keep(&|| Some(written(state, root()?, None, Some(found.clone()), void, unlocked)));
         }
     }

@@ -267,11 +267,11 @@ impl Fleet {
     }
 
     /// Every object that an entry, a commit that is not yet published, or a proposal refers to, and what it is. None if it
-    /// cannot be told, because a file of the log is damaged: then nothing is to be removed.
+    /// cannot be told, because a file of the log is damaged, or its beginning was never brought: then nothing is to be removed.
     pub(super) fn referenced(&self) -> Result<Option<Referenced>, FleetError> {
         match self.logged() {
             Ok(logged) => self.with_proposals(logged).map(Some),
-            Err(FleetError::Store(StoreError::Damaged { .. })) => Ok(None),
+            Err(FleetError::Store(StoreError::Damaged { .. } | StoreError::Missing(_))) => Ok(None),
             Err(e) => Err(e),
         }
     }

@@ -1,10 +1,12 @@
 //! The addresses from which this machine brings its keyring up to date: `mirrors` in the home, one a line, the first first;
-//! and `mirrors-ca`, the certificates of the only CAs that may vouch for their names, where the public ones are not to.
+//! `mirrors-ca`, the certificates of the only CAs that may vouch for their names, where the public ones are not to;
+//! and `mirrors-own`, empty, where only the sealed files are brought that the members of this home can read.
 
 use super::{Home, HomeError};
 use crate::limits::{KEY_FILE_BYTES_MAX, MIRRORS_MAX, TLS_FILE_BYTES_MAX, URL_BYTES_MAX};
 
 const CA: &str = "mirrors-ca";
+const OWN: &str = "mirrors-own";
 
 impl Home {
     /// The mirrors that are remembered, in the order in which they are asked.
@@ -28,6 +30,27 @@ impl Home {
     /// [`HomeError`].
     pub fn mirrors_ca(&self) -> Result<Option<Vec<u8>>, HomeError> {
         Ok(self.disk.read(CA, TLS_FILE_BYTES_MAX)?)
+    }
+
+    /// Whether this machine brings only those sealed files that its members can read.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn brings_own(&self) -> Result<bool, HomeError> {
+        Ok(self.disk.read(OWN, KEY_FILE_BYTES_MAX)?.is_some())
+    }
+
+    /// Remembers whether it does.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn set_brings_own(&self, own: bool) -> Result<(), HomeError> {
+        match (own, self.brings_own()?) {
+            (true, false) => self.disk.replace(OWN, b"")?,
+            (false, true) => drop(self.disk.remove(OWN)?),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Remembers mirrors, and the CAs that alone vouch for their names, in the place of those before. Interrupted in between it

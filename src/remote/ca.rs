@@ -9,7 +9,7 @@ use rustls::RootCertStore;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::MirrorError;
-use super::mirror::{self, Mirror};
+use super::mirror::{self, Counters, Mirror};
 use crate::http::certificates;
 
 /// Mirrors in the order in which they are asked, and who vouches for the names of those at `https://`.
@@ -19,12 +19,14 @@ pub struct Mirrors {
     pub addresses: Vec<String>,
     /// The only CAs that are trusted; none: the public ones.
     pub ca: Option<Ca>,
+    /// What object stores among them were asked is counted here.
+    pub requests: Counters,
 }
 
 impl Mirrors {
     /// The mirror at one of these addresses.
     pub(super) fn open(&self, address: &str) -> Result<Arc<dyn Mirror>, MirrorError> {
-        mirror::open_by(address, self.ca.as_ref())
+        mirror::open_by(address, self.ca.as_ref(), &self.requests)
     }
 }
 

@@ -1,15 +1,16 @@
-//! What a mirror is asked: a file by its path below the fleet's directory. Over HTTP, or from a directory.
+//! What a mirror is asked: a file by its path below the fleet's directory. Over HTTP, from a directory, or from an object store.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::ca::Ca;
 use super::serve::Server;
 use super::{MirrorError, acks, waiting};
 use crate::digest::Digest;
-use crate::disk::{Access, Bucket, Condition, Created, Disk, RealFiles, Tag};
+use crate::disk::{Access, Bucket, Condition, Created, Disk, RealFiles, Tag, is_address};
 use crate::fleet::Known;
 use crate::http::{Body, Response};
 use crate::limits::{ACKS_LIST_BYTES_MAX, URL_BYTES_MAX, WAITING_BYTES_MAX};
@@ -62,18 +63,36 @@ pub trait Mirror: Send + Sync {
     fn post(&self, path: &str, body: &[u8], within: Duration) -> Result<(u16, Vec<u8>), MirrorError>;
 }
 
-/// The mirror at this address: `https://…`, `http://…`, or a fleet's directory.
+/// The mirror at this address: `https://…`, `http://…`, a prefix in an object store, or a fleet's directory.
 ///
 /// # Errors
 /// [`MirrorError::Address`], [`MirrorError::Unreachable`] for a directory that cannot be opened.
 pub fn open(address: &str) -> Result<Arc<dyn Mirror>, MirrorError> {
-    open_by(address, None)
+    open_by(address, None, &Counters::default())
+}
+
+/// Counters of the requests that object stores were sent, one a store that was opened.
+pub type Counters = Arc<Mutex<Vec<Arc<AtomicU64>>>>;
+
+/// A fleet's keyring in an object store, for reading.
+#[cfg(feature = "store-object")]
+fn bucket(address: &str, counters: &Counters) -> Result<Arc<dyn Mirror>, MirrorError> {
+    let store =
+        crate::disk::Cloud::open(address).map_err(|e| MirrorError::Address(shown(&e.to_string()).to_string()))?;
+    counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(store.requests());
+    Ok(Arc::new(DirectoryMirror { disk: Disk::of_bucket(store), path: None }))
+}
+
+#[cfg(not(feature = "store-object"))]
+fn bucket(_: &str, _: &Counters) -> Result<Arc<dyn Mirror>, MirrorError> {
+    Err(MirrorError::Address("this keys was built without object stores".to_owned()))
 }
 
 /// The same, whose name nobody but these CAs may vouch for.
-pub(super) fn open_by(address: &str, ca: Option<&Ca>) -> Result<Arc<dyn Mirror>, MirrorError> {
+pub(super) fn open_by(address: &str, ca: Option<&Ca>, counters: &Counters) -> Result<Arc<dyn Mirror>, MirrorError> {
     match address.split_once("://") {
         Some(("http" | "https", _)) => Ok(Arc::new(HttpMirror::new(address, ca)?)),
+        Some(_) if is_address(address) => bucket(address, counters),
         Some(_) => Err(MirrorError::Address("it begins with neither https:// nor http://".to_owned())),
         None => Ok(Arc::new(DirectoryMirror::open(Path::new(address))?)),
     }
@@ -167,11 +186,12 @@ impl Mirror for HttpMirror {
     }
 }
 
-/// A fleet's directory: a stick, a checkout, a share.
+/// A fleet's directory: a stick, a checkout, a share; or the same below a prefix in an object store.
 #[derive(Debug)]
 pub struct DirectoryMirror {
     disk: Disk,
-    path: PathBuf,
+    /// None in an object store.
+    path: Option<PathBuf>,
 }
 
 impl DirectoryMirror {
@@ -181,7 +201,7 @@ impl DirectoryMirror {
     /// [`MirrorError::Unreachable`].
     pub fn open(path: &Path) -> Result<Self, MirrorError> {
         let files = RealFiles::open(path, Access::Public).map_err(|e| unreachable(&e))?;
-        Ok(Self { disk: Disk::new(files), path: path.to_owned() })
+        Ok(Self { disk: Disk::new(files), path: Some(path.to_owned()) })
     }
 }
 
@@ -220,8 +240,10 @@ impl Mirror for DirectoryMirror {
                 Created::Existed => Ok((200, Vec::new())),
             };
         }
+        // Whoever may write in a store says so there, by 'keys' on the store itself.
+        let Some(path) = &self.path else { return Ok((405, Vec::new())) };
         let clock = || Time::from_system(std::time::SystemTime::now());
-        let server = Server::open(&self.path, Known::default(), clock, |_, _| {}).map_err(|e| unreachable(&e))?;
+        let server = Server::open(path, Known::default(), clock, |_, _| {}).map_err(|e| unreachable(&e))?;
         let Response { status, body, .. } = server.take(body);
         match body {
             Body::Bytes(said) => Ok((status, said)),
@@ -232,13 +254,32 @@ impl Mirror for DirectoryMirror {
 
 /// A mirror's keyring as something that can be read like any other.
 pub(super) struct Mirrored {
-    pub(super) mirror: Arc<dyn Mirror>,
-    pub(super) within: Duration,
+    mirror: Arc<dyn Mirror>,
+    until: Instant,
+}
+
+impl Mirrored {
+    /// The mirror has so long for all that is read.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "how long a mirror may take is measured by the clock that only runs forward"
+    )]
+    pub(super) fn new(mirror: Arc<dyn Mirror>, within: Duration) -> Self {
+        Self { mirror, until: Instant::now() + within }
+    }
 }
 
 impl Bucket for Mirrored {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "how long a mirror may take is measured by the clock that only runs forward"
+    )]
     fn get(&self, key: &str, limit: usize) -> io::Result<Option<(Vec<u8>, Tag)>> {
-        let found = self.mirror.get(&format!("keyring/{key}"), limit, self.within);
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let found = self.mirror.get(&format!("keyring/{key}"), limit, left);
         Ok(found.map_err(io::Error::other)?.map(|bytes| (bytes, Tag(String::new()))))
     }
 

@@ -10,6 +10,7 @@
 //! the state.
 
 mod acks;
+mod base;
 mod brought;
 mod ca;
 mod directory;
@@ -33,7 +34,7 @@ pub use acks::{BroughtAcks, bring_acks};
 pub use ca::{Ca, Mirrors};
 pub use directory::Shelf;
 pub use metrics::ServerMetric;
-pub use mirror::{DirectoryMirror, HttpMirror, Mirror, open};
+pub use mirror::{Counters, DirectoryMirror, HttpMirror, Mirror, open};
 pub use publish::{PublishError, PublishedFiles, publish};
 pub use pull::{LAID, Pull, Pulled, Waiting, Want, pull, pull_from};
 pub use serve::{ServeError, ServeEvent, Server};

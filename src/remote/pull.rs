@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::base;
 use super::brought::{Brought, Wanted};
 use super::ca::Mirrors;
 use super::log::{self, From};
@@ -180,7 +181,7 @@ pub fn pull_from(mirrors: &[Arc<dyn Mirror>], pull: &Pull<'_>) -> Result<Pulled,
     let mut faults = Vec::new();
     let mut same = None;
     for mirror in mirrors {
-        match here.pull_from(mirror.as_ref(), pull) {
+        match here.pull_from(mirror, pull) {
             Ok(Outcome::Brought(pulled)) => {
                 let waiting = bring_waiting(mirror.as_ref(), pull, &mut faults)?;
                 return Ok(Pulled { faults, waiting, ..*pulled });
@@ -316,11 +317,11 @@ impl Here {
     }
 
     /// Asks one mirror, again if its log has gone on while it was asked.
-    fn pull_from(&self, mirror: &dyn Mirror, pull: &Pull<'_>) -> Result<Outcome, Failed> {
-        let brought = Brought::new(mirror, pull.laid, pull.patience);
+    fn pull_from(&self, mirror: &Arc<dyn Mirror>, pull: &Pull<'_>) -> Result<Outcome, Failed> {
+        let brought = Brought::new(mirror.as_ref(), pull.laid, pull.patience);
         let mut asked = Heads::ask(&brought)?;
         for attempt in 1.. {
-            let result = self.bring(&brought, &asked, pull);
+            let result = self.bring(&brought, mirror, &asked, pull);
             let Err(Failed::There(shown)) = result else { return result };
             // What an interrupted pull has laid down may have been another log's.
             let had_leftovers = !pull.laid.list("log/commit")?.is_empty();
@@ -340,7 +341,13 @@ impl Here {
         Ok(Outcome::Same)
     }
 
-    fn bring(&self, brought: &Brought<'_>, heads: &Heads, pull: &Pull<'_>) -> Result<Outcome, Failed> {
+    fn bring(
+        &self,
+        brought: &Brought<'_>,
+        mirror: &Arc<dyn Mirror>,
+        heads: &Heads,
+        pull: &Pull<'_>,
+    ) -> Result<Outcome, Failed> {
         let (_, head) = &heads.newest;
         if let Some(fleet) = self.fleet.as_ref().filter(|fleet| fleet.log() != head.origin) {
             let problem = format!("it is of the log {}, not of {}", head.origin, fleet.log());
@@ -351,13 +358,16 @@ impl Here {
             pull.laid.remove(leftover)?;
         }
         clear(pull.laid, "log/tile")?;
-        let from = From {
-            growing: self.growing(),
-            keys: self.fleet.as_ref().map(Fleet::commit_keys).unwrap_or_default(),
-            pin: pull.known.pin.filter(|_| self.fleet.is_none()),
-            here: &self.store,
-            states: pull.want == Want::All,
+        let base = match pull.known.snapshot.filter(|_| self.fleet.is_none()) {
+            Some(hash) => Some(base::bring(brought, Mirrored::new(Arc::clone(mirror), brought.left()?), hash, head)?),
+            None => None,
         };
+        let (growing, keys) = match base {
+            Some(base) => (base.growing, base.keys),
+            None => (self.growing(), self.fleet.as_ref().map(Fleet::commit_keys).unwrap_or_default()),
+        };
+        let pin = pull.known.pin.filter(|_| self.fleet.is_none());
+        let from = From { growing, keys, pin, here: &self.store, states: pull.want == Want::All };
         let signers = log::bring(brought, from, head)?;
         // What an interrupted pull has laid down and this log does not have is another log's.
         for (path, _) in pull.laid.walk("log/commit")? {
@@ -406,6 +416,10 @@ impl Here {
         let here = self.size();
         if head.size > here {
             return Ok(());
+        }
+        // What comes before a snapshot was never here to be compared.
+        if head.size < self.fleet.as_ref().map_or(0, Fleet::began) {
+            return Err(MirrorError::Behind { size: head.size, here });
         }
         match root_at(&self.store, head.size, here) {
             Ok(root) if root != head.root => Err(MirrorError::Fork { size: head.size }),
@@ -511,8 +525,7 @@ impl Here {
         shown: SignedHead,
         pull: &Pull<'_>,
     ) -> Option<Evidence> {
-        let over =
-            Store::new(Disk::of_bucket(Mirrored { mirror: Arc::clone(mirror), within: Duration::from_secs(60) }));
+        let over = Store::new(Disk::of_bucket(Mirrored::new(Arc::clone(mirror), Duration::from_secs(60))));
         match error {
             MirrorError::Unsound(e) => e.evidence(&over, pull.known, pull.now),
             MirrorError::Fork { .. } => {

@@ -21,6 +21,7 @@ mod invitations;
 mod key;
 mod keys;
 mod locks;
+mod needs;
 mod objections;
 mod policy;
 mod query;

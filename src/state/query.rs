@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{KeyState, LiveSecret, Member, SlotKeys, State};
+use crate::log::note::VerifierKey;
 use crate::name::{Address, Glob, Kind, MemberName, Scope, Slot};
 use crate::time::{Span, Time};
 
@@ -198,6 +199,21 @@ impl State {
         authorities
             .flat_map(|(n, m)| m.slot(slot).into_iter().flat_map(SlotKeys::usable).map(move |k| (n, k)))
             .collect()
+    }
+
+    /// The keys that may sign what is published now: the log key of every authority, also of one that has left with the
+    /// newest entry, for somebody had to publish that. It publishes nothing after it.
+    pub fn log_keys(&self) -> Vec<VerifierKey> {
+        let newest = |left: u64| left.saturating_add(1) >= self.size;
+        let holders = self.members.values().filter(|m| m.left_by.is_none_or(newest));
+        let keys = holders.filter_map(|m| m.slot(Slot::Log)?.keys.iter().rev().find(|k| k.activated.is_some()));
+        keys.filter_map(|k| VerifierKey::parse(&k.key).ok()).collect()
+    }
+
+    /// The keys that may sign a commit after this: those, and the standbys that one of its entries may put in their place.
+    pub fn commit_keys(&self) -> Vec<VerifierKey> {
+        let standbys = self.authority_keys(Slot::Log).into_iter().filter_map(|(_, k)| VerifierKey::parse(&k.key).ok());
+        self.log_keys().into_iter().chain(standbys).collect()
     }
 
     /// The CA keys of a slot that machines have to trust at `at`: those that are active or standby, and those replaced

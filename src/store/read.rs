@@ -67,17 +67,51 @@ fn read_head(store: &Store, path: &str) -> Result<Option<SignedHead>, StoreError
 /// # Errors
 /// [`StoreError`].
 pub fn read_hashes(store: &Store, id: TileId) -> Result<Vec<Digest>, StoreError> {
-    let path = format!("log/{id}");
-    for width in id.width..=TILE_WIDTH {
-        let wider = format!("log/{}", TileId { width, ..id });
-        if let Some(bytes) = store.read(&wider, TILE_BYTES_MAX)? {
-            let problem = "it is not a tile of that many hashes".to_owned();
-            let mut hashes = parse_hashes(&bytes, width).ok_or(StoreError::Damaged { path: wider, problem })?;
-            hashes.truncate(usize::try_from(id.width).unwrap_or(usize::MAX));
-            return Ok(hashes);
+    hashes_in(store, id, id.width)
+}
+
+/// The same, in a log whose tile is `now` wide.
+fn hashes_in(store: &Store, id: TileId, now: u64) -> Result<Vec<Digest>, StoreError> {
+    let mut hashes = wide(store, id, now, "it is not a tile of that many hashes", parse_hashes)?;
+    hashes.truncate(usize::try_from(id.width).unwrap_or(usize::MAX));
+    Ok(hashes)
+}
+
+/// A tile, or the first that is there of those that it has grown to. Where each look is a request, as in an object store, it
+/// matters in which order: as it was, as it should be now, full; then as it is listed; then every width that there could be.
+fn wide<T>(
+    store: &Store,
+    id: TileId,
+    now: u64,
+    problem: &str,
+    parse: impl Fn(&[u8], u64) -> Option<T>,
+) -> Result<T, StoreError> {
+    let read = |width: u64| {
+        let path = format!("log/{}", TileId { width, ..id });
+        let Some(bytes) = store.read(&path, TILE_BYTES_MAX)? else { return Ok(None) };
+        parse(&bytes, width).map(Some).ok_or(StoreError::Damaged { path, problem: problem.to_owned() })
+    };
+    let mut tried: Vec<u64> = Vec::new();
+    let usual = [id.width, now.max(id.width), TILE_WIDTH];
+    let listed = || {
+        let partial = format!("log/{}", TileId { width: 1, ..id });
+        let names = store.disk().list(partial.trim_end_matches("/1")).unwrap_or_default();
+        let mut widths: Vec<u64> = names.iter().filter_map(|(name, _)| name.parse().ok()).collect();
+        widths.sort_unstable();
+        widths
+    };
+    let all: [&dyn Fn() -> Vec<u64>; 3] = [&|| usual.to_vec(), &listed, &|| (id.width..=TILE_WIDTH).collect()];
+    for widths in all {
+        for width in widths().into_iter().filter(|w| (id.width..=TILE_WIDTH).contains(w)) {
+            if !tried.contains(&width) {
+                tried.push(width);
+                if let Some(found) = read(width)? {
+                    return Ok(found);
+                }
+            }
         }
     }
-    Err(StoreError::Missing(path))
+    Err(StoreError::Missing(format!("log/{id}")))
 }
 
 /// The proof, from the tiles, that the log of `new` entries has grown from that of `old`. Nothing is believed of the tiles:
@@ -100,19 +134,19 @@ pub fn root_at(store: &Store, part: u64, size: u64) -> Result<Digest, StoreError
     merkle::root(&TileHashes::new(size, |id| read_hashes(store, id)), part)
 }
 
-/// The edge, from the tiles, of the tree of the first `size` entries, and the entries of its bundle that is not full. The
-/// caller compares what grows from it with a signed root before believing it.
+/// The edge, from the tiles of a log that now has `grown` entries, of the tree of the first `size` entries, and the entries of
+/// its bundle that is not full. The caller compares what grows from it with a signed root before believing it.
 ///
 /// # Errors
 /// [`StoreError`], also if that bundle does not hash to the tile beside it.
-pub fn edge_at(store: &Store, size: u64) -> Result<(Edge, Vec<Vec<u8>>), StoreError> {
-    let edge = Edge::load(size, |id| read_hashes(store, id))?;
+pub fn edge_at(store: &Store, size: u64, grown: u64) -> Result<(Edge, Vec<Vec<u8>>), StoreError> {
+    let edge = Edge::load(size, |id| hashes_in(store, id, id.width_in(grown)))?;
     let width = size % TILE_WIDTH;
     if width == 0 {
         return Ok((edge, Vec::new()));
     }
     let id = TileId { level: Level::Entries, index: size / TILE_WIDTH, width };
-    let bundle = read_bundle(store, id)?;
+    let bundle = bundle_in(store, id, id.width_in(grown))?;
     let hashes = edge.partial().find(|(id, _)| id.level == Level::Hashes(0)).map(|(_, hashes)| hashes);
     if hashes.is_none_or(|hashes| !hashes.iter().copied().eq(bundle.iter().map(|entry| merkle::leaf(entry)))) {
         let problem = "its entries do not hash to the tile beside it; 'keys log verify' says which is right".to_owned();
@@ -192,15 +226,12 @@ impl<'a> LogReader<'a> {
 
 /// The bundle with this id. A partial bundle that a writer has meanwhile outgrown is cut from its successor.
 pub(super) fn read_bundle(store: &Store, id: TileId) -> Result<Vec<Vec<u8>>, StoreError> {
-    for width in id.width..=TILE_WIDTH {
-        let path = format!("log/{}", TileId { width, ..id });
-        let Some(bytes) = store.read(&path, TILE_BYTES_MAX)? else { continue };
-        let mut entries = parse_entries(&bytes, width).ok_or_else(|| StoreError::Damaged {
-            path,
-            problem: "it is not a bundle of that many entries".to_owned(),
-        })?;
-        entries.truncate(usize::try_from(id.width).unwrap_or(usize::MAX));
-        return Ok(entries);
-    }
-    Err(StoreError::Missing(format!("log/{id}")))
+    bundle_in(store, id, id.width)
+}
+
+/// The same, in a log whose bundle has `now` entries.
+fn bundle_in(store: &Store, id: TileId, now: u64) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut entries = wide(store, id, now, "it is not a bundle of that many entries", parse_entries)?;
+    entries.truncate(usize::try_from(id.width).unwrap_or(usize::MAX));
+    Ok(entries)
 }

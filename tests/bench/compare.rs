@@ -8,6 +8,7 @@
 //! compare secrets [N [M]]      N secrets (1 000) beside gpg, pass, age and sops with M (100) of them; see secrets.rs
 //! compare psk [N]              preshared keys of one node of N (1 000); see psk.rs
 //! compare ssh [N]              N SSH certificates (10 000) beside ssh-keygen; see ssh.rs
+//! compare bucket-make DIR ENTRIES SECRETS POPS   the fleet of tests/bench/bucket; see bucket.rs
 //! compare record [N]           a log of N entries (1 000 000): append, hashes, audit, proofs, git; see record.rs
 //! ```
 //! Every figure is the median of N runs. Ours and the other take turns within a run, so that a machine that slows down
@@ -19,6 +20,7 @@
     reason = "a benchmark reads its clock and arguments, and runs what it is compared with"
 )]
 
+mod bucket;
 mod mesh;
 mod psk;
 mod record;
@@ -83,6 +85,12 @@ fn main() {
     }
     if first.as_deref() == Some("ssh") {
         return ssh::measure(arguments.next().map_or(10_000, |n| n.parse().expect("a number of certificates")));
+    }
+    if first.as_deref() == Some("bucket-make") {
+        let directory = arguments.next().expect("a directory");
+        let mut number = || arguments.next().expect("a number").parse::<usize>().expect("a number");
+        let (entries, secrets, pops) = (number(), number(), number());
+        return bucket::make(Path::new(&directory), entries as u64, secrets, pops);
     }
     if first.as_deref() == Some("record") {
         return record::measure(arguments.next().map_or(1_000_000, |n| n.parse().expect("a number of entries")));

@@ -20,9 +20,8 @@ pub fn measure(count: usize) {
     let mut rng = StdRng::from_seed([7; 32]);
     let directory = tempfile::tempdir().expect("a directory");
     let store = Store::new(Disk::new(RealFiles::create(directory.path(), Access::Public).expect("a disk")));
-    let nodes: Vec<_> = (0..count)
-        .map(|_| (WgPrivateKey::generate(&mut rng).public(), KemPrivate::generate(&mut rng)))
-        .collect();
+    let nodes: Vec<_> =
+        (0..count).map(|_| (WgPrivateKey::generate(&mut rng).public(), KemPrivate::generate(&mut rng))).collect();
     let publics: Vec<_> = nodes.iter().map(|(wg, kem)| (*wg, kem.public())).collect();
     let began = Instant::now();
     let objects: Vec<(Digest, Digest)> = nodes
@@ -58,7 +57,11 @@ pub fn measure(count: usize) {
         }
     }
     let raw = processor_time_of_all() - raw;
-    println!("preshared keys of one node with {keys} peers: {:.3} s of processor time, {:.3} s", cpu.as_secs_f64(), wall.as_secs_f64());
+    println!(
+        "preshared keys of one node with {keys} peers: {:.3} s of processor time, {:.3} s",
+        cpu.as_secs_f64(),
+        wall.as_secs_f64()
+    );
     println!("as many encapsulations and half as many decapsulations alone: {:.3} s", raw.as_secs_f64());
 }
 

@@ -33,7 +33,7 @@ use rand::SeedableRng as _;
 /// Secrets that get new values in turn.
 const SECRETS: u64 = 2_000;
 /// Seconds from an entry to the next.
-const PACE: u64 = 20;
+pub(crate) const PACE: u64 = 20;
 /// Commits that git verifies.
 const COMMITS: usize = 2_000;
 /// Proofs that are made.
@@ -132,7 +132,7 @@ fn entries(store: &Store) -> Vec<Vec<u8>> {
     all
 }
 
-fn append_all(store: &Store, mut head: Option<Head>, origin: &str, entries: Vec<Vec<u8>>, key: &SignerKey) {
+pub(crate) fn append_all(store: &Store, mut head: Option<Head>, origin: &str, entries: Vec<Vec<u8>>, key: &SignerKey) {
     let mut entries = entries.into_iter().peekable();
     while entries.peek().is_some() {
         let some = entries.by_ref().take(COMMIT_ENTRIES_MAX).collect();
@@ -218,15 +218,11 @@ fn far() -> Time {
 /// Makes the log and keeps its keyring.
 fn make(directory: &Path, count: u64) {
     eprintln!("making a log of {count} entries in {}; once, it is kept", directory.display());
-    let mut stage = Stage::with_pops(10);
-    stage.grow(stage.open().state().size + SECRETS.min(count / 2));
+    let stage = Stage::with_pops(10);
+    stage.fill(usize::try_from(SECRETS.min(count / 2)).expect("a number"));
     let bodies = bodies(&stage, count);
     let (store, origin) = (stage.store.clone(), bodies[0].statement.log.clone());
-    let half = bodies.len().div_ceil(2);
-    let signed: Vec<Vec<u8>> = std::thread::scope(|scope| {
-        let parts: Vec<_> = bodies.chunks(half).map(|part| scope.spawn(|| sign_all(&stage, part))).collect();
-        parts.into_iter().flat_map(|part| part.join().expect("a thread")).collect()
-    });
+    let signed = signed(&stage, &bodies);
     let fleet = stage.open();
     let key = ops::sequencer(&stage.homes["alice"], &fleet).expect("alice's home").expect("the log's key");
     append_all(&store, fleet.head().cloned(), &origin, signed, &key);
@@ -238,7 +234,7 @@ fn make(directory: &Path, count: u64) {
 }
 
 /// Statements that give the secrets new values in turn, one every few seconds, until the log has `count` entries.
-fn bodies(stage: &Stage, count: u64) -> Vec<Signed> {
+pub(crate) fn bodies(stage: &Stage, count: u64) -> Vec<Signed> {
     let fleet = stage.open();
     let state = fleet.state();
     let mut secrets: BTreeMap<_, _> = state.secrets.clone();
@@ -273,6 +269,15 @@ fn bodies(stage: &Stage, count: u64) -> Vec<Signed> {
         signed
     };
     addresses.iter().cycle().take(usize::try_from(count - state.size).expect("a size")).map(next).collect()
+}
+
+/// The entries, signed on two threads.
+pub(crate) fn signed(stage: &Stage, bodies: &[Signed]) -> Vec<Vec<u8>> {
+    let half = bodies.len().div_ceil(2);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = bodies.chunks(half).map(|part| scope.spawn(|| sign_all(stage, part))).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("a thread")).collect()
+    })
 }
 
 fn sign_all(stage: &Stage, bodies: &[Signed]) -> Vec<Vec<u8>> {

@@ -97,8 +97,9 @@ fn recipients(readers: &[Reader], ours: usize, programs: usize) {
         (readers[0].public.fingerprint(), key)
     };
     let mut sealed = Vec::new();
-    let seals =
-        each(ours, |i| sealed.push(seal(&VALUE, &envelope(i), &to, pair(&author), Profile::Compat, NOW).expect("sealed")));
+    let seals = each(ours, |i| {
+        sealed.push(seal(&VALUE, &envelope(i), &to, pair(&author), Profile::Compat, NOW).expect("sealed"))
+    });
     let opens = each(ours, |i| drop(open(&sealed[i], &envelope(i), &mut [own()], &author_key).expect("opened")));
     let fewer = &to[..r.div_ceil(2).max(r - 1)];
     let reseals = each(ours, |i| drop(reseal(&sealed[i], &mut [own()], fewer).expect("resealed")));
@@ -110,7 +111,11 @@ fn recipients(readers: &[Reader], ours: usize, programs: usize) {
     let mut crate_sealed = Vec::new();
     let age_seals = each(ours, |_| crate_sealed.push(age_seal(readers)));
     line(&format!("seal to {r} / the age crate, same process"), seals, age_seals);
-    line(&format!("open, of {r} / the age crate, same process"), opens, each(ours, |i| age_open(readers, &crate_sealed[i])));
+    line(
+        &format!("open, of {r} / the age crate, same process"),
+        opens,
+        each(ours, |i| age_open(readers, &crate_sealed[i])),
+    );
     line(
         &format!("reseal, of {r} / the age crate, opened and sealed again"),
         reseals,
@@ -122,8 +127,12 @@ fn recipients(readers: &[Reader], ours: usize, programs: usize) {
     let place = tempfile::tempdir().expect("a temporary directory");
     let others = Others { place: place.path(), readers, programs };
     others.set_up();
-    for (name, works) in [("gpg", others.gpg()), ("pass", others.pass()), ("age", others.age()), ("sops, a file each", others.sops())] {
-        for ((what, ours), theirs) in [("seal to", seals), ("open, of", opens), ("reseal, of", reseals)].into_iter().zip(works) {
+    for (name, works) in
+        [("gpg", others.gpg()), ("pass", others.pass()), ("age", others.age()), ("sops, a file each", others.sops())]
+    {
+        for ((what, ours), theirs) in
+            [("seal to", seals), ("open, of", opens), ("reseal, of", reseals)].into_iter().zip(works)
+        {
             if let Some(theirs) = theirs {
                 line(&format!("{what} {r} / {name}"), ours, theirs);
             }
@@ -238,7 +247,8 @@ impl Others<'_> {
         let mut init = vec!["init"];
         init.extend(names.iter().map(String::as_str));
         self.run("pass", &init, b"");
-        let seals = each(self.programs, |i| drop(self.run("pass", &["insert", "--multiline", &format!("v{i}")], &VALUE)));
+        let seals =
+            each(self.programs, |i| drop(self.run("pass", &["insert", "--multiline", &format!("v{i}")], &VALUE)));
         let opens = each(self.programs, |i| assert_eq!(self.run("pass", &["show", &format!("v{i}")], b""), VALUE));
         [Some(seals), Some(opens), None]
     }
@@ -250,7 +260,8 @@ impl Others<'_> {
         let mut sealed = Vec::new();
         let seals = each(self.programs, |_| sealed.push(self.run("age", &to, &VALUE)));
         let opens = each(self.programs, |i| assert_eq!(self.run("age", &["-d", "-i", "age.key"], &sealed[i]), VALUE));
-        let reseals = each(self.programs, |i| drop(self.run("age", &to, &self.run("age", &["-d", "-i", "age.key"], &sealed[i]))));
+        let reseals =
+            each(self.programs, |i| drop(self.run("age", &to, &self.run("age", &["-d", "-i", "age.key"], &sealed[i]))));
         [Some(seals), Some(opens), Some(reseals)]
     }
 
@@ -263,8 +274,11 @@ impl Others<'_> {
         });
         let opens = each(self.programs, |i| assert_eq!(self.run("sops", &["decrypt", &files[i]], b""), VALUE));
         let last = self.age_names().pop().unwrap_or_default();
-        let reseals = (self.readers.len() > 1)
-            .then(|| each(self.programs, |i| drop(self.run("sops", &["rotate", "--in-place", "--rm-age", &last, &files[i]], b""))));
+        let reseals = (self.readers.len() > 1).then(|| {
+            each(self.programs, |i| {
+                drop(self.run("sops", &["rotate", "--in-place", "--rm-age", &last, &files[i]], b""))
+            })
+        });
         [Some(seals), Some(opens), reseals]
     }
 

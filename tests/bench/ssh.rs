@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::{Signer as _, SigningKey};
 use keys::ops::issue_all;
 use keys::ssh::{
-    CaSigner, CertificateAuthority as _, CertificateBody, CertificateFields, CertificateKind, Issuer, Krl, KrlScope, Nonce,
-    Order, Principal, Serial, SshPrivateKey, SshPublicKey, issue, to_be_signed,
+    CaSigner, CertificateAuthority as _, CertificateBody, CertificateFields, CertificateKind, Issuer, Krl, KrlScope,
+    Nonce, Order, Principal, Serial, SshPrivateKey, SshPublicKey, issue, to_be_signed,
 };
 use keys::time::{Span, Time};
 use rand::SeedableRng as _;
@@ -165,7 +165,20 @@ fn revoke(ca: &CaSigner) {
 
 fn ssh_keygen(ca: &Path, files: &[std::path::PathBuf]) {
     let mut command = Command::new("ssh-keygen");
-    command.args(["-q", "-I", "user alice", "-n", "deploy:fra1", "-V", "+16h", "-O", "clear", "-O", "permit-pty", "-s"]);
+    command.args([
+        "-q",
+        "-I",
+        "user alice",
+        "-n",
+        "deploy:fra1",
+        "-V",
+        "+16h",
+        "-O",
+        "clear",
+        "-O",
+        "permit-pty",
+        "-s",
+    ]);
     let status = command.arg(ca).args(files).stdin(Stdio::null()).status().expect("ssh-keygen is installed");
     assert!(status.success());
 }

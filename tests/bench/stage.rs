@@ -45,6 +45,11 @@ impl Default for Stage {
 impl Stage {
     /// A founded fleet without machines.
     pub fn new() -> Self {
+        Self::beginning(NOW)
+    }
+
+    /// The same, founded at another time.
+    pub fn beginning(now: Time) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let disk =
             |name: &str| Disk::new(RealFiles::create(&directory.path().join(name), Access::Public).expect("a disk"));
@@ -58,20 +63,24 @@ impl Stage {
             authority: member("casc1"),
             reason: "founded".into(),
         };
-        ops::found(&founding, &alice, &keyring, &policy, NOW, &mut rng).expect("a fleet");
+        ops::found(&founding, &alice, &keyring, &policy, now, &mut rng).expect("a fleet");
         let homes = [("alice".to_owned(), alice)].into();
-        let mut stage = Self { directory, store: Store::new(keyring), homes, now: NOW, rng };
+        let mut stage = Self { directory, store: Store::new(keyring), homes, now, rng };
         stage.sync("alice");
         stage
     }
 
     /// A fleet of `count` PoPs, `pop1` onward, each with the service nginx.
     pub fn with_pops(count: usize) -> Self {
-        let mut stage = Self::new();
+        Self::new().of_pops(count)
+    }
+
+    /// The same fleet, once so many PoPs have joined.
+    pub fn of_pops(mut self, count: usize) -> Self {
         for i in 1..=count {
-            stage.join(&format!("pop{i}"));
+            self.join(&format!("pop{i}"));
         }
-        stage
+        self
     }
 
     /// The directory with everything in it.
@@ -124,7 +133,8 @@ impl Stage {
         };
         let request = ops::ask(&joining, &home, &mut self.open(), &mut self.rng).expect("a request");
         let mut fleet = self.prepared();
-        let admission = ops::admit(&request, "admitted", &self.homes["alice"], &mut fleet, &mut self.rng).expect("admitted");
+        let admission =
+            ops::admit(&request, "admitted", &self.homes["alice"], &mut fleet, &mut self.rng).expect("admitted");
         self.place(&mut fleet, vec![admission]);
         fleet.done();
         self.homes.insert(pop.to_owned(), home);
@@ -177,6 +187,16 @@ impl Stage {
                 fleet = self.prepared();
             }
         }
+        fleet.done();
+    }
+
+    /// Seals so many secrets, shared out among the PoPs' services.
+    pub fn fill(&self, secrets: usize) {
+        let pops: Vec<&String> = self.homes.keys().filter(|name| *name != "alice").collect();
+        let of = |i: usize| address(&format!("nginx@{}/value-{}", pops[i % pops.len()], i / pops.len()));
+        let all: Vec<Address> = (0..secrets).map(of).collect();
+        let mut fleet = self.prepared();
+        all.chunks(400).for_each(|part| self.seal(&mut fleet, part));
         fleet.done();
     }
 

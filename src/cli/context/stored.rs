@@ -1,7 +1,7 @@
 //! A fleet in an object store, as commands find it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use super::Context;
 use crate::cli::exit::CliError;
@@ -13,14 +13,14 @@ use crate::disk::{Disk, is_address};
 use crate::text;
 
 /// Counters of what was asked of object stores.
-pub(in crate::cli) type Requests = Arc<Mutex<Vec<Arc<AtomicU64>>>>;
+pub(in crate::cli) type Requests = crate::remote::Counters;
 
 impl Context {
     /// Says, to whoever wants to hear more, how many requests an object store was sent.
     pub(in crate::cli) fn tell_requests(&self) {
         let counters = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let sent: u64 = counters.iter().map(|c| c.load(Ordering::Relaxed)).sum();
-        if self.verbose && self.store_address().is_some() {
+        if self.verbose && !counters.is_empty() {
             self.say(&format!("{sent} requests to the object store"));
         }
     }

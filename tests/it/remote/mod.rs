@@ -1,5 +1,6 @@
 //! A keyring that is kept elsewhere: pulling it, serving it, handing in.
 
+mod beginning;
 mod broken;
 mod confined;
 mod ending;
@@ -15,6 +16,7 @@ use crate::support::{Sandbox, Test, TestFleet};
 
 pub(crate) fn tests() -> Vec<Test> {
     [
+        beginning::tests(),
         broken::tests(),
         confined::tests(),
         ending::tests(),

@@ -95,6 +95,24 @@ fn a_fleet_lives_in_a_bucket(sandbox: &Sandbox) {
     keys("fra1", &["sync"]).ok();
     assert_eq!(keys("fra1", &["open", "nginx@fra1/tls.key"]).ok(), "the value");
     assert!(keys("nobody", &["log", "verify"]).ok().starts_with("verified: "));
+    // A machine brings what it needs into a directory of its own, and goes on without the store.
+    let made = keys("alice", &["log", "snapshot", "--yes", "--json"]).json();
+    let hash = made["state"].as_str().unwrap();
+    keys("alice", &["seal", "nginx@fra1/tls.key", "--in", value.to_str().unwrap()]).ok();
+    let pull = |more: &[&str]| keys("fra1", &[&["--fleet", "copy", "--verbose", "pull"], more].concat());
+    let brought = pull(&["--from", "s3://fleets/cdn", "--own", "--remember", "--snapshot", hash]);
+    assert!(brought.ok().contains("new entries from s3://fleets/cdn"), "{}", brought.stdout());
+    let requests = |ran: &Ran| -> u64 {
+        let said = ran.stderr();
+        let line =
+            said.lines().find(|l| l.contains(" requests to the object store")).unwrap_or_else(|| panic!("{said}"));
+        line.split_whitespace().find_map(|word| word.parse().ok()).unwrap()
+    };
+    let again = pull(&[]);
+    assert!(again.ok().starts_with("up to date"), "{}", again.stdout());
+    assert!(requests(&again) < 12 && requests(&again) < requests(&brought), "{}", again.stderr());
+    assert_eq!(keys("fra1", &["--fleet", "copy", "open", "nginx@fra1/tls.key"]).ok(), "the value");
+    keys("fra1", &["--fleet", "other", "pull", "--from", "s3://fleets/nowhere"]).exits(3);
     // What needs a directory says so.
     let refused = keys("alice", &["serve", "--listen", "127.0.0.1:0"]);
     refused.exits(2);
