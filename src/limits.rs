@@ -82,6 +82,11 @@ pub const URL_BYTES_MAX: usize = 300;
 /// What is handed in at one time over HTTP, bytes: a request, or a statement with what it refers to. Each connection may hold
 /// one in memory.
 pub const SUBMIT_BYTES_MAX: usize = 8 << 20;
+/// What is uploaded to a key server, bytes, before it is told that keys do not come that way: a certificate of
+/// [`CERT_BYTES_MAX`] as text in a form.
+pub const UPLOAD_BYTES_MAX: usize = 2 * CERT_BYTES_MAX;
+/// What a client still sends that was refused before it was done, bytes: so much is read past, that it hears the answer.
+pub const REFUSED_BYTES_MAX: usize = 16 << 20;
 /// Objects with one statement that is handed in: each change brings up to three, of which a request is one for many.
 pub const SUBMIT_OBJECTS_MAX: usize = 3 * CHANGES_MAX;
 /// What all connections of one server together may hold of bodies, bytes.

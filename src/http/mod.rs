@@ -7,20 +7,21 @@
 )]
 
 mod parse;
+mod places;
 mod tls;
 mod wire;
 
-use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use self::parse::{Parsed, parse};
+use self::places::{Counted, Held, Slot};
 use self::wire::Wire;
 use crate::disk::Reader;
 
@@ -31,6 +32,8 @@ pub use self::tls::{TlsError, TlsFiles};
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 /// How long it may take to tell a client that there is no place for it.
 const TURNING_AWAY: Duration = Duration::from_millis(100);
+/// How long one may go on sending that has been refused before it was done.
+const LEAVING: Duration = Duration::from_secs(2);
 /// How much of a file is in memory while it is sent.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -88,6 +91,11 @@ pub(crate) trait Answers: Send + Sync {
         None
     }
 
+    /// What is said at once to a request with a body that is refused whatever the body may be; none of it is read then.
+    fn refusal(&self, _head: &Head<'_>) -> Option<Response> {
+        None
+    }
+
     /// What it speaks TLS with, if it does.
     fn tls(&self) -> Option<&Tls> {
         None
@@ -112,6 +120,19 @@ pub(crate) struct Request {
     pub known: Option<String>,
     /// Who asks, as far as the network says.
     pub peer: Option<IpAddr>,
+}
+
+impl Request {
+    pub(crate) fn head(&self) -> Head<'_> {
+        Head { method: &self.method, target: &self.path, body_bytes: self.body.len() }
+    }
+}
+
+/// What is known of a request before its body has come.
+pub(crate) struct Head<'a> {
+    pub method: &'a str,
+    pub target: &'a str,
+    pub body_bytes: usize,
 }
 
 /// An answer's body.
@@ -201,7 +222,7 @@ pub(crate) fn serve(
     bounds: Bounds,
     answer: Arc<dyn Answers>,
 ) -> io::Result<()> {
-    let open = Arc::new(Mutex::new(BTreeMap::new()));
+    let open = places::Open::default();
     let bodies = Arc::new(AtomicUsize::new(0));
     let answering = Arc::new(AtomicUsize::new(0));
     // A client that goes away before it is accepted must not keep the end from being noticed.
@@ -273,54 +294,6 @@ fn one_more(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// A connection that is counted while it is served.
-struct Counted<'a>(Option<&'a Traffic>);
-
-impl<'a> Counted<'a> {
-    fn new(traffic: Option<&'a Traffic>) -> Self {
-        traffic.into_iter().for_each(|t| one_more(&t.open));
-        Self(traffic)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        if let Some(traffic) = self.0 {
-            traffic.open.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// How many connections each client has.
-type Open = Arc<Mutex<BTreeMap<IpAddr, usize>>>;
-
-/// One of the connections that are served; gives its place back when it ends, however it ends.
-struct Slot(Open, IpAddr);
-
-impl Slot {
-    fn take(open: &Open, peer: IpAddr, all: usize) -> Option<Self> {
-        let mut places = open.lock().unwrap_or_else(PoisonError::into_inner);
-        let (taken, own) = (places.values().sum::<usize>(), places.get(&peer).copied().unwrap_or_default());
-        // Whoever is behind one address with many others, a reverse proxy, say, is as good as one client.
-        let share = if peer.is_loopback() { all } else { all / 2 };
-        if taken >= all || own >= share {
-            return None;
-        }
-        places.insert(peer, own + 1);
-        Some(Self(Arc::clone(open), peer))
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match places.get_mut(&self.1) {
-            Some(own) if *own > 1 => *own -= 1,
-            _ => drop(places.remove(&self.1)),
-        }
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Connection {
     KeepAlive,
@@ -332,6 +305,8 @@ enum Received {
     Request(Request, Connection),
     /// To be told, and then closed.
     Wrong(Response),
+    /// The same, for a request that is well formed.
+    Refused(Response),
     /// The client has gone, between two requests.
     Gone,
 }
@@ -352,69 +327,60 @@ fn converse(
     let malformed = || answer.traffic().into_iter().for_each(|t| one_more(&t.malformed));
     loop {
         // Given back once the request is answered.
-        let mut held = Held(bodies, 0);
+        let mut held = Held::new(bodies);
         // What is no TLS has had its alert by now.
         let is_no_tls = |e: &io::Error| e.kind() == io::ErrorKind::InvalidData;
-        let received = receive(&mut wire, &mut buffer, bounds, &mut held).inspect_err(|e| {
+        let received = receive(&mut wire, &mut buffer, bounds, (&mut held, answer)).inspect_err(|e| {
             if is_no_tls(e) {
                 malformed()
             }
         })?;
-        let (response, connection, content, _answered) = match received {
+        let (response, connection, content, answered) = match received {
             Received::Gone => return wire.end(),
             Received::Wrong(response) => {
                 malformed();
                 (response, Connection::Close, Content::Whole, None)
             }
+            Received::Refused(response) => (response, Connection::Close, Content::Whole, None),
             Received::Request(request, connection) => {
                 let request = Request { peer: Some(peer), ..request };
                 let content = if request.method == "HEAD" { Content::HeadOnly } else { Content::Whole };
-                let mut answered = Held(answering, 0);
+                let mut answered = Held::new(answering);
                 answered.hold(1, usize::MAX);
                 (answer.answer(&request), connection, content, Some(answered))
             }
         };
         wire.be_done_by(Instant::now() + bounds.pace.whole(response.body.len()));
         write(&mut wire, response, connection, content)?;
-        if connection == Connection::Close {
-            return wire.end();
+        match connection {
+            Connection::KeepAlive => {}
+            Connection::Close if answered.is_some() => return wire.end(),
+            // It may still be sending, and hears nothing of the answer if its bytes meet a closed door.
+            Connection::Close => return wire.leave(LEAVING),
         }
     }
 }
 
-/// How much of what all together may have one of them holds: of bytes of bodies, say.
-struct Held<'a>(&'a AtomicUsize, usize);
-
-impl Held<'_> {
-    /// Holds `bytes` if there is room.
-    fn hold(&mut self, bytes: usize, all: usize) -> bool {
-        let has_room = self.0.fetch_add(bytes, Ordering::SeqCst).saturating_add(bytes) <= all;
-        if has_room {
-            self.1 += bytes;
-        } else {
-            self.0.fetch_sub(bytes, Ordering::SeqCst);
-        }
-        has_room
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(self.1, Ordering::SeqCst);
-    }
-}
-
-fn receive(wire: &mut Wire, buffer: &mut Vec<u8>, bounds: Bounds, held: &mut Held<'_>) -> io::Result<Received> {
+fn receive(
+    wire: &mut Wire,
+    buffer: &mut Vec<u8>,
+    bounds: Bounds,
+    (held, answer): (&mut Held<'_>, &dyn Answers),
+) -> io::Result<Received> {
     let begun = Instant::now();
     let mut wanted = 0;
     loop {
-        let parsed = if buffer.len() < wanted { Parsed::Partial(wanted) } else { parse(buffer, bounds.body_bytes) };
+        let parsed = match buffer.len() < wanted {
+            true => Parsed::Partial(wanted),
+            false => parse(buffer, bounds.body_bytes, &|head| answer.refusal(head)),
+        };
         match parsed {
             Parsed::Whole(request, connection, used) => {
                 buffer.drain(..used);
                 return Ok(Received::Request(request, connection));
             }
             Parsed::Wrong(response) => return Ok(Received::Wrong(response)),
+            Parsed::Refused(response) => return Ok(Received::Refused(response)),
             Parsed::Partial(length) if length > wanted => {
                 if !held.hold(length - wanted, bounds.bodies_bytes) {
                     let busy = Response::text(503, "too much is handed in at this moment; try again");

@@ -8,11 +8,14 @@ const PACE: Pace = Pace { allowance: Duration::from_millis(400), bytes_a_second_
 
 /// What `talks` gives, told the address of a server.
 fn with_server<T>(talks: impl FnOnce(std::net::SocketAddr) -> T) -> T {
+    with_server_of(|_: &Request| Response::text(200, "yes"), talks)
+}
+
+fn with_server_of<T>(answer: impl Answers + 'static, talks: impl FnOnce(std::net::SocketAddr) -> T) -> T {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (until, end) = std::os::unix::net::UnixStream::pair().unwrap();
     let bounds = Bounds { connections: 8, body_bytes: 1 << 20, bodies_bytes: 8 << 20, pace: PACE, name: "test" };
-    let answer = |_: &Request| Response::text(200, "yes");
     std::thread::scope(|scope| {
         let serving = scope.spawn(|| serve(&listener, until.as_fd(), bounds, Arc::new(answer)));
         let result = talks(address);
@@ -86,4 +89,38 @@ fn who_says_nothing_is_let_go_in_silence() {
         (begun.elapsed(), rest)
     });
     assert!(rest.is_empty() && took >= Duration::from_millis(350) && took < Duration::from_secs(10), "{took:?}");
+}
+
+/// Refuses what is sent to `/no` by its head.
+struct Choosy;
+
+impl Answers for Choosy {
+    fn answer(&self, request: &Request) -> Response {
+        Response::text(200, request.body.len())
+    }
+
+    fn refusal(&self, head: &Head<'_>) -> Option<Response> {
+        (head.target == "/no").then(|| Response::text(404, "no"))
+    }
+}
+
+#[test]
+fn who_is_refused_while_sending_hears_why() {
+    let answers = with_server_of(Choosy, |address| {
+        ["/no", "/yes"].map(|target| {
+            let mut stream = connect(address);
+            let head = format!("PUT {target} HTTP/1.1\r\nConnection: close\r\nContent-Length: 1000000\r\n\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            // One who reads only once all is sent: had the server closed, this would end with a reset connection.
+            for _ in 0..100 {
+                stream.write_all(&[b'x'; 10_000]).unwrap();
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        })
+    });
+    assert!(answers[0].starts_with("HTTP/1.1 404 "), "{answers:?}");
+    assert!(answers[1].ends_with("\r\n1000000\n"), "{answers:?}");
 }

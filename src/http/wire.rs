@@ -3,11 +3,13 @@
 #![allow(clippy::disallowed_methods, reason = "deadlines are measured by the clock that only runs forward")]
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::{ServerConfig, ServerConnection};
+
+use crate::limits::REFUSED_BYTES_MAX;
 
 /// By how much a deadline may be exceeded.
 const A_MOMENT: Duration = Duration::from_millis(100);
@@ -36,6 +38,22 @@ impl Wire {
         let Some(tls) = &mut self.tls else { return Ok(()) };
         tls.send_close_notify();
         while tls.wants_write() && tls.write_tls(&mut self.timed)? > 0 {}
+        Ok(())
+    }
+
+    /// Ends it with one who may still be sending: reads past what comes, for so long, so that the answer is heard.
+    pub(super) fn leave(&mut self, span: Duration) -> io::Result<()> {
+        self.end()?;
+        self.timed.stream.shutdown(Shutdown::Write)?;
+        self.be_done_by(Instant::now() + span);
+        let mut part = [0; 16 << 10];
+        let mut read = 0;
+        while read < REFUSED_BYTES_MAX {
+            match self.timed.read(&mut part)? {
+                0 => break,
+                more => read += more,
+            }
+        }
         Ok(())
     }
 }

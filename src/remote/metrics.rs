@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::routes::row;
 use crate::http::Traffic;
 use crate::state::Admission;
 use crate::words::words;
@@ -104,14 +105,14 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// Counts an answer to this path and method.
-    pub(super) fn count(&self, path: &str, method: &str, status: u16, bytes: u64) {
+    /// Counts an answer to this target and method.
+    pub(super) fn count(&self, target: &str, method: &str, status: u16, bytes: u64) {
         let method = match method {
             "GET" | "HEAD" => 0,
             "POST" => 1,
             _ => 2,
         };
-        let endpoint = endpoint(path);
+        let endpoint = endpoint(target);
         let class = usize::from(status / 100).clamp(2, 5) - 2;
         let cell = self.requests.get(endpoint).and_then(|m| m.get(method)).and_then(|s| s.get(class));
         cell.into_iter().for_each(one_more);
@@ -119,6 +120,8 @@ impl Numbers {
             sent.fetch_add(bytes, Ordering::Relaxed);
         }
         if ENDPOINTS.get(endpoint) == Some(&"submit") && method == 1 {
+            // Too much at once, and too much of it.
+            let status = if status == 413 { 429 } else { status };
             let result = RESULTS.iter().position(|(s, _)| *s == status).unwrap_or(RESULTS.len() - 1);
             self.submissions.get(result).into_iter().for_each(one_more);
         }
@@ -183,23 +186,15 @@ fn one_more(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The place of a path's class in the list of them.
-fn endpoint(path: &str) -> usize {
-    let word = match path.trim_start_matches('/') {
-        p if p.starts_with("keyring/") => "keyring",
-        p if p.starts_with("policy/") => "policy",
-        "v1/waiting" | "v1/acks" => "lists",
-        "v1/submit" => "submit",
-        "healthz" | "metrics" => "own",
-        p if p.starts_with("pks/") => "hkp",
-        p if p.starts_with(".well-known/openpgpkey/") => "wkd",
-        _ => "other",
-    };
+/// The place of a target's class in the list of them.
+fn endpoint(target: &str) -> usize {
+    let word = row(target).map_or("other", |route| route.class);
     ENDPOINTS.iter().position(|known| *known == word).unwrap_or(ENDPOINTS.len() - 1)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::routes::ROUTES;
     use super::*;
 
     #[test]
@@ -224,5 +219,6 @@ mod tests {
         ] {
             assert!(after.lines().any(|l| l == line), "{line}\n{after}");
         }
+        assert!(ROUTES.iter().all(|route| ENDPOINTS.contains(&route.class)));
     }
 }

@@ -2,15 +2,16 @@
 //! here is refused.
 //!
 //! ```text
-//! GET  /keyring/…  /policy/…   the files of `crate::store::Public`, as any file server would give them
-//! GET  /v1/waiting             the paths of what waits: proposals, requests, cosignatures, one a line
-//! GET  /v1/acks                what machines say of themselves: a member and a digest, one a line
-//! GET  /pks/lookup  /pks/v2/…  certificates for gpg, sq and others (`crate::directory`), as of the published log
-//! GET  /.well-known/openpgpkey/…   the same as a Web Key Directory
-//! GET  /healthz  /metrics      whether the keyring can be read, and its size; what is counted, for Prometheus
-//! POST /v1/submit              a statement with signatures, or a request (`crate::statement::Submission`), or what a machine
-//!                              says of itself (`crate::agent::Ack`)
+//! /keyring/…  /policy/…        the files of `crate::store::Public`, as any file server would give them
+//! /v1/waiting                  the paths of what waits: proposals, requests, cosignatures, one a line
+//! /v1/acks                     what machines say of themselves: a member and a digest, one a line
+//! /pks/lookup  /pks/v2/…       certificates for gpg, sq and others (`crate::directory`), as of the published log
+//! /.well-known/openpgpkey/…    the same as a Web Key Directory
+//! /healthz  /metrics           whether the keyring can be read, and its size; what is counted, for Prometheus
+//! /v1/submit                   takes a statement with signatures, or a request (`crate::statement::Submission`), or what a
+//!                              machine says of itself (`crate::agent::Ack`)
 //! ```
+//! The table with methods and bodies is [`super::routes`].
 #![allow(
     clippy::disallowed_methods,
     reason = "a client's pace is measured by the clock that only runs forward; a lock that somebody else has is waited for"
@@ -26,13 +27,17 @@ use std::time::{Duration, Instant};
 
 use super::directory::{Current, Shelf};
 use super::metrics::Numbers;
+use super::routes::{Endpoint, Named, Refused, routed};
+use super::said::{NOT_ADDED, refused, status, tagged};
 use super::{acks, waiting};
 use crate::agent::Ack;
 use crate::digest::Digest;
-use crate::directory::{Asked, Tree, asked};
+use crate::directory::{Asked, Tree};
 use crate::disk::{Access, Disk, DiskError, Memory, RealFiles};
-use crate::fleet::{AckProblem, Fleet, FleetError, Known, Refusal, Taken, View};
-use crate::http::{self, Answers, Body, Bounds, Pace, Renewal, Request, Response, Tls, TlsError, TlsFiles, Traffic};
+use crate::fleet::{Fleet, FleetError, Known, Refusal, Taken, View};
+use crate::http::{
+    self, Answers, Body, Bounds, Head, Pace, Renewal, Request, Response, Tls, TlsError, TlsFiles, Traffic,
+};
 use crate::limits::{
     MIRROR_CONNECTIONS_MAX, SUBMIT_BYTES_MAX, SUBMIT_BYTES_TOTAL_MAX, SUBMITS_AT_ONCE_MAX, SUBMITTERS_MAX,
 };
@@ -173,29 +178,26 @@ impl Server {
     }
 
     fn answered(&self, request: &Request) -> Response {
-        let path = request.path.strip_prefix('/').unwrap_or_default();
-        let reads = matches!(request.method.as_str(), "GET" | "HEAD");
-        match path {
-            "v1/submit" if request.method == "POST" => self.submit(request),
-            "v1/submit" => Response::text(405, "POST it").with("Allow", "POST"),
-            "healthz" | "metrics" | "v1/waiting" | "v1/acks" if !reads => not_allowed(),
-            "metrics" => {
-                Response::of(200, METRICS, self.numbers.to_text().into_bytes()).with("Cache-Control", "no-store")
-            }
-            "healthz" => self.health(),
-            "v1/acks" => self.acks(),
-            "v1/waiting" => match waiting::list(&self.keyring, "") {
+        let (route, named) = match routed(&request.head()) {
+            Ok(routed) => routed,
+            Err(why) => return refused(why),
+        };
+        match (named, route.endpoint) {
+            (Named::File(public), _) => self.file(&public, request),
+            (Named::Question(asked), _) => self.page(&asked, request).with("Access-Control-Allow-Origin", "*"),
+            (Named::Only, Endpoint::Submit) => self.submit(request),
+            (Named::Only, Endpoint::AddKey) => Response::text(403, NOT_ADDED),
+            (Named::Only, Endpoint::Health) => self.health(),
+            (Named::Only, Endpoint::Acks) => self.acks(),
+            (Named::Only, Endpoint::Waiting) => match waiting::list(&self.keyring, "") {
                 Ok(list) => Response::text(200, list).with("Cache-Control", "no-cache"),
                 Err(e) => self.trouble(&e),
             },
-            "pks/add" if request.method == "POST" => Response::text(403, NOT_ADDED),
-            "pks/add" => Response::text(405, NOT_ADDED).with("Allow", "POST"),
-            _ => match (Public::parse(path), asked(&request.path)) {
-                (None, None) => Response::text(404, "there is nothing here"),
-                _ if !reads => not_allowed(),
-                (Some(public), _) => self.file(&public, request),
-                (None, Some(asked)) => self.page(&asked, request).with("Access-Control-Allow-Origin", "*"),
-            },
+            (Named::Only, Endpoint::Numbers) => {
+                Response::of(200, METRICS, self.numbers.to_text().into_bytes()).with("Cache-Control", "no-store")
+            }
+            // What has no name of its own is not asked for without one.
+            (Named::Only, Endpoint::File | Endpoint::KeyServer) => refused(Refused::Nothing),
         }
     }
 
@@ -398,6 +400,12 @@ impl Server {
         true
     }
 
+    fn count(&self, head: &Head<'_>, response: &Response) {
+        // Of a HEAD, and of what the client has, no byte is sent.
+        let sent = if head.method == "HEAD" || response.status == 304 { 0 } else { response.body.len() };
+        self.numbers.count(head.target, head.method, response.status, sent);
+    }
+
     fn lock(&self) -> Option<Box<dyn Send>> {
         for _ in 0..LOCK_TRIES {
             if let Ok(Some(lock)) = self.keyring.try_lock() {
@@ -412,11 +420,14 @@ impl Server {
 impl Answers for Server {
     fn answer(&self, request: &Request) -> Response {
         let response = self.answered(request);
-        // Of a HEAD, and of what the client has, no byte is sent.
-        let sent = if request.method == "HEAD" || response.status == 304 { 0 } else { response.body.len() };
-        let path = request.path.split('?').next().unwrap_or_default();
-        self.numbers.count(path, &request.method, response.status, sent);
+        self.count(&request.head(), &response);
         response
+    }
+
+    fn refusal(&self, head: &Head<'_>) -> Option<Response> {
+        let response = refused(routed(head).err()?);
+        self.count(head, &response);
+        Some(response)
     }
 
     fn traffic(&self) -> Option<&Traffic> {
@@ -439,33 +450,3 @@ impl Answers for Server {
 
 /// The content type of numbers.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// What is said to those who would upload a key.
-const NOT_ADDED: &str = "keys come here by the fleet's log alone: a member publishes its own with 'keys sync', a machine joins with 'keys enroll'";
-
-/// These bytes of this digest, unless the client has them already.
-fn tagged(bytes: Arc<[u8]>, digest: Digest, kind: &'static str, request: &Request) -> Response {
-    let tag = format!("\"{digest}\"");
-    let is_known = request.known.as_ref().is_some_and(|known| {
-        known.split(',').map(|one| one.trim().trim_start_matches("W/")).any(|one| one == tag || one == "*")
-    });
-    let response = if is_known { Response::of(304, kind, Vec::new()) } else { Response::shared(200, kind, bytes) };
-    response.with("ETag", tag)
-}
-
-fn not_allowed() -> Response {
-    Response::text(405, "it can only be read").with("Allow", "GET, HEAD")
-}
-
-/// The answer's status for each reason.
-fn status(refusal: &Refusal) -> u16 {
-    match refusal {
-        Refusal::OtherLog(_) | Refusal::Unsigned(_) | Refusal::Signature(_) => 403,
-        Refusal::Ack(AckProblem::Past(_)) | Refusal::Dead(_) => 409,
-        Refusal::Ack(_) => 403,
-        Refusal::Missing(_) | Refusal::Stray(_) | Refusal::OtherSealed | Refusal::Request(_) | Refusal::Invited(..) => {
-            422
-        }
-        Refusal::TooMany { .. } => 429,
-        Refusal::Fleet(_) => 503,
-    }
-}

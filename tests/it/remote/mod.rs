@@ -10,6 +10,7 @@ mod pulling;
 mod refused;
 mod serving;
 mod static_tree;
+mod table;
 mod tls;
 
 use crate::support::{Sandbox, Test, TestFleet};
@@ -26,6 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
         refused::tests(),
         serving::tests(),
         static_tree::tests(),
+        table::tests(),
         tls::tests(),
     ]
     .concat()

@@ -432,7 +432,7 @@ fn what_is_asked_and_answered_is_counted(sandbox: &Sandbox) {
     assert_eq!([requests(found), submissions("unreadable"), number("keys_serve_malformed_total")], [0; 3]);
     let got = served.ask("GET", "/pks/lookup?op=get&search=alice@ops.example", "").body.len();
     served.ask("HEAD", "/pks/lookup?op=get&search=alice@ops.example", "");
-    let brewed = served.ask("BREW", "/pks/lookup\"}", "").body.len();
+    let brewed = served.ask("BREW", "/pks/v2/x\"}", "").body.len();
     served.post(b"garbage");
     assert_eq!(served.send(b"\x16\x03\x01\x02\x00\r\n\r\n").status, 400);
     assert_eq!([requests(found), submissions("unreadable"), number("keys_serve_malformed_total")], [2, 1, 1]);
