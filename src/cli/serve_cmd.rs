@@ -177,6 +177,8 @@ fn spoken(event: ServeEvent) -> (Level, &'static str) {
         ServeEvent::Taken => (Level::Info, "taken"),
         ServeEvent::Trouble => (Level::Error, "trouble"),
         ServeEvent::Pages => (Level::Error, "pages"),
+        ServeEvent::Certificate => (Level::Notice, "certificate"),
+        ServeEvent::Expiring => (Level::Error, "expiring"),
         ServeEvent::Renewed => (Level::Notice, "renewed"),
         ServeEvent::NotRenewed => (Level::Error, "not-renewed"),
         ServeEvent::Refused => (Level::Error, "refused"),

@@ -25,7 +25,7 @@ use self::places::{Counted, Held, Slot};
 use self::wire::Wire;
 use crate::disk::Reader;
 
-pub(crate) use self::tls::{Renewal, Tls, certificates};
+pub(crate) use self::tls::{Renewal, Standing, Tls, certificates};
 pub use self::tls::{TlsError, TlsFiles};
 
 /// How long those may take that are being answered when the end is wanted.

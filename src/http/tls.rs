@@ -22,10 +22,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use rustls::{InconsistentKeys, ServerConfig};
 use sha2::{Digest as _, Sha256};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 use zeroize::Zeroizing;
 
 use crate::limits::TLS_FILE_BYTES_MAX;
 use crate::text::shown;
+use crate::time::{Span, Time, rough};
 
 /// How old the last look at the files may be when a client comes.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -80,9 +83,71 @@ pub enum TlsError {
 /// What a server speaks TLS with.
 pub(crate) struct Tls {
     files: TlsFiles,
-    current: Mutex<Arc<ServerConfig>>,
+    current: Mutex<Current>,
     looked: Mutex<Looked>,
     again: Duration,
+}
+
+/// What is served.
+#[derive(Clone)]
+struct Current {
+    config: Arc<ServerConfig>,
+    validity: Option<Validity>,
+}
+
+/// From when until when a certificate is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Validity {
+    pub from: Time,
+    pub until: Time,
+}
+
+/// What can be said of a certificate's validity at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Good,
+    /// It is not good yet.
+    Early,
+    /// It ends so soon that it should have been renewed.
+    Ending,
+    /// It has ended.
+    Over,
+}
+
+/// A certificate that ends within this is one that nobody has renewed; or within a third of its time, if that is less.
+const ENDING: Span = Span::days(7);
+
+impl Validity {
+    /// That of a certificate, if it says so in the way of RFC 5280, section 4.1.2.5.
+    fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let certificate = Certificate::from_der(certificate).ok()?;
+        let validity = certificate.tbs_certificate().validity();
+        let time = |time: x509_cert::time::Time| Time(time.to_unix_duration().as_secs());
+        Some(Self { from: time(validity.not_before), until: time(validity.not_after) })
+    }
+
+    pub(crate) fn standing(self, now: Time) -> Standing {
+        let soon = ENDING.min(Span(self.until.since(self.from).0 / 3));
+        match now {
+            now if now > self.until => Standing::Over,
+            now if now < self.from => Standing::Early,
+            now if self.until.since(now) < soon => Standing::Ending,
+            _ => Standing::Good,
+        }
+    }
+
+    /// What people have to hear of it.
+    pub(crate) fn said(self, now: Time) -> String {
+        let Self { from, until } = self;
+        match self.standing(now) {
+            Standing::Good => format!("it is good until {until}"),
+            Standing::Early => format!("it is not good before {from}: clients refuse it; is the clock right?"),
+            Standing::Ending => {
+                format!("it ends at {until}, in {}, and nobody has renewed it", rough(until.since(now)))
+            }
+            Standing::Over => format!("it has ended at {until}: clients refuse it"),
+        }
+    }
 }
 
 /// The last look at the files.
@@ -109,7 +174,7 @@ impl Tls {
     /// [`TlsError`].
     pub(crate) fn open(files: TlsFiles) -> Result<Self, TlsError> {
         let read = Pair::read(&files)?;
-        let current = Mutex::new(Arc::new(read.config(&files)?));
+        let current = Mutex::new(read.current(&files)?);
         let looked = Looked { at: Instant::now(), content: Some(read.digest()), complaint: None };
         Ok(Self { files, current, looked: Mutex::new(looked), again: LOOK_AGAIN })
     }
@@ -121,7 +186,16 @@ impl Tls {
             Ok(mut looked) if looked.at.elapsed() >= self.again => self.look(&mut looked),
             _ => None,
         };
-        (Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner)), renewal)
+        (self.current().config, renewal)
+    }
+
+    /// From when until when the certificate that is served now is good, if that can be read.
+    pub(crate) fn validity(&self) -> Option<Validity> {
+        self.current().validity
+    }
+
+    fn current(&self) -> Current {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn look(&self, looked: &mut Looked) -> Option<Renewal> {
@@ -132,9 +206,9 @@ impl Tls {
             return None;
         }
         looked.content = content;
-        match read.and_then(|pair| pair.config(&self.files)) {
-            Ok(config) => {
-                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        match read.and_then(|pair| pair.current(&self.files)) {
+            Ok(current) => {
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
                 looked.complaint = None;
                 Some(Renewal::Renewed)
             }
@@ -172,9 +246,10 @@ impl Pair {
         hash.finalize().into()
     }
 
-    fn config(&self, files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+    fn current(&self, files: &TlsFiles) -> Result<Current, TlsError> {
         let wrong = |path: &Path, problem: String| TlsError::Wrong { path: path.to_owned(), problem };
         let chain = certificates(&self.chain).map_err(|problem| wrong(&files.chain, problem))?;
+        let validity = chain.first().and_then(Validity::of);
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| {
             let problem = "has no private key as PEM: PKCS#8, SEC1 or PKCS#1, without a passphrase";
             wrong(&files.key, problem.to_owned())
@@ -193,7 +268,7 @@ impl Pair {
             e => wrong(&files.chain, format!("has a certificate that cannot be used: {e}")),
         })?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(config)
+        Ok(Current { config: Arc::new(config), validity })
     }
 }
 
@@ -224,4 +299,26 @@ fn read(path: &Path) -> Result<(Vec<u8>, u32), TlsError> {
         return Err(TlsError::Wrong { path: path.to_owned(), problem });
     }
     Ok((bytes, metadata.permissions().mode() & 0o7777))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_ends_soon_by_its_own_length() {
+        let begun = Time(1_000_000_000);
+        let standing = |days: u64, at: Span| {
+            Validity { from: begun, until: begun.plus(Span::days(days)) }.standing(begun.plus(at))
+        };
+        assert_eq!(standing(90, Span::days(83)), Standing::Good);
+        assert_eq!(standing(90, Span(Span::days(83).0 + 1)), Standing::Ending);
+        assert_eq!(standing(90, Span::days(90)), Standing::Ending);
+        assert_eq!(standing(90, Span(Span::days(90).0 + 1)), Standing::Over);
+        // One of a day is renewed in its last hours.
+        assert_eq!(standing(1, Span::hours(16)), Standing::Good);
+        assert_eq!(standing(1, Span::hours(17)), Standing::Ending);
+        let early = Validity { from: begun, until: begun.plus(Span::days(1)) };
+        assert_eq!(early.standing(begun.minus(Span(1))), Standing::Early);
+    }
 }

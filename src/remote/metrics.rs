@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::routes::row;
 use crate::http::Traffic;
 use crate::state::Admission;
+use crate::time::Time;
 use crate::words::words;
 
 words! {
@@ -32,6 +33,8 @@ words! {
     LogNewest = "keys_serve_log_newest_timestamp_seconds",
     /// Certificates.
     Certificates = "keys_serve_certificates",
+    /// When the certificate of its TLS ends.
+    TlsExpires = "keys_serve_tls_expires_timestamp_seconds",
 }
 
 impl ServerMetric {
@@ -48,7 +51,7 @@ impl ServerMetric {
             Self::Submissions => &["result"],
             Self::RequestsRefused => &["reason"],
             Self::TurnedAway | Self::Malformed | Self::Connections => &[],
-            Self::LogEntries | Self::LogNewest | Self::Certificates => &[],
+            Self::LogEntries | Self::LogNewest | Self::Certificates | Self::TlsExpires => &[],
         }
     }
 
@@ -65,6 +68,7 @@ impl ServerMetric {
             Self::LogEntries => "Entries of the log that the pages follow.",
             Self::LogNewest => "The time of the newest of them.",
             Self::Certificates => "Certificates that the key server gives out.",
+            Self::TlsExpires => "When the certificate that is served ends.",
         }
     }
 }
@@ -102,6 +106,27 @@ pub(super) struct Numbers {
     pub(super) entries: AtomicU64,
     pub(super) newest: AtomicU64,
     pub(super) certificates: AtomicU64,
+    pub(super) tls_expires: Until,
+}
+
+/// A time for which there may be nothing to wait.
+#[derive(Debug)]
+pub(super) struct Until(AtomicU64);
+
+impl Default for Until {
+    fn default() -> Self {
+        Self(AtomicU64::new(NEVER))
+    }
+}
+
+/// It does not come.
+const NEVER: u64 = u64::MAX;
+
+impl Until {
+    /// It is this one now.
+    pub(super) fn set(&self, time: Time) {
+        self.0.store(time.0, Ordering::Relaxed);
+    }
 }
 
 impl Numbers {
@@ -144,6 +169,7 @@ impl Numbers {
                 let pairs = metric.labels().iter().zip(&words).map(|(label, word)| format!("{label}=\"{word}\""));
                 let labels = pairs.collect::<Vec<_>>().join(",");
                 let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
+                let value = if value == NEVER { "+Inf".to_owned() } else { value.to_string() };
                 let _ = writeln!(out, "{metric}{labels} {value}");
             }
         }
@@ -178,6 +204,7 @@ impl Numbers {
             ServerMetric::LogEntries => one(&self.entries),
             ServerMetric::LogNewest => one(&self.newest),
             ServerMetric::Certificates => one(&self.certificates),
+            ServerMetric::TlsExpires => one(&self.tls_expires.0),
         }
     }
 }
@@ -202,7 +229,8 @@ mod tests {
         let numbers = Numbers::default();
         let before = numbers.to_text();
         let lines = |text: &str| text.lines().map(|l| l.rsplit_once(' ').unwrap().0.to_owned()).collect::<Vec<_>>();
-        assert!(before.lines().filter(|l| !l.starts_with('#')).all(|l| l.ends_with(" 0")), "{before}");
+        let begins = |l: &str| l.ends_with(" 0") || l == "keys_serve_tls_expires_timestamp_seconds +Inf";
+        assert!(before.lines().filter(|l| !l.starts_with('#')).all(begins), "{before}");
         numbers.count("/keyring/log/head", "GET", 200, 12);
         numbers.count("/v1/submit", "POST", 429, 3);
         numbers.count("/v1/submit", "POST", 418, 3);

@@ -13,6 +13,7 @@ mod acks;
 mod base;
 mod brought;
 mod ca;
+mod certified;
 mod directory;
 mod log;
 mod metrics;

@@ -25,6 +25,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::certified::Certified;
 use super::directory::{Current, Shelf};
 use super::metrics::Numbers;
 use super::routes::{Endpoint, Named, Refused, routed};
@@ -80,6 +81,10 @@ pub enum ServeEvent {
     Trouble,
     /// The key server's pages are older than the log.
     Pages,
+    /// The certificate that is served, and when it ends.
+    Certificate,
+    /// It ends soon, has ended, or is not good yet.
+    Expiring,
     /// A new certificate is served.
     Renewed,
     /// A new certificate or key is of no use, and the old pair is served.
@@ -106,7 +111,7 @@ pub struct Server {
     pages: Current,
     numbers: Numbers,
     clock: Box<dyn Fn() -> Time + Send + Sync>,
-    tls: Option<Tls>,
+    tls: Option<Certified>,
     log: Told,
 }
 
@@ -146,12 +151,17 @@ impl Server {
         Ok(server)
     }
 
-    /// The same over TLS. The files are looked at again while it serves.
+    /// The same over TLS. The files are looked at again while it serves. A certificate that has ended is served, and that is
+    /// said: some clients do not look, and those that do ask elsewhere either way.
     ///
     /// # Errors
     /// [`ServeError::Tls`].
     pub fn over_tls(self, files: TlsFiles) -> Result<Self, ServeError> {
-        Ok(Self { tls: Some(Tls::open(files)?), ..self })
+        let certified = Certified::open(files)?;
+        self.numbers.tls_expires.set(certified.ends());
+        let (event, said) = certified.is_new((self.clock)());
+        (self.log)(event, &said);
+        Ok(Self { tls: Some(certified), ..self })
     }
 
     /// Answers until something can be read from `until`. There is nothing to be saved at its end, since what is taken is
@@ -419,6 +429,8 @@ impl Server {
 
 impl Answers for Server {
     fn answer(&self, request: &Request) -> Response {
+        let aged = self.tls.as_ref().and_then(|certified| certified.has_aged((self.clock)()));
+        aged.iter().for_each(|(event, said)| (self.log)(*event, said));
         let response = self.answered(request);
         self.count(&request.head(), &response);
         response
@@ -435,16 +447,13 @@ impl Answers for Server {
     }
 
     fn tls(&self) -> Option<&Tls> {
-        self.tls.as_ref()
+        self.tls.as_ref().map(|certified| &certified.tls)
     }
 
     fn renewed(&self, renewal: Renewal) {
-        match renewal {
-            Renewal::Renewed => (self.log)(ServeEvent::Renewed, "tls: a new certificate is served from now on"),
-            Renewal::Refused(problem) => {
-                (self.log)(ServeEvent::NotRenewed, &format!("tls: the old certificate is served on: {problem}"));
-            }
-        }
+        let Some(certified) = &self.tls else { return };
+        self.numbers.tls_expires.set(certified.ends());
+        certified.renewed(renewal, (self.clock)()).iter().for_each(|(event, said)| (self.log)(*event, said));
     }
 }
 

@@ -3,10 +3,11 @@
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keys::time::Span;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
@@ -19,6 +20,7 @@ tests!["remote::tls":
     a_pull_over_tls_believes_the_given_ca_alone needs [Openssl],
     files_that_are_of_no_use_are_named_at_the_start needs [Openssl],
     what_is_renewed_is_served_and_who_is_slow_holds_nobody_up needs [Openssl],
+    an_end_that_comes_near_is_said_before_it_comes needs [Openssl, Faketime],
     gpg_receives_over_hkps_and_locates_by_wkd needs [Openssl, Gpg, GpgConf, Dirmngr, Sh, Setpriv, Ip, Root, MountNamespace],
 ];
 
@@ -52,7 +54,10 @@ struct Secure<'a> {
 impl<'a> Secure<'a> {
     /// With the pair `name.pem` and `name.key`; what it says goes to `name.log`.
     fn start(sandbox: &'a Sandbox, name: &str) -> Self {
-        let mut command = sandbox.bound_command();
+        Self::of(sandbox, name, sandbox.bound_command())
+    }
+
+    fn of(sandbox: &'a Sandbox, name: &str, mut command: Command) -> Self {
         command.args(["--fleet", "fleet", "serve", "--listen", "127.0.0.1:0", "--log", "json"]);
         command.args(["--tls-cert", &format!("{name}.pem"), "--tls-key", &format!("{name}.key")]);
         let log = std::fs::File::create(sandbox.path(&format!("{name}.log"))).unwrap();
@@ -87,6 +92,17 @@ impl<'a> Secure<'a> {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         certificate
     }
+}
+
+/// What a server has said, line by line.
+fn talk(sandbox: &Sandbox, name: &str) -> Vec<serde_json::Value> {
+    let said = std::fs::read_to_string(sandbox.path(&format!("{name}.log"))).unwrap();
+    said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// One field of all lines.
+fn of(lines: &[serde_json::Value], field: &str) -> Vec<String> {
+    lines.iter().map(|line| line[field].as_str().unwrap().to_owned()).collect()
 }
 
 fn der(sandbox: &Sandbox, name: &str) -> Vec<u8> {
@@ -131,9 +147,8 @@ fn a_pull_over_tls_believes_the_given_ca_alone(sandbox: &Sandbox) {
     reader(&["log", "verify"]).ok();
     reader(&["enroll", "ams1", "--endpoint", "198.51.100.7"]).ok();
     assert!(reader(&["submit"]).ok().contains("handed in at https://"));
-    let line: serde_json::Value =
-        serde_json::from_str(std::fs::read_to_string(sandbox.path("here.log")).unwrap().trim()).unwrap();
-    assert_eq!([&line["event"], &line["level"]], ["taken", "info"]);
+    assert_eq!(of(&talk(sandbox, "here"), "event"), ["certificate", "taken"]);
+    assert_eq!(of(&talk(sandbox, "here"), "level"), ["notice", "info"]);
     reader(&["submit", "--to", &url]).refuses(7, "could be reached");
     assert!(reader(&["submit", "--to", &url, "--ca", "ca.pem"]).ok().contains("known already"));
     // A machine that is born with the CA.
@@ -293,11 +308,10 @@ fn what_is_renewed_is_served_and_who_is_slow_holds_nobody_up(sandbox: &Sandbox) 
     assert_eq!(served.certificate(), first, "the old one is served on");
     replace("two.key", "one.key");
     waited("the new one is served", &|| served.certificate() == second);
-    let lines: Vec<serde_json::Value> = said().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let of = |field: &str| lines.iter().map(|line| line[field].as_str().unwrap().to_owned()).collect::<Vec<_>>();
-    assert_eq!(of("event"), ["not-renewed", "renewed"]);
-    assert_eq!(of("level"), ["error", "notice"]);
-    assert!(of("message")[0].contains("the key in one.key is not that of the first certificate in one.pem"));
+    let lines = talk(sandbox, "one");
+    assert_eq!(of(&lines, "event"), ["certificate", "not-renewed", "renewed", "certificate"]);
+    assert_eq!(of(&lines, "level"), ["notice", "error", "notice", "notice"]);
+    assert!(of(&lines, "message")[1].contains("the key in one.key is not that of the first certificate in one.pem"));
     for line in &lines {
         let names: Vec<&String> = line.as_object().unwrap().keys().collect();
         assert_eq!(names, ["at", "event", "level", "member", "message", "service"]);
@@ -312,6 +326,47 @@ fn what_is_renewed_is_served_and_who_is_slow_holds_nobody_up(sandbox: &Sandbox) 
     let id = rustix::process::Pid::from_child(&served.child);
     rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
     assert_eq!(served.child.wait().unwrap().code(), Some(0));
+}
+
+fn an_end_that_comes_near_is_said_before_it_comes(sandbox: &Sandbox) {
+    fleet(sandbox);
+    certificate(sandbox, "ca", None);
+    certificate(sandbox, "one", Some(("ca", "IP:127.0.0.1")));
+    let until = crate::support::now().plus(Span::days(30));
+    // The clock of the server, for which this file stands; that of its clients goes on as ever.
+    let later = |days: u32| drop(sandbox.write("clock", format!("+{days}d\n")));
+    let started = || {
+        let mut command = sandbox.bound_command();
+        command.env("LD_PRELOAD", Tool::Faketime.path().unwrap()).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_TIMESTAMP_FILE", sandbox.path("clock"));
+        Secure::of(sandbox, "one", command)
+    };
+    let expiring = || of(&talk(sandbox, "one"), "event").iter().filter(|event| *event == "expiring").count();
+    later(0);
+    let served = started();
+    let said = &of(&talk(sandbox, "one"), "message")[0];
+    let day = until.minus(Span(120)).day();
+    assert!(said.contains("is good until ") && (said.contains(&day) || said.contains(&until.day())), "{said}");
+    let (_, numbers) = served.ask("/metrics", &rustls::version::TLS13);
+    let number = numbers.lines().find_map(|l| l.strip_prefix("keys_serve_tls_expires_timestamp_seconds ")).unwrap();
+    let number: u64 = number.parse().unwrap();
+    assert!((until.0 - 120..=until.0).contains(&number), "{number} {}", until.0);
+    for (days, count, word) in
+        [(22, 0, "good until"), (24, 1, "nobody has renewed"), (29, 1, "nobody has renewed"), (31, 2, "has ended at")]
+    {
+        later(days);
+        // It is served on, and what is to be said of it is said once.
+        (0..3).for_each(|_| drop(served.certificate()));
+        assert_eq!(expiring(), count, "{days} days later: {:?}", talk(sandbox, "one"));
+        let last = of(&talk(sandbox, "one"), "message").pop().unwrap();
+        assert!(last.contains(word), "{last}");
+    }
+    drop(served);
+    // One that has ended is no reason not to start.
+    let served = started();
+    served.certificate();
+    assert_eq!((expiring(), talk(sandbox, "one").len()), (1, 1));
+    assert_eq!(talk(sandbox, "one")[0]["level"], "error");
 }
 
 /// In a network of its own, where names lead to this machine and port 443 is free.
