@@ -41,17 +41,32 @@ pub(super) struct Serve {
     /// Where to listen; port 0 takes a free one, which is printed
     #[arg(long, value_name = "ADDRESS:PORT", required = true)]
     pub listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub tls: TlsArgs,
+    /// How it talks [default: journal if systemd listens, else plain]
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub log: Option<LogForm>,
+    #[command(subcommand)]
+    pub verb: Option<ServeVerb>,
+}
+
+/// What a server speaks TLS with.
+#[derive(Debug, ClapArgs)]
+pub(super) struct TlsArgs {
     /// Speak TLS with these certificates (PEM): the server's own, then those that lead to its CA
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// The first certificate's private key (PEM: PKCS#8, SEC1 or PKCS#1), which others must not be able to read
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// How it talks [default: journal if systemd listens, else plain]
-    #[arg(long, value_enum, value_name = "FORM")]
-    pub log: Option<LogForm>,
-    #[command(subcommand)]
-    pub verb: Option<ServeVerb>,
+}
+
+impl TlsArgs {
+    /// Both files, or none.
+    pub(super) fn files(&self) -> Option<TlsFiles> {
+        let (chain, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
+        Some(TlsFiles { chain, key })
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -112,8 +127,8 @@ pub(super) fn serve(context: &Context, args: &Serve) -> Result<Exit, CliError> {
             agent_log::line(form, level, word, (None, None), text);
         }
     })?;
-    if let (Some(chain), Some(key)) = (args.tls_cert.clone(), args.tls_key.clone()) {
-        server = server.over_tls(TlsFiles { chain, key })?;
+    if let Some(files) = args.tls.files() {
+        server = server.over_tls(files)?;
     }
     let unusable = |e: std::io::Error| CliError::new(Exit::Unknown, format!("cannot listen on {}: {e}", listen));
     let listener = TcpListener::bind(listen).map_err(unusable)?;
@@ -131,7 +146,7 @@ pub(super) fn serve(context: &Context, args: &Serve) -> Result<Exit, CliError> {
         Ok(false) => unconfined("this kernel has no Landlock"),
         Err(e) => unconfined(&e.to_string()),
     }
-    let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
+    let scheme = if args.tls.tls_cert.is_some() { "https" } else { "http" };
     context.out.line(&format!("serving at {scheme}://{address}"))?;
     server.serve(&listener, ending.as_fd())?;
     Ok(Exit::Ok)
@@ -165,7 +180,7 @@ fn units(context: &Context, verb: &ServeVerb) -> Result<Exit, CliError> {
 
 /// Where the files for TLS lie: what is renewed there comes by another name, and may be a link to elsewhere.
 fn beside(args: &Serve) -> Vec<PathBuf> {
-    let files = [&args.tls_cert, &args.tls_key].into_iter().flatten();
+    let files = [&args.tls.tls_cert, &args.tls.tls_key].into_iter().flatten();
     let places = files.flat_map(|file| [Some(file.clone()), file.canonicalize().ok()]).flatten();
     let above = places.filter_map(|file| file.parent().map(Path::to_owned));
     above.map(|place| if place.as_os_str().is_empty() { PathBuf::from(".") } else { place }).collect()
@@ -241,22 +256,24 @@ impl From<ServeError> for CliError {
             ServeError::Disk(e) => e.into(),
             ServeError::Fleet(e) => e.into(),
             ServeError::Net(_) => Self::new(Exit::Unknown, &e),
-            ServeError::Tls(ref problem) => {
-                let hint = match problem {
-                    TlsError::Open { path, .. } => {
-                        format!("run: chmod o= {}; whoever has read it can pass for this server", shown(path))
-                    }
-                    TlsError::Mismatch { .. } => {
-                        "--tls-cert takes the server's own certificate first, --tls-key the key that it was \
-                         made for"
-                            .to_owned()
-                    }
-                    TlsError::Read { .. } => "check the path, and who may read it".to_owned(),
-                    _ => "both are PEM files, for example certbot's fullchain.pem and privkey.pem".to_owned(),
-                };
-                Self::failed(&e).hint(hint)
-            }
+            ServeError::Tls(e) => e.into(),
         }
+    }
+}
+
+impl From<TlsError> for CliError {
+    fn from(e: TlsError) -> Self {
+        let hint = match &e {
+            TlsError::Open { path, .. } => {
+                format!("run: chmod o= {}; whoever has read it can pass for this server", shown(path))
+            }
+            TlsError::Mismatch { .. } => {
+                "--tls-cert takes the server's own certificate first, --tls-key the key that it was made for".to_owned()
+            }
+            TlsError::Read { .. } => "check the path, and who may read it".to_owned(),
+            _ => "both are PEM files, for example certbot's fullchain.pem and privkey.pem".to_owned(),
+        };
+        Self::failed(&e).hint(hint)
     }
 }
 

@@ -9,12 +9,14 @@ use serde_json::json;
 use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
 use super::output::complain;
+use super::serve_cmd::TlsArgs;
 use super::signals;
 use crate::fleet::{Fleet, Known};
 use crate::home::{Home, HomeError};
 use crate::log::note::VerifierKey;
 use crate::name::Slot;
 use crate::policy::CosignerKind;
+use crate::remote::TlsFiles;
 use crate::store::Store;
 use crate::time::Time;
 use crate::witness::{self, AuditedFleet, Watched, Witness, WitnessError};
@@ -60,15 +62,18 @@ Examples:
     },
     /// Answer over HTTP (C2SP tlog-witness), until SIGTERM
     #[command(
-        after_help = "Everything is durable before it is answered, so the process may end at any time. For others than this machine put a
-web server with TLS in front.
+        after_help = "Everything is durable before it is answered, so the process may end at any time. With --tls-cert and --tls-key it speaks
+TLS, 1.2 and 1.3; what is renewed in these files is served some seconds later. Without, put a web server with TLS in front, for others than this machine.
 Examples:
-  keys log witness serve --listen 127.0.0.1:7421"
+  keys log witness serve --listen 127.0.0.1:7421
+  keys log witness serve --listen [::]:443 --tls-cert fullchain.pem --tls-key privkey.pem"
     )]
     Serve {
         /// Where to listen; port 0 takes a free one, which is printed
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: SocketAddr,
+        #[command(flatten)]
+        tls: TlsArgs,
     },
     /// Cosign the newest head of a fleet's keyring, leaving the cosignature there: no server needed
     #[command(after_help = "Examples:
@@ -81,7 +86,7 @@ pub(super) fn witness(context: &Context, args: &WitnessArgs) -> Result<Exit, Cli
     match &args.verb {
         WitnessVerb::Init { name, auditor } => init(context, name, *auditor),
         WitnessVerb::AddLog { keys, origin } => add_log(context, keys, origin.as_deref()),
-        WitnessVerb::Serve { listen } => serve(context, *listen),
+        WitnessVerb::Serve { listen, tls } => serve(context, *listen, tls.files()),
         WitnessVerb::Sign => sign(context),
     }
 }
@@ -153,7 +158,7 @@ fn locked(context: &Context) -> Result<(Home, Box<dyn Send>), CliError> {
     Ok((home, lock))
 }
 
-fn serve(context: &Context, listen: SocketAddr) -> Result<Exit, CliError> {
+fn serve(context: &Context, listen: SocketAddr, tls: Option<TlsFiles>) -> Result<Exit, CliError> {
     let home = home(context)?;
     let witness = Witness::open(&home)?;
     // What an earlier process was writing when it was killed.
@@ -168,10 +173,11 @@ fn serve(context: &Context, listen: SocketAddr) -> Result<Exit, CliError> {
     if context.json {
         context.answer(json!({ "kind": kind.word(), "listen": address.to_string(), "vkey": vkey }), Exit::Ok)?;
     } else {
-        context.out.line(&format!("{kind} {vkey} on http://{address}"))?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        context.out.line(&format!("{kind} {vkey} on {scheme}://{address}"))?;
     }
     let clock = || Time::from_system(std::time::SystemTime::now());
-    witness::serve(&listener, ending.as_fd(), witness, clock, complain)?;
+    witness::serve(&listener, ending.as_fd(), witness, tls, clock, complain)?;
     Ok(Exit::Ok)
 }
 
@@ -196,6 +202,7 @@ impl From<WitnessError> for CliError {
             WitnessError::Home(e) => e.into(),
             WitnessError::Store(e) => e.into(),
             WitnessError::Fleet(e) => e.into(),
+            WitnessError::Tls(e) => e.into(),
             WitnessError::NoKey => {
                 Self::new(Exit::NotFound, &e).hint("'keys log witness init' makes one; --home names another home")
             }

@@ -6,6 +6,7 @@
     reason = "deadlines of connections are measured by the clock that only runs forward"
 )]
 
+mod certified;
 mod parse;
 mod places;
 mod tls;
@@ -25,7 +26,8 @@ use self::places::{Counted, Held, Slot};
 use self::wire::Wire;
 use crate::disk::Reader;
 
-pub(crate) use self::tls::{Renewal, Standing, Tls, certificates};
+pub(crate) use self::certified::{Certified, TlsEvent};
+pub(crate) use self::tls::{Renewal, certificates};
 pub use self::tls::{TlsError, TlsFiles};
 
 /// How long those may take that are being answered when the end is wanted.
@@ -97,7 +99,7 @@ pub(crate) trait Answers: Send + Sync {
     }
 
     /// What it speaks TLS with, if it does.
-    fn tls(&self) -> Option<&Tls> {
+    fn tls(&self) -> Option<&Certified> {
         None
     }
 
@@ -318,7 +320,7 @@ fn converse(
     (bodies, answering): (&AtomicUsize, &AtomicUsize),
     answer: &dyn Answers,
 ) -> io::Result<()> {
-    let tls = answer.tls().map(Tls::now).map(|(config, renewal)| {
+    let tls = answer.tls().map(|certified| certified.tls.now()).map(|(config, renewal)| {
         renewal.into_iter().for_each(|renewal| answer.renewed(renewal));
         config
     });

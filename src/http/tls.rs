@@ -159,7 +159,7 @@ struct Looked {
 }
 
 /// What came of looking at the files.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Renewal {
     /// A new pair is served.
     Renewed,

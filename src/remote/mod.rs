@@ -13,7 +13,6 @@ mod acks;
 mod base;
 mod brought;
 mod ca;
-mod certified;
 mod directory;
 mod log;
 mod metrics;

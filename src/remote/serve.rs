@@ -25,7 +25,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::certified::Certified;
 use super::directory::{Current, Shelf};
 use super::metrics::Numbers;
 use super::routes::{Endpoint, Named, Refused, routed};
@@ -37,7 +36,8 @@ use crate::directory::{Asked, Tree};
 use crate::disk::{Access, Disk, DiskError, Memory, RealFiles};
 use crate::fleet::{Fleet, FleetError, Known, Refusal, Taken, View};
 use crate::http::{
-    self, Answers, Body, Bounds, Head, Pace, Renewal, Request, Response, Tls, TlsError, TlsFiles, Traffic,
+    self, Answers, Body, Bounds, Certified, Head, Pace, Renewal, Request, Response, TlsError, TlsEvent, TlsFiles,
+    Traffic,
 };
 use crate::limits::{
     MIRROR_CONNECTIONS_MAX, SUBMIT_BYTES_MAX, SUBMIT_BYTES_TOTAL_MAX, SUBMITS_AT_ONCE_MAX, SUBMITTERS_MAX,
@@ -93,6 +93,17 @@ pub enum ServeEvent {
     Refused,
     /// The kernel does not keep it from other files.
     Unconfined,
+}
+
+impl From<TlsEvent> for ServeEvent {
+    fn from(event: TlsEvent) -> Self {
+        match event {
+            TlsEvent::Certificate => Self::Certificate,
+            TlsEvent::Expiring => Self::Expiring,
+            TlsEvent::Renewed => Self::Renewed,
+            TlsEvent::NotRenewed => Self::NotRenewed,
+        }
+    }
 }
 
 /// Who is told what a server has to say.
@@ -160,7 +171,7 @@ impl Server {
         let certified = Certified::open(files)?;
         self.numbers.tls_expires.set(certified.ends());
         let (event, said) = certified.is_new((self.clock)());
-        (self.log)(event, &said);
+        (self.log)(event.into(), &said);
         Ok(Self { tls: Some(certified), ..self })
     }
 
@@ -430,7 +441,7 @@ impl Server {
 impl Answers for Server {
     fn answer(&self, request: &Request) -> Response {
         let aged = self.tls.as_ref().and_then(|certified| certified.has_aged((self.clock)()));
-        aged.iter().for_each(|(event, said)| (self.log)(*event, said));
+        aged.iter().for_each(|(event, said)| (self.log)((*event).into(), said));
         let response = self.answered(request);
         self.count(&request.head(), &response);
         response
@@ -446,14 +457,14 @@ impl Answers for Server {
         Some(&self.numbers.traffic)
     }
 
-    fn tls(&self) -> Option<&Tls> {
-        self.tls.as_ref().map(|certified| &certified.tls)
+    fn tls(&self) -> Option<&Certified> {
+        self.tls.as_ref()
     }
 
     fn renewed(&self, renewal: Renewal) {
         let Some(certified) = &self.tls else { return };
         self.numbers.tls_expires.set(certified.ends());
-        certified.renewed(renewal, (self.clock)()).iter().for_each(|(event, said)| (self.log)(*event, said));
+        certified.renewed(renewal, (self.clock)()).iter().for_each(|(event, said)| (self.log)((*event).into(), said));
     }
 }
 

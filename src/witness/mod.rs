@@ -21,6 +21,7 @@ use crate::digest::Digest;
 use crate::disk::DiskError;
 use crate::fleet::FleetError;
 use crate::home::HomeError;
+use crate::http::TlsError;
 use crate::log::note::NoteError;
 use crate::log::witness::Refusal;
 use crate::store::StoreError;
@@ -38,6 +39,9 @@ pub enum WitnessError {
     /// The protocol says no.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The certificate, or its key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// There is no cosigner in this home.
     #[error("this home has no cosigner's key")]
     NoKey,

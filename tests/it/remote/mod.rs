@@ -11,7 +11,7 @@ mod refused;
 mod serving;
 mod static_tree;
 mod table;
-mod tls;
+pub(crate) mod tls;
 
 use crate::support::{Sandbox, Test, TestFleet};
 

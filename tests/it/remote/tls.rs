@@ -25,7 +25,7 @@ tests!["remote::tls":
 ];
 
 /// Makes `name.pem` with `name.key`: a CA, or, with the CA that made it and the names that it is for, a server's certificate.
-fn certificate(sandbox: &Sandbox, name: &str, made_by: Option<(&str, &str)>) {
+pub(crate) fn certificate(sandbox: &Sandbox, name: &str, made_by: Option<(&str, &str)>) {
     let (kind, names) = made_by.map_or(("ca", "DNS:none"), |(_, names)| ("leaf", names));
     let config = format!(
         "[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\nsubjectKeyIdentifier=hash\n\
@@ -70,21 +70,8 @@ impl<'a> Secure<'a> {
 
     /// Asks with one version of TLS; gives the server's certificate and the answer.
     fn ask(&self, path: &str, version: &'static SupportedProtocolVersion) -> (Vec<u8>, String) {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(self.sandbox.path("ca.pem")).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
-        let config = config.with_root_certificates(roots).with_no_client_auth();
-        let name = ServerName::try_from("127.0.0.1").unwrap();
-        let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-        let stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let mut tls = rustls::StreamOwned::new(connection, stream);
-        tls.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
-        let mut answer = String::new();
-        // Without the server's word that this was all, this is an error.
-        tls.read_to_string(&mut answer).unwrap();
-        (tls.conn.peer_certificates().unwrap()[0].to_vec(), answer)
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        ask(self.sandbox, &self.address, request.as_bytes(), version)
     }
 
     fn certificate(&self) -> Vec<u8> {
@@ -92,6 +79,31 @@ impl<'a> Secure<'a> {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         certificate
     }
+}
+
+/// Sends a request that is the last one on its connection, by one version of TLS, to a server that `ca.pem` vouches for; gives the
+/// server's certificate and the answer.
+pub(crate) fn ask(
+    sandbox: &Sandbox,
+    address: &str,
+    request: &[u8],
+    version: &'static SupportedProtocolVersion,
+) -> (Vec<u8>, String) {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(sandbox.path("ca.pem")).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut tls = rustls::StreamOwned::new(connection, stream);
+    tls.write_all(request).unwrap();
+    let mut answer = String::new();
+    // Without the server's word that this was all, this is an error.
+    tls.read_to_string(&mut answer).unwrap();
+    (tls.conn.peer_certificates().unwrap()[0].to_vec(), answer)
 }
 
 /// What a server has said, line by line.

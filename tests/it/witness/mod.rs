@@ -45,12 +45,18 @@ impl<'a> Cosigner<'a> {
     }
 
     pub(crate) fn serve(&self) -> Served {
+        self.serve_with(&[], Stdio::null())
+    }
+
+    /// Serves with more arguments; what it complains of goes to `talk`.
+    pub(crate) fn serve_with(&self, more: &[&str], talk: impl Into<Stdio>) -> Served {
         let mut command = self.sandbox.bound_command();
-        command.args(["--home", self.home, "log", "witness", "serve", "--listen", "127.0.0.1:0"]);
-        let mut child = Running::start(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+        command.args(["--home", self.home, "log", "witness", "serve", "--listen", "127.0.0.1:0"]).args(more);
+        let mut child = Running::start(command.stdout(Stdio::piped()).stderr(talk));
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().rsplit("http://").next().unwrap().to_owned();
+        let scheme = if more.is_empty() { "http://" } else { "https://" };
+        let address = line.trim().rsplit(scheme).next().unwrap().to_owned();
         assert!(address.starts_with("127.0.0.1:"), "{line}");
         Served { child, address }
     }

@@ -11,6 +11,7 @@ use keys::witness::{Witness, WitnessError};
 use rand::SeedableRng as _;
 
 use super::{Cosigner, ForeignLog, answer, converse, cosigned_at, watching};
+use crate::remote::tls::{ask, certificate};
 use crate::support::{Sandbox, TestFleet, tests};
 
 tests!["witness::protocol":
@@ -24,6 +25,8 @@ tests!["witness::protocol":
     a_keyring_rolled_back_or_forked_is_not_cosigned,
     an_auditor_cosigns_what_it_has_replayed_and_nothing_else,
     a_cosigner_has_a_home_of_its_own,
+    what_it_does_not_answer_it_refuses_by_the_head,
+    a_witness_speaks_tls_and_takes_a_new_certificate needs [Openssl],
 ];
 
 /// A witness that watches a log of other make.
@@ -81,7 +84,7 @@ fn every_wrong_request_has_its_status(sandbox: &Sandbox) {
     assert_eq!(served.post(&forged.request(3)).0, 403, "a stranger's key");
     let proof = good.lines().nth(1).unwrap();
     assert_eq!(post(&good.replacen(&format!("{proof}\n"), "", 1)), 422, "without its proof");
-    assert_eq!(served.get("/add-checkpoint").0, 404);
+    assert_eq!(served.get("/add-checkpoint").0, 405);
     assert_eq!(served.get("/../key").0, 404);
     assert_eq!(converse(&served.address, b"PUT /add-checkpoint HTTP/1.1\r\nContent-Length: 0\r\n\r\n").0, 405);
     assert_eq!(post(&good), 200, "and after all of this the right one is taken");
@@ -302,4 +305,89 @@ fn a_cosigner_has_a_home_of_its_own(sandbox: &Sandbox) {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     sandbox.keys(&["--home", "w1", "log", "witness", "serve", "--listen", &address]).refuses(1, "cannot listen on");
+}
+
+fn what_it_does_not_answer_it_refuses_by_the_head(sandbox: &Sandbox) {
+    let mut log = ForeignLog::new(1);
+    log.grow(&["a"]);
+    let witness = watching(sandbox, &log);
+    let served = witness.serve();
+    let monitor = format!("/{}/checkpoint", keys::digest::Digest::of(log.origin.as_bytes()));
+    let body = log.request(0);
+    let send = |method: &str, path: &str, body: &[u8]| {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        converse(&served.address, &[head.as_bytes(), body].concat()).0
+    };
+    for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "BREW"] {
+        for (what, body) in [("nothing", &[][..]), ("a request", &body)] {
+            for path in ["/add-checkpoint", &monitor, "/", "/add-checkpoint/", "/x/checkpoint", "/v1/submit"] {
+                let expected = match (method, path) {
+                    ("POST", "/add-checkpoint") if body.is_empty() => 400,
+                    ("POST", "/add-checkpoint") => continue,
+                    (_, "/add-checkpoint") => 405,
+                    ("GET" | "HEAD", _) if !body.is_empty() => 413,
+                    _ => 404,
+                };
+                // Of a HEAD there is no body to wait for.
+                if method != "HEAD" {
+                    assert_eq!(send(method, path, body), expected, "{method} {path}, {what}");
+                }
+            }
+        }
+    }
+    assert_eq!(served.get(&monitor).0, 404, "nothing was cosigned");
+    assert_eq!(send("POST", "/add-checkpoint", &body), 200);
+    assert_eq!(served.get(&monitor).0, 200);
+}
+
+fn a_witness_speaks_tls_and_takes_a_new_certificate(sandbox: &Sandbox) {
+    let mut log = ForeignLog::new(1);
+    log.grow(&["a", "b"]);
+    let witness = watching(sandbox, &log);
+    for (name, by) in [("ca", None), ("one", Some(("ca", "IP:127.0.0.1"))), ("two", Some(("ca", "IP:127.0.0.1")))] {
+        certificate(sandbox, name, by);
+    }
+    let talk = std::fs::File::create(sandbox.path("talk")).unwrap();
+    let served = witness.serve_with(&["--tls-cert", "one.pem", "--tls-key", "one.key"], talk);
+    let asked = std::cell::Cell::new(0);
+    let send = |version| {
+        let body = log.request(asked.replace(log.size()));
+        let length = body.len();
+        let head = format!(
+            "POST /add-checkpoint HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        );
+        let (certificate, answer) = ask(sandbox, &served.address, &[head.as_bytes(), &body].concat(), version);
+        let line = answer.rsplit("\r\n\r\n").next().unwrap().to_owned();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(cosigned_at(&witness.vkey, &text_of(&log.checkpoint("")), &line).is_some(), "{answer}");
+        certificate
+    };
+    let first = send(&rustls::version::TLS13);
+    assert_eq!(send(&rustls::version::TLS12), first);
+    // The key first: for a moment the two do not fit each other, which is said, and what is served stays.
+    for file in ["key", "pem"] {
+        std::fs::copy(sandbox.path(&format!("two.{file}")), sandbox.path("new")).unwrap();
+        std::fs::rename(sandbox.path("new"), sandbox.path(&format!("one.{file}"))).unwrap();
+        if file == "key" {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !std::fs::read_to_string(sandbox.path("talk")).unwrap().contains("the old certificate is served on") {
+                assert!(Instant::now() < deadline);
+                assert_eq!(send(&rustls::version::TLS13), first);
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+    }
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while send(&rustls::version::TLS13) == first {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let serve = |more: &[&str]| {
+        sandbox.keys(&[&["--home", "w1", "log", "witness", "serve", "--listen", "127.0.0.1:0"], more].concat())
+    };
+    serve(&["--tls-cert", "one.pem"]).refuses(2, "--tls-key");
+    serve(&["--tls-cert", "one.pem", "--tls-key", "ca.key"]).refuses(1, "is not that of the first certificate");
 }

@@ -2,30 +2,45 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::serve::ServeEvent;
-use crate::http::{Renewal, Standing, Tls, TlsError, TlsFiles};
+use super::tls::{Renewal, Standing, Tls};
+use super::{TlsError, TlsFiles};
 use crate::time::Time;
 
+/// What is said of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TlsEvent {
+    /// One is served, and is good.
+    Certificate,
+    /// It ends soon, has ended, or is not good yet.
+    Expiring,
+    /// A new one is served.
+    Renewed,
+    /// A new one, or its key, is of no use, and the old pair is served.
+    NotRenewed,
+}
+
 /// A server's TLS, with what was said of it last.
-pub(super) struct Certified {
+pub(crate) struct Certified {
     pub(super) tls: Tls,
     said: Mutex<Option<Standing>>,
 }
 
 impl Certified {
+    /// The pair in these files.
+    ///
     /// # Errors
     /// [`TlsError`].
-    pub(super) fn open(files: TlsFiles) -> Result<Self, TlsError> {
+    pub(crate) fn open(files: TlsFiles) -> Result<Self, TlsError> {
         Ok(Self { tls: Tls::open(files)?, said: Mutex::default() })
     }
 
     /// When the certificate ends; the epoch if it does not say so in a way that can be read.
-    pub(super) fn ends(&self) -> Time {
+    pub(crate) fn ends(&self) -> Time {
         self.tls.validity().map_or(Time(0), |validity| validity.until)
     }
 
     /// What is to be said of the certificate that is served from now on.
-    pub(super) fn is_new(&self, now: Time) -> (ServeEvent, String) {
+    pub(crate) fn is_new(&self, now: Time) -> (TlsEvent, String) {
         let validity = self.tls.validity();
         let standing = validity.map(|validity| validity.standing(now));
         *self.said.lock().unwrap_or_else(PoisonError::into_inner) = standing;
@@ -34,7 +49,7 @@ impl Certified {
     }
 
     /// What is to be said of it while it is served: that it should be renewed, or has ended.
-    pub(super) fn has_aged(&self, now: Time) -> Option<(ServeEvent, String)> {
+    pub(crate) fn has_aged(&self, now: Time) -> Option<(TlsEvent, String)> {
         let validity = self.tls.validity()?;
         let standing = Some(validity.standing(now));
         // Another who asks at this moment sees to it.
@@ -47,22 +62,22 @@ impl Certified {
     }
 
     /// What is to be said of a look at the files.
-    pub(super) fn renewed(&self, renewal: Renewal, now: Time) -> Vec<(ServeEvent, String)> {
+    pub(crate) fn renewed(&self, renewal: Renewal, now: Time) -> Vec<(TlsEvent, String)> {
         match renewal {
             Renewal::Renewed => {
                 let new = "tls: a new certificate is served from now on".to_owned();
-                vec![(ServeEvent::Renewed, new), self.is_new(now)]
+                vec![(TlsEvent::Renewed, new), self.is_new(now)]
             }
             Renewal::Refused(problem) => {
-                vec![(ServeEvent::NotRenewed, format!("tls: the old certificate is served on: {problem}"))]
+                vec![(TlsEvent::NotRenewed, format!("tls: the old certificate is served on: {problem}"))]
             }
         }
     }
 }
 
-fn event(standing: Option<Standing>) -> ServeEvent {
+fn event(standing: Option<Standing>) -> TlsEvent {
     match standing {
-        Some(Standing::Good) => ServeEvent::Certificate,
-        Some(Standing::Early | Standing::Ending | Standing::Over) | None => ServeEvent::Expiring,
+        Some(Standing::Good) => TlsEvent::Certificate,
+        Some(Standing::Early | Standing::Ending | Standing::Over) | None => TlsEvent::Expiring,
     }
 }
