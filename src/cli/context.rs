@@ -206,7 +206,11 @@ impl Context {
         if let Some(address) = self.store_address() {
             return self.store_disk(&format!("{address}/{name}"));
         }
-        let path = self.fleet_directory()?.join(name);
+        let directory = self.fleet_directory()?;
+        let path = directory.join(name);
+        if let Some(way) = stored::elsewhere(&directory).filter(|_| !directory.exists()) {
+            return Err(CliError::new(Exit::NotFound, format!("{} is no directory", shown(&directory))).hint(way));
+        }
         let opened =
             if create { RealFiles::create(&path, Access::Public) } else { RealFiles::open(&path, Access::Public) };
         match opened {

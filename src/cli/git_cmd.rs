@@ -118,6 +118,8 @@ fn install(context: &Context, values: bool) -> Result<Exit, CliError> {
         ("merge.renames", "false".to_owned()),
         // Some versions of git look for renames nevertheless, as far as this goes.
         ("merge.renameLimit", "1".to_owned()),
+        // They then take a sealed file that came to its place for a directory that was renamed, and move others after it.
+        ("merge.directoryRenames", "false".to_owned()),
     ];
     for (name, value) in &settings {
         git::ask_in(&fleet, &["config", "--local", name, value])?;

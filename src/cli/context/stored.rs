@@ -1,5 +1,6 @@
-//! A fleet in an object store, as commands find it.
+//! A fleet in an object store, as commands find it, and one that is at neither of the places where they look.
 
+use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -74,5 +75,22 @@ impl Context {
         let message = format!("it is not known whether {} keeps its word to several writers", text::shown(address));
         Err(CliError::failed(message)
             .hint("run 'keys store probe' with the same --fleet and --home; nothing was changed"))
+    }
+}
+
+/// How one gets at a fleet that is named by an address of something else than a directory or a store.
+pub(super) fn elsewhere(directory: &Path) -> Option<String> {
+    let address = directory.to_str()?;
+    let scheme = address.split_once("://").map(|(scheme, _)| scheme);
+    let is_scp = address.split_once(':').is_some_and(|(host, _)| host.contains('@') && !host.contains('/'));
+    match scheme {
+        _ if is_scp || address.ends_with(".git") || matches!(scheme, Some("git" | "ssh")) => {
+            Some("it is a git repository: clone it, and give the clone (docs/runbooks/git.md)".to_owned())
+        }
+        Some("http" | "https") => Some(format!(
+            "it is a mirror, from which one reads: 'keys pull --from {}' brings it to a directory (docs/runbooks/mirror.md)",
+            text::shown(address)
+        )),
+        _ => None,
     }
 }

@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
 
 use super::key_server::known;
-use super::{fleet, id};
+use super::{assert_same, files, fleet, id};
 use crate::support::{Ran, Running, Sandbox, Tool, bound, tests};
 
 tests!["remote::tls":
@@ -157,6 +157,8 @@ fn a_pull_over_tls_believes_the_given_ca_alone(sandbox: &Sandbox) {
     );
     assert!(reader(&["pull"]).ok().starts_with("up to date"));
     reader(&["log", "verify"]).ok();
+    // Read-only, and by way of a certificate, it is the same store.
+    assert_same(&files(sandbox, "fleet/keyring"), &files(sandbox, "copy/keyring"), "what was pulled over TLS");
     reader(&["enroll", "ams1", "--endpoint", "198.51.100.7"]).ok();
     assert!(reader(&["submit"]).ok().contains("handed in at https://"));
     assert_eq!(of(&talk(sandbox, "here"), "event"), ["certificate", "taken"]);

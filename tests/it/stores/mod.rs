@@ -2,6 +2,7 @@
 
 #[cfg(feature = "store-object")]
 mod azure;
+mod git;
 #[cfg(feature = "store-object")]
 mod s3;
 
@@ -30,9 +31,9 @@ mod here {
 
 pub(crate) fn tests() -> Vec<Test> {
     #[cfg(feature = "store-object")]
-    return [here::tests(), s3::tests(), azure::tests()].concat();
+    return [here::tests(), git::tests(), s3::tests(), azure::tests()].concat();
     #[cfg(not(feature = "store-object"))]
-    here::tests()
+    [here::tests(), git::tests()].concat()
 }
 
 /// What every bucket has to do.
