@@ -4,14 +4,15 @@
 use std::path::Path;
 use std::process::Command;
 
+use keys::name::Address;
 use keys::ops;
 use keys::time::Span;
-use stage::{NOW, Stage};
+use stage::{NOW, Stage, address};
 
 use crate::record::{PACE, append_all, bodies, signed};
 
 /// Entries after the snapshot.
-const DAY: u64 = 200;
+const DAY: u64 = 64;
 
 /// Makes the fleet in `directory`: `fleet/` and the homes.
 pub fn make(directory: &Path, entries: u64, secrets: usize, pops: usize) {
@@ -32,7 +33,11 @@ pub fn make(directory: &Path, entries: u64, secrets: usize, pops: usize) {
     stage.place(&mut fleet, vec![draft]);
     fleet.done();
     stage.now = stage.now.plus(Span::hours(1));
-    stage.fill(usize::try_from(DAY).expect("a number"));
+    let mut fleet = stage.prepared();
+    let changed: Vec<Address> =
+        (0..DAY).map(|i| address(&format!("nginx@pop{}/value-0", i % pops as u64 + 1))).collect();
+    changed.chunks(16).for_each(|part| stage.seal(&mut fleet, part));
+    fleet.done();
     println!("id={} snapshot={} size={}", stage.open().pin().id, snapshot.state, snapshot.size);
     std::fs::create_dir_all(directory).expect("a directory");
     let from = stage.keep();

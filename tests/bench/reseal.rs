@@ -19,8 +19,6 @@ use crate::{line, processor_time_of_all, raw_wraps_of};
 
 /// PoPs, each with the service nginx.
 const POPS: usize = 20;
-/// How many are sealed in one commit.
-const COMMIT: usize = 400;
 const RULE: &str = "\n[[secret]]\nmatch = \"nginx@*/shared-*\"\nshared = true\n";
 
 /// Makes a fleet of `count` secrets, takes one PoP out, measures, and prints.
@@ -35,7 +33,7 @@ pub fn measure(count: usize) {
         })
         .collect();
     let began = Instant::now();
-    all.chunks(COMMIT).for_each(|part| stage.seal(&mut fleet, part));
+    stage.seal_many(&mut fleet, &all);
     println!("{count} secrets of {POPS} PoPs sealed in {:.1} s", began.elapsed().as_secs_f64());
     fleet.done();
 

@@ -13,7 +13,7 @@ use keys::openpgp::{Fingerprint, Profile, sign_statement};
 use keys::ops::{self, Founder, Founding, Joining};
 use keys::policy::WireguardPolicy;
 use keys::policy::wireguard::TEMPLATE;
-use keys::statement::{Entry, Facts, Signed, Statement, key_hash, principal};
+use keys::statement::{Act, Entry, Facts, Signed, Statement, key_hash, principal};
 use keys::store::{LogReader, Store, read_checkpoint};
 use keys::time::{Span, Time};
 use keys::wireguard::address::addresses;
@@ -161,12 +161,33 @@ impl Stage {
 
     /// Seals one value to each address in one commit; a service's two keys and alice's two can read it.
     pub fn seal(&self, fleet: &mut Fleet, addresses: &[Address]) {
-        let drafts = addresses.iter().map(|address| {
-            let plan = ops::plan_seal(address, fleet).expect("a plan");
-            ops::seal(&plan, &[7; 100], "measured", None, &self.homes["alice"], fleet).expect("sealed")
-        });
+        let drafts = addresses.iter().map(|address| self.sealed(fleet, address));
         let drafts = drafts.collect();
         self.place(fleet, drafts);
+    }
+
+    fn sealed(&self, fleet: &mut Fleet, address: &Address) -> Draft {
+        let plan = ops::plan_seal(address, fleet).expect("a plan");
+        ops::seal(&plan, &[7; 100], "measured", None, &self.homes["alice"], fleet).expect("sealed")
+    }
+
+    /// The same by few statements, each of which seals many.
+    pub fn seal_many(&self, fleet: &mut Fleet, addresses: &[Address]) {
+        for part in addresses.chunks(64) {
+            let mut all: Option<Draft> = None;
+            for address in part {
+                let one = self.sealed(fleet, address);
+                match (&mut all, one) {
+                    (Some(all), Draft { act: Act::Seal(changes), objects, .. }) => {
+                        let Act::Seal(list) = &mut all.act else { unreachable!("it seals") };
+                        list.extend(changes);
+                        all.objects.extend(objects);
+                    }
+                    (all, one) => *all = Some(one),
+                }
+            }
+            self.place(fleet, all.into_iter().collect());
+        }
     }
 
     /// Grows the log to `size` entries by an estate's daily work: new values of secrets, a day passing now and then.
@@ -196,7 +217,7 @@ impl Stage {
         let of = |i: usize| address(&format!("nginx@{}/value-{}", pops[i % pops.len()], i / pops.len()));
         let all: Vec<Address> = (0..secrets).map(of).collect();
         let mut fleet = self.prepared();
-        all.chunks(400).for_each(|part| self.seal(&mut fleet, part));
+        self.seal_many(&mut fleet, &all);
         fleet.done();
     }
 
