@@ -1,12 +1,15 @@
-//! What a server may still do once it serves, held by the kernel (Landlock, landlock(7)): nobody can lift it from within, and
-//! it needs no privilege. What the kernel does not know yet is left out.
+//! What a server may still do once it serves, held by the kernel: nobody can lift it from within, and it needs no privilege.
+//! Landlock (landlock(7)) says which files, seccomp (seccomp(2)) which system calls. What the kernel does not know yet is left
+//! out.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, make_bitflags,
 };
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
 /// Confines this thread, and all that it starts from now on, to files: reading and writing below `written`, reading below
 /// each of `read` that is there. No file elsewhere can be opened, nothing can be run, no connection made, no port bound, no
@@ -32,6 +35,113 @@ pub(super) fn confine(written: &Path, read: &[PathBuf]) -> Result<bool, RulesetE
     }
     Ok(rules.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
 }
+
+/// System calls that a server has no use for once its socket listens: those that run programs, open sockets, look into other
+/// processes, and change the system, and those by whose faults kernels have been taken over. It is a list of what is refused,
+/// not of what is allowed: which calls a C library makes is its own affair, and a call that is missing there would be found out
+/// by whoever is served.
+const REFUSED: &[i64] = &[
+    // Programs.
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_memfd_create,
+    // Sockets: those that there are answer on.
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    // Other processes.
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    // What is mounted, and namespaces.
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_mount_setattr,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_quotactl,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_mknodat,
+    // Rights.
+    libc::SYS_setuid,
+    libc::SYS_setgid,
+    libc::SYS_setreuid,
+    libc::SYS_setregid,
+    libc::SYS_setresuid,
+    libc::SYS_setresgid,
+    libc::SYS_setfsuid,
+    libc::SYS_setfsgid,
+    libc::SYS_setgroups,
+    libc::SYS_capset,
+    libc::SYS_personality,
+    // The kernel and the machine.
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    libc::SYS_reboot,
+    libc::SYS_acct,
+    libc::SYS_syslog,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+];
+
+/// Refuses (EPERM) this thread, and all that it starts from now on, the calls of [`REFUSED`].
+///
+/// # Errors
+/// If this machine's kind is none that is known here, or its kernel does not do it.
+pub(super) fn refuse_calls() -> Result<(), seccompiler::Error> {
+    apply_filter(&program()?)
+}
+
+fn program() -> Result<BpfProgram, seccompiler::Error> {
+    let refused = SeccompAction::Errno(rustix::io::Errno::PERM.raw_os_error().unsigned_abs());
+    let mut rules = BTreeMap::new();
+    for call in REFUSED {
+        rules.insert(*call, Vec::new());
+        // The same in x32, where a kernel has that; and what has numbers of its own there.
+        #[cfg(target_arch = "x86_64")]
+        rules.insert(*call | X32, Vec::new());
+    }
+    #[cfg(target_arch = "x86_64")]
+    rules.extend((X32 + 512..X32 + 548).map(|call| (call, Vec::new())));
+    let kind = std::env::consts::ARCH.try_into()?;
+    Ok(SeccompFilter::new(rules, SeccompAction::Allow, refused, kind)?.try_into()?)
+}
+
+/// What tells calls of x32 from those of x86-64.
+#[cfg(target_arch = "x86_64")]
+const X32: i64 = 0x4000_0000;
 
 #[cfg(test)]
 mod tests {
@@ -92,5 +202,46 @@ mod tests {
         });
         confined.join().unwrap();
         drop(listener);
+    }
+
+    #[test]
+    fn what_a_server_has_no_use_for_is_refused_and_what_it_has_goes_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let asking = TcpStream::connect(address).unwrap();
+        let refused = std::thread::spawn(move || {
+            // Before it, all of this works.
+            assert!(std::net::UdpSocket::bind("127.0.0.1:0").is_ok() && std::os::unix::net::UnixStream::pair().is_ok());
+            refuse_calls().unwrap();
+            let denied = |result: std::io::Result<()>, what: &str| {
+                assert_eq!(result.map_err(|e| e.kind()), Err(ErrorKind::PermissionDenied), "{what}");
+            };
+            denied(std::process::Command::new("/bin/true").status().map(drop), "a program");
+            denied(TcpStream::connect(address).map(drop), "a connection");
+            let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None);
+            denied(socket.map(drop).map_err(Into::into), "a socket");
+            denied(std::os::unix::net::UnixStream::pair().map(drop), "a pair of sockets");
+            denied(
+                rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::CLOEXEC).map(drop).map_err(Into::into),
+                "memory",
+            );
+            denied(
+                rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
+                    .map(drop)
+                    .map_err(Into::into),
+                "a process",
+            );
+            denied(rustix::process::chroot("/").map_err(Into::into), "another root");
+            let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+            assert!(status.lines().any(|l| l == "Seccomp:\t2"), "{status}");
+            // What is there is used on, in threads that are started now, too.
+            let one = listener.accept().unwrap().0;
+            let (mut one, mut asking) = (one, asking);
+            std::thread::spawn(move || std::io::Write::write_all(&mut one, b"yes").unwrap()).join().unwrap();
+            let mut answer = [0; 3];
+            std::io::Read::read_exact(&mut asking, &mut answer).unwrap();
+            std::thread::spawn(|| std::process::Command::new("/bin/true").status().is_err()).join().unwrap()
+        });
+        assert!(refused.join().unwrap(), "it is handed down");
     }
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::agent_args::LogForm;
 use super::agent_log::{self, Level, usual_form};
 use super::agent_units::whole;
-use super::confine::confine;
+use super::confine::{confine, refuse_calls};
 use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
 use super::pull_cmd::{mirrors, read_ca};
@@ -137,14 +137,17 @@ pub(super) fn serve(context: &Context, args: &Serve) -> Result<Exit, CliError> {
     // What answers strangers gets at no home, and writes nothing but the keyring, whatever is wrong with it.
     let read: Vec<PathBuf> = [directory.join("policy")].into_iter().chain(beside(args)).collect();
     let unconfined = |why: &str| {
-        let text = format!("not confined, permissions alone keep it from other files: {why}");
+        let text = format!("not confined: {why}");
         let (level, word) = spoken(ServeEvent::Unconfined);
         agent_log::line(form, level, word, (None, None), &text);
     };
     match confine(&directory.join("keyring"), &read) {
         Ok(true) => {}
-        Ok(false) => unconfined("this kernel has no Landlock"),
-        Err(e) => unconfined(&e.to_string()),
+        Ok(false) => unconfined("this kernel has no Landlock; permissions alone keep it from other files"),
+        Err(e) => unconfined(&format!("permissions alone keep it from other files: {e}")),
+    }
+    if let Err(e) = refuse_calls() {
+        unconfined(&format!("it may make any system call: {e}"));
     }
     let scheme = if args.tls.tls_cert.is_some() { "https" } else { "http" };
     context.out.line(&format!("serving at {scheme}://{address}"))?;

@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::json;
 
+use super::confine::refuse_calls;
 use super::context::{Context, shown};
 use super::exit::{CliError, Exit};
 use super::output::complain;
@@ -177,6 +178,10 @@ fn serve(context: &Context, listen: SocketAddr, tls: Option<TlsFiles>) -> Result
         context.out.line(&format!("{kind} {vkey} on {scheme}://{address}"))?;
     }
     let clock = || Time::from_system(std::time::SystemTime::now());
+    // It reads and writes wherever its home and the logs that it audits lie; it runs and calls nobody.
+    if let Err(e) = refuse_calls() {
+        complain(&format!("not confined, it may make any system call: {e}"));
+    }
     witness::serve(&listener, ending.as_fd(), witness, tls, clock, complain)?;
     Ok(Exit::Ok)
 }

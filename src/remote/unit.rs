@@ -26,7 +26,8 @@ pub struct Serving {
     pub tls: Option<(String, String)>,
 }
 
-/// What it may do, and no more. Landlock is asked for by the program itself; older lists of systemd's do not have its calls.
+/// What it may do, and no more. Landlock and seccomp are asked for by the program itself; older lists of systemd's do not have
+/// their calls.
 const HARDENED: &str = "\
 UMask=0022
 NoNewPrivileges=yes
@@ -52,7 +53,7 @@ RemoveIPC=yes
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
-SystemCallFilter=@system-service landlock_create_ruleset landlock_add_rule landlock_restrict_self
+SystemCallFilter=@system-service landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 SocketBindDeny=any

@@ -77,7 +77,9 @@ fn each_of_its_threads_is_confined(sandbox: &Sandbox) {
     let mut threads = 0;
     for task in std::fs::read_dir(tasks).unwrap() {
         let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
-        assert!(status.lines().any(|l| l == "NoNewPrivs:\t1"), "{status}");
+        for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+            assert!(status.lines().any(|l| l == line), "{line}\n{status}");
+        }
         threads += 1;
     }
     assert!(threads >= 2, "the one that waits, and that of a connection");

@@ -367,6 +367,8 @@ fn a_witness_speaks_tls_and_takes_a_new_certificate(sandbox: &Sandbox) {
     };
     let first = send(&rustls::version::TLS13);
     assert_eq!(send(&rustls::version::TLS12), first);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", served.child.id())).unwrap();
+    assert!(status.lines().any(|l| l == "Seccomp:\t2"), "{status}");
     // The key first: for a moment the two do not fit each other, which is said, and what is served stays.
     for file in ["key", "pem"] {
         std::fs::copy(sandbox.path(&format!("two.{file}")), sandbox.path("new")).unwrap();
