@@ -39,7 +39,7 @@ pub fn shape(data: &[u8]) {
 /// A sops file, with a data key that is none.
 pub fn sops_file(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    for format in [Format::Yaml, Format::Json, Format::Env] {
+    for format in [Format::Yaml, Format::Json, Format::Env, Format::Ini] {
         let Ok(sops) = Sops::parse(format, text) else { continue };
         let _ = (sops.stanzas(), sops.clear_count());
         let _ = sops.open(&seeds::DATA_KEY);

@@ -57,7 +57,7 @@ pub(super) enum ImportVerb {
     Pass {
         /// The store, or a directory in it
         directory: PathBuf,
-        /// Take the first line of each alone, without its end
+        /// Take the password of each alone: its first line, without its end
         #[arg(long)]
         first_line: bool,
         #[command(flatten)]
@@ -68,7 +68,7 @@ pub(super) enum ImportVerb {
     /// The data key is opened with a key of this home, with age where --identity names a key for that, or with the user's
     /// own gpg. Values in the clear are left where they are.
     Sops {
-        /// The file: .yaml, .yml, .json or .env
+        /// The file: .yaml, .yml, .json, .env or .ini
         file: PathBuf,
         /// The file of an age identity
         #[arg(long, value_name = "FILE")]

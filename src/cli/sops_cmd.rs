@@ -20,8 +20,10 @@ const DATA_KEY_BYTES_MAX: usize = 1 << 10;
 pub(super) fn read(context: &Context, file: &Path, identity: Option<&Path>) -> Result<Vec<Found>, CliError> {
     let bytes = read_secret(file)?;
     let format = Format::of_name(&file.to_string_lossy()).ok_or_else(|| {
-        CliError::usage(format!("{}: its name does not tell its format", shown(file)))
-            .hint("sops files that are read here end in .yaml, .yml, .json or .env")
+        CliError::usage(format!("{}: its name does not tell its format", shown(file))).hint(
+            "sops files that are read here end in .yaml, .yml, .json, .env or .ini; \
+                 'sops decrypt FILE | keys seal OWNER/NAME' takes any other as one secret",
+        )
     })?;
     let refused = |e: SopsError| {
         let exit = match e {
@@ -29,7 +31,14 @@ pub(super) fn read(context: &Context, file: &Path, identity: Option<&Path>) -> R
             _ => Exit::Failed,
         };
         let place = if let SopsError::Format(_) = e { ", " } else { ": " };
-        CliError::new(exit, format!("{}{place}{e}", shown(file)))
+        let error = CliError::new(exit, format!("{}{place}{e}", shown(file)));
+        match e {
+            SopsError::Groups => error.hint(
+                "whoever has keys of enough groups can pass the values on: \
+                 sops decrypt --extract '[\"NAME\"]' FILE | keys seal OWNER/NAME",
+            ),
+            _ => error,
+        }
     };
     let sops = Sops::parse(format, text(file, &bytes)?).map_err(refused)?;
     let key = data_key(context, &sops, identity)

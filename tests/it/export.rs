@@ -2,16 +2,19 @@
 
 use std::path::Path;
 
-use crate::import::{fates, fleet, keys_with_gpg, opened, pass};
+use crate::import::{fates, fleet, gopass, keys_with_gpg, opened, pass};
 use crate::support::{GpgHome, Ran, Sandbox, TestFleet, Tool, tests};
 
 tests!["export":
     what_sops_seals_to_gpg_is_taken_over needs [Gpg, GpgConf, Sops],
     a_sops_file_that_was_changed_is_refused needs [Gpg, GpgConf, Sops],
     what_sops_seals_to_age_is_taken_over needs [Age, Sops],
+    a_sops_file_of_ini_is_taken_over needs [Age, Sops],
+    a_sops_file_with_key_groups_is_refused_with_the_way_out needs [Age, Gpg, GpgConf, Sops],
     what_age_encrypts_is_taken_over needs [Age],
     sops_opens_what_is_exported_and_it_comes_back needs [Gpg, GpgConf, Sops],
     pass_and_gpg_open_what_is_exported_and_it_comes_back needs [Gpg, GpgConf, Pass],
+    gopass_shows_what_is_exported needs [Gpg, GpgConf, Gopass, Git],
     an_export_is_private_warns_and_overwrites_nothing,
 ];
 
@@ -130,6 +133,77 @@ fn what_sops_seals_to_age_is_taken_over(sandbox: &Sandbox) {
     assert_eq!(opened(&fleet, "fra1", "fra1/token"), b"hidden");
 }
 
+fn a_sops_file_of_ini_is_taken_over(sandbox: &Sandbox) {
+    let fleet = fleet(sandbox);
+    let recipient = age_key(sandbox);
+    let import = || {
+        fleet.keys("alice", &["import", "sops", "s.ini", "--identity", "age.key", "--to", "fra1", "--yes", "--json"])
+    };
+    let seal = |plain: &str| {
+        sandbox.write("plain.ini", plain);
+        let sealed = sops(sandbox, None, &["encrypt", "--age", &recipient, "plain.ini"]).ok();
+        sandbox.write("s.ini", &sealed);
+        sealed
+    };
+    // Values before the first section, a comment beside a value, an ending that leaves a value in the clear.
+    let sealed = seal(
+        "; said\ntop = level\nempty =\n[db]\npassword = hid = den ; what it is\nuser_unencrypted = web\n[x.y]\nk : `a;b`\n",
+    );
+    let ran = import();
+    ran.ok();
+    let addresses: Vec<String> = fates(&ran).into_iter().map(|(address, _)| address).collect();
+    assert_eq!(addresses, ["fra1/top", "fra1/db.password", "fra1/x.y.k"]);
+    assert!(ran.stderr().contains("left out: 2 values that stand in the clear"), "{}", ran.stderr());
+    for (name, value) in [("top", "level"), ("db.password", "hid = den"), ("x.y.k", "a;b")] {
+        assert_eq!(opened(&fleet, "fra1", &format!("fra1/{name}")), value.as_bytes(), "{name}");
+    }
+    sandbox.write("s.ini", sealed.replace("= web", "= other"));
+    import().refuses(3, "its MAC does not fit");
+    sandbox.write("s.ini", sealed.replace("[db]", "[bd]"));
+    import().refuses(3, "the value was changed or moved");
+    // In the clear, and not as sops reads it.
+    seal("[db]\npassword = hidden\nuser_unencrypted = `w;b`\n");
+    import().refuses(1, "in the clear, which cannot be checked as it is written");
+}
+
+fn a_sops_file_with_key_groups_is_refused_with_the_way_out(sandbox: &Sandbox) {
+    let fleet = fleet(sandbox);
+    let (gpg, fingerprint) = gpg_with_key(sandbox);
+    let recipient = age_key(sandbox);
+    let rule = |file: &str, threshold: u8, groups: &str| {
+        format!("  - path_regex: {file}\n    shamir_threshold: {threshold}\n    key_groups:\n{groups}")
+    };
+    let two = format!("      - pgp: ['{fingerprint}']\n      - age: ['{recipient}']\n");
+    let one = format!("      - pgp: ['{fingerprint}']\n        age: ['{recipient}']\n");
+    sandbox.write(".sops.yaml", format!("creation_rules:\n{}{}", rule("two", 2, &two), rule("one", 1, &one)));
+    let import =
+        |file: &str| keys_with_gpg(sandbox, &gpg, &["import", "sops", file, "--to", "nginx@fra1", "--yes", "--json"]);
+    for (ending, plain) in [("yaml", "token: hidden\n"), ("json", "{\"token\": \"hidden\"}"), ("env", "token=hidden\n")]
+    {
+        for rule in ["two", "one"] {
+            let file = format!("{rule}.{ending}");
+            sandbox.write(&file, plain);
+            sops(sandbox, Some(&gpg), &["encrypt", "--in-place", &file]).ok();
+        }
+        let refused = import(&format!("two.{ending}"));
+        refused.refuses(1, "its data key is shared among key groups, which is not read here");
+        refused.refuses(1, "sops decrypt --extract '[\"NAME\"]' FILE | keys seal OWNER/NAME");
+        // The way out.
+        let value = sops(sandbox, Some(&gpg), &["decrypt", "--extract", "[\"token\"]", &format!("two.{ending}")]).ok();
+        fleet.keys_with("alice", &["seal", &format!("fra1/{ending}")], value.as_bytes()).ok();
+        assert_eq!(opened(&fleet, "fra1", &format!("fra1/{ending}")), b"hidden");
+        // One group with a threshold shares nothing out.
+        import(&format!("one.{ending}")).ok();
+        assert_eq!(opened(&fleet, "fra1", "nginx@fra1/token"), b"hidden");
+        fleet.keys("alice", &["rm", "nginx@fra1/token", "--yes"]).ok();
+    }
+    // What has no ending that is read here.
+    std::fs::remove_file(sandbox.path(".sops.yaml")).unwrap();
+    sandbox.write("plain.txt", "whole\n");
+    sandbox.write("s.txt", sops(sandbox, None, &["encrypt", "--age", &recipient, "plain.txt"]).ok());
+    import("s.txt").refuses(2, "sops decrypt FILE | keys seal OWNER/NAME");
+}
+
 fn what_age_encrypts_is_taken_over(sandbox: &Sandbox) {
     let fleet = fleet(sandbox);
     let recipient = age_key(sandbox);
@@ -225,6 +299,29 @@ fn pass_and_gpg_open_what_is_exported_and_it_comes_back(sandbox: &Sandbox) {
     // pass goes on with it: both of .gpg-id are named by fingerprints.
     let listed = std::fs::read_to_string(store.join(".gpg-id")).unwrap();
     assert!(listed.starts_with(&format!("{fingerprint}\n")) && listed.lines().count() == 2, "{listed}");
+}
+
+fn gopass_shows_what_is_exported(sandbox: &Sandbox) {
+    let fleet = fleet(sandbox);
+    let (gpg, fingerprint) = gpg_with_key(sandbox);
+    sealed_values(&fleet);
+    let export = ["export", "pass", "store", "--from", "nginx@fra1/*", "--gpg-id", &fingerprint];
+    keys_with_gpg(sandbox, &gpg, &export).ok();
+    let store = sandbox.path("store");
+    let gopass = |args: &[&str]| gopass(sandbox, &gpg, &store, args);
+    for (name, value) in HARD {
+        // It shows a value without the white space around it, and a line feed.
+        assert_eq!(gopass(&["show", &format!("fra1/nginx/{name}")]).ok().trim(), value.trim(), "{name}");
+    }
+    // It goes on with it.
+    Ran::of(Tool::Git.command().args(["init", "--quiet"]).arg(&store)).ok();
+    crate::import::editor(sandbox, "more\n");
+    gopass(&["insert", "-m", "fra1/nginx/more"]).ok();
+    let import = ["import", "pass", "store/fra1/nginx", "--to", "nginx@fra1", "--yes", "--json"];
+    let back = keys_with_gpg(sandbox, &gpg, &import);
+    back.ok();
+    let new: Vec<_> = fates(&back).into_iter().filter(|(_, fate)| fate != "same").collect();
+    assert_eq!(new, [("nginx@fra1/more".to_owned(), "new".to_owned())]);
 }
 
 fn an_export_is_private_warns_and_overwrites_nothing(sandbox: &Sandbox) {

@@ -11,6 +11,8 @@ tests!["import":
     what_no_key_here_opens_is_replaced_and_said,
     a_password_store_is_opened_by_gpg needs [Gpg, GpgConf, Pass],
     a_password_store_for_a_key_of_this_home_needs_no_gpg_key needs [Gpg, GpgConf, Pass],
+    what_gopass_keeps_is_taken_over needs [Gpg, GpgConf, Gopass, Git],
+    a_password_in_an_old_head_of_gopass_is_the_password needs [Gpg, GpgConf],
     what_ansible_vault_has_made_is_taken_over needs [AnsibleVault],
 ];
 
@@ -176,6 +178,75 @@ fn a_password_store_for_a_key_of_this_home_needs_no_gpg_key(sandbox: &Sandbox) {
     pass(&gpg, &store, &["insert", "-m", "db"], b"a value").ok();
     keys_with_gpg(sandbox, &gpg, &["import", "pass", "store", "--to", "fra1", "--yes"]).ok();
     assert_eq!(opened(&fleet, "fra1", "fra1/db"), b"a value");
+}
+
+/// Debian's gopass, which is another program than gopasspw's, with the same store: `.gpg-id`, and a file a secret.
+pub(crate) fn gopass(sandbox: &Sandbox, gpg: &GpgHome, store: &Path, args: &[&str]) -> Ran {
+    let mut command = Tool::Gopass.command();
+    command.env("GNUPGHOME", gpg.path()).env("PASSWORD_STORE_DIR", store).env("HOME", sandbox.root());
+    for (name, value) in [("AUTHOR", "bob"), ("COMMITTER", "bob")] {
+        command.env(format!("GIT_{name}_NAME"), value).env(format!("GIT_{name}_EMAIL"), "bob@home.example");
+    }
+    // What it writes into the file that it is given is the value.
+    command.env("EDITOR", sandbox.path("editor"));
+    Ran::of(command.current_dir(sandbox.root()).args(args))
+}
+
+/// What the editor is going to write.
+pub(crate) fn editor(sandbox: &Sandbox, value: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    sandbox.write("edited", value);
+    let script = format!("#!/bin/sh\ncat '{}' > \"$1\"\n", sandbox.path("edited").display());
+    let path = sandbox.write("editor", script);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+fn what_gopass_keeps_is_taken_over(sandbox: &Sandbox) {
+    let fleet = fleet(sandbox);
+    let gpg = GpgHome::new(sandbox, "g");
+    gpg.run(&["--passphrase", "", "--quick-generate-key", "Bob <bob@home.example>", "default", "default"]).ok();
+    let store = sandbox.path("store");
+    gopass(sandbox, &gpg, &store, &["init", "bob@home.example"]).ok();
+    std::fs::create_dir(store.join("web")).unwrap();
+    for (name, value) in [("db", "one\n"), ("web/Admin Login", "p\u{e4}ss\nuser: admin\n")] {
+        editor(sandbox, value);
+        gopass(sandbox, &gpg, &store, &["insert", "-m", name]).ok();
+        assert_eq!(gopass(sandbox, &gpg, &store, &["show", name]).ok().trim_end(), value.trim_end());
+    }
+    assert!(store.join(".git").is_dir(), "it keeps its store in git");
+    let ran =
+        keys_with_gpg(sandbox, &gpg, &["import", "pass", "store", "--to", "fra1", "--first-line", "--yes", "--json"]);
+    ran.ok();
+    let addresses: Vec<String> = fates(&ran).into_iter().map(|(address, _)| address).collect();
+    assert_eq!(addresses, ["fra1/db", "fra1/web.admin-login"]);
+    assert_eq!(opened(&fleet, "fra1", "fra1/db"), b"one");
+    assert_eq!(opened(&fleet, "fra1", "fra1/web.admin-login"), "p\u{e4}ss".as_bytes());
+}
+
+/// What gopasspw's program wrote before its version 1.13 in place of a first line.
+fn a_password_in_an_old_head_of_gopass_is_the_password(sandbox: &Sandbox) {
+    let fleet = fleet(sandbox);
+    let gpg = GpgHome::new(sandbox, "g");
+    gpg.run(&["--passphrase", "", "--quick-generate-key", "Bob <bob@home.example>", "default", "default"]).ok();
+    std::fs::create_dir(sandbox.path("store")).unwrap();
+    let put = |text: &str| {
+        let plain = sandbox.write("plain", text);
+        let out = sandbox.path("store/db.gpg");
+        let _ = std::fs::remove_file(&out);
+        let args = ["-r", "bob@home.example", "-o", out.to_str().unwrap(), "-e", plain.to_str().unwrap()];
+        gpg.run(&args).ok();
+    };
+    let import = || keys_with_gpg(sandbox, &gpg, &["import", "pass", "store", "--to", "fra1", "--first-line", "--yes"]);
+    put("GOPASS-SECRET-1.0\nPassword: hidden\nUser: admin\n\nmore\n");
+    import().ok();
+    assert_eq!(opened(&fleet, "fra1", "fra1/db"), b"hidden");
+    put("GOPASS-SECRET-1.0\nUser: admin\n\nPassword: no\n");
+    import().refuses(1, "db.gpg is in an old format of gopass, and has no password there");
+    import().refuses(1, "gopass show -o NAME | keys seal OWNER/NAME");
+    // A store of gopass for age.
+    std::fs::remove_file(sandbox.path("store/db.gpg")).unwrap();
+    sandbox.write("store/.age-recipients", "");
+    import().refuses(5, "gopass show -o NAME | keys seal OWNER/NAME");
 }
 
 fn what_ansible_vault_has_made_is_taken_over(sandbox: &Sandbox) {

@@ -1,4 +1,4 @@
-//! Files that sops seals: YAML, JSON and variables, of which each value is encrypted in its place, with metadata beside.
+//! Files that sops seals: YAML, JSON, variables and INI, of which each value is encrypted in its place, with metadata beside.
 //!
 //! ```text
 //! db:

@@ -65,6 +65,7 @@ pub enum Stanza {
 /// A sops file, not opened yet.
 #[derive(Debug)]
 pub struct Sops {
+    format: Format,
     values: Vec<Leaf>,
     stanzas: Vec<Stanza>,
     mac: String,
@@ -89,7 +90,8 @@ impl Sops {
         let find = |name: &'static str| {
             metadata.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).ok_or(SopsError::Lacks(name))
         };
-        if metadata.iter().any(|(name, _)| name.starts_with("key_groups") || name == "shamir_threshold") {
+        // A threshold alone says nothing: with one group the data key is not shared out.
+        if metadata.iter().any(|(name, _)| name.starts_with("key_groups")) {
             return Err(SopsError::Groups);
         }
         let stanza = |(name, value): &(String, String)| match name.as_str() {
@@ -103,6 +105,7 @@ impl Sops {
             modified: find("lastmodified")?,
             encrypted_only: find("mac_only_encrypted").is_ok_and(|v| v == "true"),
             values,
+            format,
         })
     }
 
@@ -132,14 +135,14 @@ impl Sops {
         for leaf in &self.values {
             if !Encrypted::is_meant(&leaf.value) {
                 if !self.encrypted_only {
-                    hash.update(clear(leaf)?.as_bytes());
+                    hash.update(clear(leaf, self.format)?.as_bytes());
                 }
                 continue;
             }
             let wrong = || SopsError::Value { path: path_text(&leaf.path) };
             let encrypted = Encrypted::parse(&leaf.value).ok_or_else(wrong)?;
             let kind = kind(encrypted.kind).ok_or_else(wrong)?;
-            let value = encrypted.open(data_key, additional(&leaf.path).as_bytes()).ok_or_else(wrong)?;
+            let value = encrypted.open(data_key, self.additional(&leaf.path).as_bytes()).ok_or_else(wrong)?;
             hash.update(value.as_slice());
             let value = Zeroizing::new(std::str::from_utf8(&value).map_err(|_| wrong())?.to_owned());
             opened.push(Leaf { path: leaf.path.clone(), kind, span: leaf.span.clone(), value });
@@ -149,15 +152,23 @@ impl Sops {
         let found = crate::text::hex(&hash.finalize());
         if said.eq_ignore_ascii_case(found.as_bytes()) { Ok(opened) } else { Err(SopsError::Mac) }
     }
+
+    /// What is authenticated beside a value. What stands before the first section of an INI file is of a section to sops.
+    fn additional(&self, path: &[Step]) -> String {
+        let section = if self.format == Format::Ini && path.len() == 1 { "DEFAULT:" } else { "" };
+        format!("{section}{}", additional(path))
+    }
 }
 
 /// A value of the metadata, by its name: `pgp[0].enc`.
 fn flat(leaf: &Leaf, format: Format) -> (String, String) {
-    if format != Format::Env {
-        return (path_text(leaf.path.get(1..).unwrap_or_default()), leaf.value.to_string());
-    }
-    let Some(Step::Key(key)) = leaf.path.first() else { return (String::new(), String::new()) };
-    // `sops_pgp__list_0__map_enc`, with its line feeds written as `\n`.
+    let key = match format {
+        Format::Env => leaf.path.first(),
+        Format::Ini => leaf.path.get(1),
+        _ => return (path_text(leaf.path.get(1..).unwrap_or_default()), leaf.value.to_string()),
+    };
+    let Some(Step::Key(key)) = key else { return (String::new(), String::new()) };
+    // `sops_pgp__list_0__map_enc`, in INI without `sops_`, with its line feeds written as `\n`.
     let mut name = String::new();
     for (i, part) in key.strip_prefix("sops_").unwrap_or(key).split("__").enumerate() {
         match part.strip_prefix("list_") {
@@ -181,9 +192,12 @@ fn kind(word: &str) -> Option<Kind> {
 }
 
 /// What the MAC has of a value in the clear.
-fn clear(leaf: &Leaf) -> Result<String, SopsError> {
+fn clear(leaf: &Leaf, format: Format) -> Result<String, SopsError> {
     let text = leaf.value.as_str();
+    // Its reader of INI files takes quotes away and comments off.
+    let is_other = |text: &str| text.contains(['"', '\'', '`', '\\', ';', '#']);
     let canonical = match leaf.kind {
+        Kind::Text if format == Format::Ini && is_other(text) => None,
         Kind::Text => Some(text.to_owned()),
         Kind::Null => Some(String::new()),
         Kind::Boolean => Some(if text.eq_ignore_ascii_case("true") { "True" } else { "False" }.to_owned()),

@@ -15,7 +15,7 @@ tests!["integrations":
     terraform_is_told_public_strings_alone needs [Jq],
 ];
 
-fn fleet(sandbox: &Sandbox) -> TestFleet<'_> {
+pub(super) fn fleet(sandbox: &Sandbox) -> TestFleet<'_> {
     let fleet = TestFleet::of_one(sandbox);
     fleet.join("fra1", "nginx");
     fleet.seal("nginx@fra1/tls.crt", "a certificate\n");
@@ -23,7 +23,7 @@ fn fleet(sandbox: &Sandbox) -> TestFleet<'_> {
     fleet
 }
 
-fn id(fleet: &TestFleet<'_>) -> String {
+pub(super) fn id(fleet: &TestFleet<'_>) -> String {
     fleet.keys("alice", &["status", "--json"]).json()["id"].as_str().unwrap().to_owned()
 }
 

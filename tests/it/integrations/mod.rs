@@ -1,5 +1,6 @@
 //! The neighbours: what lies in docs/integrations for other people's programs, run with these programs.
 
+mod accepted;
 mod automation;
 mod dns;
 mod numbers;
@@ -11,7 +12,7 @@ use std::process::Command;
 use crate::support::{Ran, Sandbox, Test, Tool};
 
 pub(crate) fn tests() -> Vec<Test> {
-    [automation::tests(), dns::tests(), numbers::tests(), services::tests()].concat()
+    [accepted::tests(), automation::tests(), dns::tests(), numbers::tests(), services::tests()].concat()
 }
 
 /// A file of docs/integrations.

