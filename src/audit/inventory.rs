@@ -58,7 +58,7 @@ impl Certificates {
 
 pub(super) fn members(state: &State) -> Vec<MemberRow> {
     let root = &state.policy.policy.fleet.root;
-    let row = |(name, m): (&MemberName, &crate::state::Member)| MemberRow {
+    let row = |(name, m): (&MemberName, &Arc<crate::state::Member>)| MemberRow {
         member: name.clone(),
         kind: m.kind,
         enrolled: m.enrolled,
@@ -73,7 +73,7 @@ pub(super) fn members(state: &State) -> Vec<MemberRow> {
 }
 
 pub(super) fn secrets(state: &State, exposure: &Exposure<MemberName>) -> Vec<SecretRow> {
-    let row = |(address, secret): (&crate::name::Address, &crate::state::Secret)| {
+    let row = |(address, secret): (&crate::name::Address, &Arc<crate::state::Secret>)| {
         let live = secret.live.as_ref();
         // Whose owner has left is to be removed, which is said elsewhere; it has no readers to compare with.
         let orphan = live.is_some() && state.readers_by_policy(address).is_err();

@@ -416,7 +416,7 @@ pub fn verify_backup(contents: &Contents, fleet: &mut Fleet) -> Result<(), OpsEr
     signature
         .verify(key, &contents.signed)
         .map_err(|_| bad("manifest.sig does not verify over manifest.json".to_owned()))?;
-    let member = fleet.state().members.get(&manifest.by);
+    let member = fleet.state().members.get(&manifest.by).map(AsRef::as_ref);
     let owns = |m: &&crate::state::Member| certificate.as_ref().is_some_and(|c| c.fingerprint() == m.fingerprint);
     let member = member.filter(owns).filter(|m| matches!(m.kind, Kind::Operator | Kind::Authority));
     let member = member.ok_or_else(|| bad(format!("{} is no operator or authority with that key", manifest.by)))?;

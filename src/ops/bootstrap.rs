@@ -30,7 +30,7 @@ words! {
 /// # Errors
 /// [`OpsError`].
 pub fn stage(member: &MemberName, home: &Home, fleet: &Fleet) -> Result<Stage, OpsError> {
-    let found = fleet.state().members.get(member);
+    let found = fleet.state().members.get(member).map(AsRef::as_ref);
     let own = home.secret_certificate(member)?.map(|cert| cert.fingerprint());
     if found.is_some_and(|m| m.is_active() && Some(&m.fingerprint) == own.as_ref()) {
         let mut all = found.into_iter().chain(fleet.state().services(member).map(|(_, service)| service));

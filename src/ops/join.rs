@@ -124,7 +124,7 @@ fn ask_with(
     // Where another machine is invited in the place of this member, the member is no obstacle.
     let replaced = ticket.and_then(|_| state.invitations.get(owner)?.invited.replaces.clone());
     let is_there = |m: &crate::state::Member| m.is_active() && replaced != Some(m.fingerprint.to_hex());
-    let member_already = state.members.get(owner).is_some_and(is_there);
+    let member_already = state.members.get(owner).is_some_and(|m| is_there(m));
     let services: Vec<MemberName> =
         joining.services.iter().map(|s| MemberName::service(s.clone(), owner.host_label().clone())).collect();
     let is_taken = |s: &&MemberName| state.members.get(*s).is_some_and(|m| m.is_active());

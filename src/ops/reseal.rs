@@ -156,7 +156,7 @@ impl<'a> Ground<'a> {
     /// All that resealing one secret takes, the work aside.
     fn job(&mut self, address: &Address, fleet: &mut Fleet) -> Result<Job, OpsError> {
         let secret = fleet.state().secrets.get(address).cloned().ok_or_else(|| OpsError::NoSecret(address.clone()))?;
-        let live = secret.live.ok_or_else(|| OpsError::NoSecret(address.clone()))?;
+        let live = secret.live.clone().ok_or_else(|| OpsError::NoSecret(address.clone()))?;
         let readers =
             fleet.state().readers(address).map_err(|source| OpsError::Readers { address: address.clone(), source })?;
         let set = self.target(&live, readers, fleet).set;

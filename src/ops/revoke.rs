@@ -52,7 +52,7 @@ pub fn plan_revoke(
     let state = fleet.state();
     // Whoever left in order, and is found to have been robbed, leaves once more: the keys count as stolen from then on.
     let leaves = |m: &Member| m.retired.is_none_or(|(_, before)| why.burns() && !before.burns());
-    if !state.members.get(member).is_some_and(leaves) {
+    if !state.members.get(member).is_some_and(|m| leaves(m)) {
         return Err(OpsError::NoMember(member.clone()));
     }
     let own = state.members.iter().filter(|(n, m)| n.is_service() && n.owner() == *member && *n != member && leaves(m));

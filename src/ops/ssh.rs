@@ -4,6 +4,7 @@
 //! so an issuance that was interrupted between the two is finished by whoever runs next.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rand::CryptoRng;
 
@@ -57,7 +58,7 @@ pub fn plan_host(
     let (state, now) = (fleet.state(), fleet.now());
     let mut plan = IssuePlan::default();
     let matches = |n: &MemberName| pattern.is_none_or(|p| p.matches(&n.to_string()));
-    let pops: Vec<(&MemberName, &Member)> =
+    let pops: Vec<(&MemberName, &Arc<Member>)> =
         state.members.iter().filter(|(n, m)| m.is_active() && m.kind == Kind::Pop && matches(n)).collect();
     if let (Some(pattern), true) = (pattern, pops.is_empty()) {
         return Err(OpsError::NoMatch(pattern.to_string()));

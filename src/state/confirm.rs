@@ -1,6 +1,7 @@
 //! Newcomers show that they have their keys: they are given challenges when they join, and answer them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Void;
 use super::fold::{Context, Objects, Replay, Stop};
@@ -60,7 +61,12 @@ impl<O: Objects> Replay<O> {
         }
         self.quorum(ActName::Confirm, None, Some((name, false)), context)?;
         let member: &MemberName = name;
-        let found = self.state_mut()?.members.get_mut(member).ok_or_else(|| Void::NoMember(member.clone()))?;
+        let found = self
+            .state_mut()?
+            .members
+            .get_mut(member)
+            .map(Arc::make_mut)
+            .ok_or_else(|| Void::NoMember(member.clone()))?;
         found.unconfirmed = None;
         Ok(())
     }

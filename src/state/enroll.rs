@@ -167,8 +167,8 @@ impl<O: Objects> Replay<O> {
         let (keys, cert) = (member.slot(Slot::Sign), member.cert);
         let signing = keys.into_iter().flat_map(|s| s.usable()).map(|k| (k.key.clone(), cert));
         state.signing.extend(signing.collect::<Vec<_>>());
-        if let Some(before) = state.members.insert(name.clone(), member) {
-            state.former.insert(before.fingerprint, (name, before.cert));
+        if let Some(before) = state.members.insert(name.clone(), Arc::new(member)) {
+            state.former.insert(before.fingerprint.clone(), (name, before.cert));
         }
         Ok(())
     }
@@ -247,7 +247,7 @@ impl<O: Objects> Replay<O> {
         }
         let state = self.state_mut()?;
         state.leave_with_services(name, why, context);
-        if let (Some(digest), Some(member)) = (change.cert, state.members.get_mut(name)) {
+        if let (Some(digest), Some(member)) = (change.cert, state.members.get_mut(name).map(Arc::make_mut)) {
             member.cert = digest;
         }
         Ok(())
@@ -515,7 +515,7 @@ impl State {
     /// Takes one member out everywhere.
     fn leave(&mut self, name: &MemberName, why: RetireReason, context: &Context<'_>) {
         let quarantine = self.policy.policy.wireguard.quarantine();
-        let Some(member) = self.members.get_mut(name) else { return };
+        let Some(member) = self.members.get_mut(name).map(Arc::make_mut) else { return };
         let since = member.retired.map_or(context.time, |(since, _)| since);
         member.retired = Some((since, why));
         member.left_by.get_or_insert(context.index);
@@ -529,8 +529,8 @@ impl State {
         let serials = self.issued.iter().filter(|(_, issued)| issued.member == *name).map(|(serial, _)| *serial);
         self.revoked_serials.extend(serials.collect::<Vec<_>>());
         if why.burns() {
-            for secret in self.secrets.values_mut().filter_map(|s| s.live.as_mut()).filter(|s| s.exposed.contains(name))
-            {
+            let exposed = |s: &&mut Arc<super::Secret>| s.live.as_ref().is_some_and(|live| live.exposed.contains(name));
+            for secret in self.secrets.values_mut().filter(exposed).filter_map(|s| Arc::make_mut(s).live.as_mut()) {
                 secret.burned.get_or_insert((context.time, name.clone()));
             }
         }

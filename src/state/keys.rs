@@ -1,6 +1,7 @@
 //! Keys of members: published, vouched for, activated, destroyed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::enroll::check_key;
 use super::fold::{Context, Objects, Replay, Stop};
@@ -55,7 +56,7 @@ impl<O: Objects> Replay<O> {
         for key in change.keys.iter().filter(|k| k.slot == Slot::Sign) {
             state.signing.insert(key.key.clone(), change.cert.unwrap_or(old));
         }
-        let member = state.members.get_mut(name).ok_or_else(|| Void::NoMember(name.clone()))?;
+        let member = state.members.get_mut(name).map(Arc::make_mut).ok_or_else(|| Void::NoMember(name.clone()))?;
         for key in &change.keys {
             add_standby(member, key, context.time);
         }
@@ -80,7 +81,8 @@ impl<O: Objects> Replay<O> {
             .collect();
         new.succeeds(&old, &signers).map_err(bad_certificate)?;
         check_keys_kept(name, self.active_member(name)?, &new)?;
-        let member = self.state_mut()?.members.get_mut(name).ok_or_else(|| Void::NoMember(name.clone()))?;
+        let member =
+            self.state_mut()?.members.get_mut(name).map(Arc::make_mut).ok_or_else(|| Void::NoMember(name.clone()))?;
         (member.cert, member.cert_expires) = (change.cert, expires);
         (member.generation, member.prev) = (change.generation, context.id);
         Ok(())
@@ -114,7 +116,7 @@ impl<O: Objects> Replay<O> {
         let case = if due { Case::Scheduled } else { Case::Unscheduled };
         self.quorum(ActName::Activate, Some(case), Some((name, false)), context)?;
         let state = self.state_mut()?;
-        let member = state.members.get_mut(name).ok_or_else(|| Void::NoMember(name.clone()))?;
+        let member = state.members.get_mut(name).map(Arc::make_mut).ok_or_else(|| Void::NoMember(name.clone()))?;
         let keys = member.slots.get_mut(&slot).ok_or_else(|| no_key(name, slot))?;
         for key in keys.keys.iter_mut().filter(|k| k.state == KeyState::Active) {
             (key.state, key.ended) = (KeyState::Deactivated, Some(context.time));
@@ -143,7 +145,8 @@ impl<O: Objects> Replay<O> {
         }
         self.quorum(ActName::Rekey, None, None, context)?;
         let ended = if change.why.burns() { KeyState::Compromised } else { KeyState::Deactivated };
-        let member = self.state_mut()?.members.get_mut(name).ok_or_else(|| Void::NoMember(name.clone()))?;
+        let member =
+            self.state_mut()?.members.get_mut(name).map(Arc::make_mut).ok_or_else(|| Void::NoMember(name.clone()))?;
         let keys = member.slots.get_mut(&slot).ok_or_else(|| no_key(name, slot))?;
         for key in keys.keys.iter_mut().filter(|k| k.state == KeyState::Active) {
             (key.state, key.ended) = (ended, Some(context.time));
@@ -163,7 +166,7 @@ impl<O: Objects> Replay<O> {
             return Err(Void::Transition { member: name.clone(), slot, found, needed: KeyState::Deactivated }.into());
         }
         self.quorum(ActName::Destroy, None, Some((name, false)), context)?;
-        let member = self.state_mut()?.members.get_mut(name);
+        let member = self.state_mut()?.members.get_mut(name).map(Arc::make_mut);
         if let Some(key) = member.and_then(|m| m.slots.get_mut(&slot)).and_then(|k| k.find_mut(&change.key)) {
             (key.state, key.ended) = (KeyState::Destroyed, Some(context.time));
         }
@@ -181,7 +184,11 @@ impl State {
     /// # Errors
     /// [`Void::NoMember`].
     pub fn active_member(&self, name: &MemberName) -> Result<&Member, Void> {
-        self.members.get(name).filter(|m| m.is_active()).ok_or_else(|| Void::NoMember(name.clone()))
+        self.members
+            .get(name)
+            .map(AsRef::as_ref)
+            .filter(|m: &&Member| m.is_active())
+            .ok_or_else(|| Void::NoMember(name.clone()))
     }
 }
 

@@ -83,12 +83,12 @@ pub struct State {
     /// The policy in force.
     pub policy: PolicyInForce,
     /// Everybody, retired members included.
-    pub members: BTreeMap<MemberName, Member>,
+    pub members: BTreeMap<MemberName, Arc<Member>>,
     /// Certificates of earlier lives of names that were given again: whose, and the last version.
     #[serde(with = "written::by_fingerprint")]
     pub former: BTreeMap<Fingerprint, (MemberName, Digest)>,
     /// Every secret, removed ones included.
-    pub secrets: BTreeMap<Address, Secret>,
+    pub secrets: BTreeMap<Address, Arc<Secret>>,
     /// Who first used a key, by what the key is made of; no key is ever used twice.
     pub material: BTreeMap<Digest, MemberName>,
     /// Mesh addresses given out.

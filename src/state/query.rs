@@ -1,6 +1,7 @@
 //! Questions to the state: who reads what, what is due, what has drifted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{KeyState, LiveSecret, Member, SlotKeys, State};
 use crate::log::note::VerifierKey;
@@ -190,7 +191,8 @@ impl State {
 
     /// The services of a PoP that have not left.
     pub fn services(&self, pop: &MemberName) -> impl Iterator<Item = (&MemberName, &Member)> {
-        self.members.iter().filter(move |(n, m)| m.is_active() && n.is_service() && n.owner() == *pop)
+        let own = move |(n, m): &(&MemberName, &Member)| m.is_active() && n.is_service() && n.owner() == *pop;
+        self.members.iter().map(|(n, m)| (n, m.as_ref())).filter(own)
     }
 
     /// The active authorities' keys of a slot that are active or standby.
@@ -225,7 +227,7 @@ impl State {
             issued.certificate.fields().valid_before > at && !self.revoked_serials.contains(*serial)
         });
         let in_use: BTreeSet<String> = good.map(|(_, issued)| issued.certificate.fields().ca.to_string()).collect();
-        let honest = |m: &&Member| m.kind == Kind::Authority && m.retired.is_none_or(|(_, why)| !why.burns());
+        let honest = |m: &&Arc<Member>| m.kind == Kind::Authority && m.retired.is_none_or(|(_, why)| !why.burns());
         let keys = self.members.values().filter(honest).flat_map(|m| m.slot(slot)).flat_map(|s| &s.keys);
         let trusted = keys.filter(|k| match k.state {
             KeyState::PreActive | KeyState::Active => true,

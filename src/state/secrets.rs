@@ -1,6 +1,7 @@
 //! Secrets: who may read one, and what sealing, resealing and removing do.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::fold::{Context, Objects, Replay, Stop};
 use super::{LiveSecret, Secret, State, Void};
@@ -49,7 +50,7 @@ impl<O: Objects> Replay<O> {
         let owner = owner(address);
         self.quorum(ActName::Seal, Some(case), owner.as_ref().map(|o| (o, false)), context)?;
         let secrets = &mut self.state_mut()?.secrets;
-        let before = secrets.get_mut(address).and_then(|s| s.live.as_mut());
+        let before = secrets.get_mut(address).and_then(|s| Arc::make_mut(s).live.as_mut());
         let same = || before.map(|live| std::mem::take(&mut live.readers)).unwrap_or_default();
         let readers = set.map_or_else(same, |set| set.readers);
         let exposed: BTreeSet<MemberName> = readers.keys().cloned().collect();
@@ -73,7 +74,7 @@ impl<O: Objects> Replay<O> {
             live: Some(live),
             version: change.version,
         };
-        secrets.insert(address.clone(), secret);
+        secrets.insert(address.clone(), Arc::new(secret));
         Ok(())
     }
 
@@ -91,7 +92,7 @@ impl<O: Objects> Replay<O> {
         let case = if set.as_ref().is_some_and(wider) { Case::Wider } else { Case::Same };
         let owner = owner(address);
         self.quorum(ActName::Reseal, Some(case), owner.as_ref().map(|o| (o, false)), context)?;
-        if let Some(secret) = self.state_mut()?.secrets.get_mut(address) {
+        if let Some(secret) = self.state_mut()?.secrets.get_mut(address).map(Arc::make_mut) {
             (secret.generation, secret.prev) = (change.generation, context.id);
             if let Some(live) = &mut secret.live {
                 (live.file, live.recipients) = (change.file, change.recipients);
@@ -110,7 +111,7 @@ impl<O: Objects> Replay<O> {
         state.live(address)?;
         let owner = owner(address);
         self.quorum(ActName::Remove, None, owner.as_ref().map(|o| (o, false)), context)?;
-        if let Some(secret) = self.state_mut()?.secrets.get_mut(address) {
+        if let Some(secret) = self.state_mut()?.secrets.get_mut(address).map(Arc::make_mut) {
             (secret.generation, secret.prev, secret.live) = (change.generation, context.id, None);
         }
         Ok(())

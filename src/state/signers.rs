@@ -178,7 +178,7 @@ impl<O: Objects> Replay<O> {
 
     /// Whoever can be part of a path to `member`: operators, authorities, and the PoP of a service. Nobody who has left.
     fn introducers(&self, member: &MemberName) -> Result<Vec<Introducer>, Stop> {
-        let may = |(name, m): &(&MemberName, &Member)| {
+        let may = |(name, m): &(&MemberName, &Arc<Member>)| {
             m.is_active()
                 && *name != member
                 && (matches!(m.kind, Kind::Operator | Kind::Authority) || **name == member.owner())

@@ -55,10 +55,10 @@ struct Parts {
     size: u64,
     time: Time,
     policy: PolicyParts,
-    members: BTreeMap<MemberName, Member>,
+    members: BTreeMap<MemberName, Arc<Member>>,
     #[serde(with = "by_fingerprint")]
     former: BTreeMap<Fingerprint, (MemberName, Digest)>,
-    secrets: BTreeMap<Address, Secret>,
+    secrets: BTreeMap<Address, Arc<Secret>>,
     material: BTreeMap<Digest, MemberName>,
     mesh: MeshIndexes,
     issued: BTreeMap<u64, Issued>,

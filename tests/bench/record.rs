@@ -241,7 +241,7 @@ pub(crate) fn bodies(stage: &Stage, count: u64) -> Vec<Signed> {
     let addresses: Vec<_> = secrets.keys().cloned().collect();
     let mut at = stage.now;
     let next = |address| {
-        let secret = secrets.get_mut(address).expect("sealed");
+        let secret = std::sync::Arc::make_mut(secrets.get_mut(address).expect("sealed"));
         let live = secret.live.as_ref().expect("sealed");
         let change = Seal {
             address: Clone::clone(address),

@@ -1,5 +1,7 @@
 //! Beginning with a snapshot instead of the first entry: what comes of it is the same, and nothing false is begun with.
 
+use std::sync::Arc;
+
 use keys::digest::Digest;
 use keys::fleet::{Fleet, FleetError, Known, Placed, Severity, View};
 use keys::name::Slot;
@@ -257,7 +259,7 @@ fn a_false_snapshot_is_named_by_every_verification(sandbox: &Sandbox) {
     let mut stage = some(sandbox);
     let states = past(&stage);
     let mut false_state = states[3].clone();
-    false_state.members.get_mut(&member("fra1")).into_iter().for_each(|m| m.generation += 1);
+    false_state.members.get_mut(&member("fra1")).into_iter().for_each(|m| Arc::make_mut(m).generation += 1);
     false_state.revoked_serials.insert(7);
     let truth = true_snapshot(&stage, &states[3]);
     let (state, _) = stage.keyring.stage(&false_state.to_bytes()).unwrap();

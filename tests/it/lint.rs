@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use keys::lint::{self, Code, Finding, Severity};
 use keys::name::Address;
@@ -198,7 +199,7 @@ fn a_long_reach_is_found_and_said_in_numbers(sandbox: &Sandbox) {
     assert_eq!(findings(&under(state, ""), 75), [(warning, Code::Reach, "alice".to_owned())]);
     // A reader on another PoP.
     let mut elsewhere = state.clone();
-    let live = elsewhere.secrets.get_mut(&ADDRESS.parse().unwrap()).unwrap().live.as_mut().unwrap();
+    let live = Arc::make_mut(elsewhere.secrets.get_mut(&ADDRESS.parse().unwrap()).unwrap()).live.as_mut().unwrap();
     live.readers.insert(member("nginx@ams1"), vec!["KEY".to_owned()]);
     let found: Vec<_> = findings(&elsewhere, 100);
     let expected = ["ams1", "nginx@ams1"].map(|m| (warning, Code::ReachElsewhere, m.to_owned()));
@@ -231,7 +232,8 @@ fn one_body_at_two_addresses_is_found(sandbox: &Sandbox) {
     assert_eq!(lint::duplicates(fleet.state()), []);
     let mut state = fleet.state().clone();
     let body = state.secrets[&ADDRESS.parse::<Address>().unwrap()].live.as_ref().unwrap().body;
-    state.secrets.get_mut(&"fra1/a".parse().unwrap()).unwrap().live.as_mut().unwrap().body = body;
+    let secret = Arc::make_mut(state.secrets.get_mut(&"fra1/a".parse().unwrap()).unwrap());
+    secret.live.as_mut().unwrap().body = body;
     let found = lint::duplicates(&state);
     assert_eq!(codes(&found), [(Severity::Error, Code::DuplicateBody)].into());
     assert!(found.len() == 1 && found[0].text.contains("fra1/a") != (found[0].place == "fra1/a"), "{found:?}");

@@ -6,7 +6,7 @@ use super::{CertifiedEffect, Effects, InvitedEffect, KeyEffect, MeshEffect, Secr
 use crate::name::{Address, Kind, MemberName, Slot};
 use crate::ssh::CertificateKind;
 use crate::state::sites::pairs;
-use crate::state::{KeyState, Secret, State};
+use crate::state::{KeyState, LiveSecret, State};
 use crate::statement::RetireReason;
 use crate::time::Time;
 use crate::wireguard::address::addresses;
@@ -87,11 +87,13 @@ fn keys(before: &State, after: &State) -> Vec<KeyEffect> {
 }
 
 fn secrets(before: &State, after: &State) -> BTreeMap<Address, SecretEffect> {
-    let live = |s: Option<&Secret>| s.and_then(|s| s.live.as_ref()).cloned();
+    fn live<'a>(state: &'a State, address: &Address) -> Option<&'a LiveSecret> {
+        state.secrets.get(address).and_then(|s| s.live.as_ref())
+    }
     let mut found = BTreeMap::new();
     for address in before.secrets.keys().chain(after.secrets.keys()) {
-        let (old, new) = (live(before.secrets.get(address)), live(after.secrets.get(address)));
-        let readers = |l: &Option<crate::state::LiveSecret>| -> BTreeSet<MemberName> {
+        let (old, new) = (live(before, address), live(after, address));
+        let readers = |l: &Option<&LiveSecret>| -> BTreeSet<MemberName> {
             l.iter().flat_map(|l| l.readers.keys().cloned()).collect()
         };
         let version = |state: &State| state.secrets.get(address).map(|s| s.version);
