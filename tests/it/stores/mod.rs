@@ -2,6 +2,8 @@
 
 #[cfg(feature = "store-object")]
 mod azure;
+#[cfg(feature = "store-object")]
+mod gcs;
 mod git;
 #[cfg(feature = "store-object")]
 mod s3;
@@ -31,7 +33,7 @@ mod here {
 
 pub(crate) fn tests() -> Vec<Test> {
     #[cfg(feature = "store-object")]
-    return [here::tests(), git::tests(), s3::tests(), azure::tests()].concat();
+    return [here::tests(), git::tests(), s3::tests(), azure::tests(), gcs::tests()].concat();
     #[cfg(not(feature = "store-object"))]
     [here::tests(), git::tests()].concat()
 }

@@ -66,6 +66,9 @@ pub(crate) enum Tool {
     /// A server that speaks like Azure Blob, from npm.
     #[cfg(feature = "store-object")]
     Azurite,
+    /// A server that speaks like Google's store, from PyPI.
+    #[cfg(feature = "store-object")]
+    FakeGcs,
     /// Not a program: the wish for tests that take long, KEYS_TEST_LONG=1.
     Long,
     /// Not a program: the right to make network namespaces and the like.
@@ -130,6 +133,8 @@ impl Tool {
             Self::Moto => "moto",
             #[cfg(feature = "store-object")]
             Self::Azurite => "azurite",
+            #[cfg(feature = "store-object")]
+            Self::FakeGcs => "fake-gcs-server",
             Self::Long => "KEYS_TEST_LONG=1",
             Self::Root => "root",
             Self::Machine => "systemd-nspawn, cloud-init and overlay mounts",
@@ -170,6 +175,10 @@ impl Tool {
         if self == Self::Azurite {
             let program = PathBuf::from("/usr/local/lib/keys-azurite/node_modules/.bin/azurite-blob");
             return Some(program).filter(|p| p.is_file());
+        }
+        #[cfg(feature = "store-object")]
+        if self == Self::FakeGcs {
+            return Some(PathBuf::from("/usr/local/lib/keys-gcs/fake-gcs-server")).filter(|p| p.is_file());
         }
         #[cfg(feature = "store-object")]
         if self == Self::Moto {
