@@ -46,7 +46,10 @@ fn verify(context: &Context, from_start: bool) -> Result<Exit, CliError> {
     let home = context.maybe_home()?;
     let known = context.known(home.as_ref())?;
     let store = Store::new(context.keyring(false)?);
-    if let (Some(hash), None) = (known.snapshot, store.disk().read_part(&format!("log/{}", Commit::path(0)), 0, 0)?) {
+    let first = format!("log/{}", Commit::path(0));
+    if let Some(hash) = known.snapshot
+        && matches!(store.disk().read_part(&first, 0, 0), Ok(None))
+    {
         let message =
             format!("this keyring was begun with the snapshot {}: what comes before it is not here", hash.short());
         return Err(CliError::new(Exit::Unknown, message)
