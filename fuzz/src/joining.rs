@@ -112,6 +112,7 @@ fn config(text: &str) {
         ca: config.ca.clone(),
         member: &config.member,
         endpoint: config.endpoint.clone(),
+        snapshot: config.snapshot,
         token,
         programs: vec!["/usr/bin/keys".to_owned()],
         sha256: config.id,
@@ -125,7 +126,15 @@ fn config(text: &str) {
 
 fn is_same(one: &Config, other: &Config) -> bool {
     let of = |c: &Config| {
-        (c.fleet.clone(), c.id, c.log.clone(), c.mirrors.clone(), c.ca.clone(), c.member.clone(), c.endpoint.clone())
+        (
+            c.fleet.clone(),
+            c.id,
+            c.log.clone(),
+            c.mirrors.clone(),
+            c.ca.clone(),
+            c.member.clone(),
+            (c.endpoint.clone(), c.snapshot),
+        )
     };
     of(one) == of(other)
 }
