@@ -9,8 +9,10 @@ use keys::ops;
 use keys::time::Span;
 use stage::{NOW, Stage, address};
 
-use crate::record::{PACE, append_all, bodies, signed};
+use crate::record::{append_all, bodies, signed};
 
+/// Seconds from an entry to the next: a million of them lie within the life of every certificate.
+const PACE: u64 = 2;
 /// Entries after the snapshot.
 const DAY: u64 = 64;
 
@@ -20,7 +22,7 @@ pub fn make(directory: &Path, entries: u64, secrets: usize, pops: usize) {
     let mut stage = Stage::beginning(NOW.minus(Span(entries * PACE)).minus(Span::days(1))).of_pops(pops);
     stage.fill(secrets);
     // Each value takes the place of the one before at its address: there are as many sealed files as secrets.
-    let bodies = bodies(&stage, entries - DAY);
+    let bodies = bodies(&stage, entries - DAY, PACE);
     let last = bodies.last().map_or(stage.now, |body| body.statement.at);
     let (store, origin) = (stage.store.clone(), stage.open().log().to_owned());
     let fleet = stage.open();

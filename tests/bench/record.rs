@@ -33,7 +33,7 @@ use rand::SeedableRng as _;
 /// Secrets that get new values in turn.
 const SECRETS: u64 = 2_000;
 /// Seconds from an entry to the next.
-pub(crate) const PACE: u64 = 20;
+const PACE: u64 = 20;
 /// Commits that git verifies.
 const COMMITS: usize = 2_000;
 /// Proofs that are made.
@@ -220,7 +220,7 @@ fn make(directory: &Path, count: u64) {
     eprintln!("making a log of {count} entries in {}; once, it is kept", directory.display());
     let stage = Stage::with_pops(10);
     stage.fill(usize::try_from(SECRETS.min(count / 2)).expect("a number"));
-    let bodies = bodies(&stage, count);
+    let bodies = bodies(&stage, count, PACE);
     let (store, origin) = (stage.store.clone(), bodies[0].statement.log.clone());
     let signed = signed(&stage, &bodies);
     let fleet = stage.open();
@@ -233,8 +233,8 @@ fn make(directory: &Path, count: u64) {
     assert!(copied.success(), "{} is copied", kept.display());
 }
 
-/// Statements that give the secrets new values in turn, one every few seconds, until the log has `count` entries.
-pub(crate) fn bodies(stage: &Stage, count: u64) -> Vec<Signed> {
+/// Statements that give the secrets new values in turn, one every `pace` seconds, until the log has `count` entries.
+pub(crate) fn bodies(stage: &Stage, count: u64, pace: u64) -> Vec<Signed> {
     let fleet = stage.open();
     let state = fleet.state();
     let mut secrets: BTreeMap<_, _> = state.secrets.clone();
@@ -254,7 +254,7 @@ pub(crate) fn bodies(stage: &Stage, count: u64) -> Vec<Signed> {
             shape: None,
             version: secret.version + 1,
         };
-        at = at.plus(Span(PACE));
+        at = at.plus(Span(pace));
         let statement = Statement {
             act: Act::Seal(vec![change]),
             at,
