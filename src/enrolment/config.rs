@@ -144,6 +144,14 @@ impl Config {
         })
     }
 
+    /// Whether both say the same, whatever their seeds are.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let Self { fleet, id, log, mirrors, ca, member, endpoint, snapshot, protection, seed: _ } = self;
+        (fleet, id, log, mirrors) == (&other.fleet, &other.id, &other.log, &other.mirrors)
+            && (ca, member, endpoint) == (&other.ca, &other.member, &other.endpoint)
+            && (snapshot, protection) == (&other.snapshot, &other.protection)
+    }
+
     /// The text without the line of the seed; `None` if it has none, or the seed is written in another way than on a line
     /// of its own, or once more elsewhere.
     pub fn without_seed(text: &str) -> Option<String> {
@@ -154,19 +162,7 @@ impl Config {
         let kept: String = text.split_inclusive('\n').filter(|line| !is_seed(line)).collect();
         let whole = Self::parse(text).ok().filter(|c| c.seed.is_some())?;
         let rest = Self::parse(&kept).ok().filter(|c| c.seed.is_none())?;
-        let said = |c: &Self| {
-            (
-                c.fleet.clone(),
-                c.id,
-                c.log.clone(),
-                c.mirrors.clone(),
-                c.ca.clone(),
-                c.member.clone(),
-                c.endpoint.clone(),
-                c.protection,
-            )
-        };
-        let same = said(&rest) == said(&whole);
+        let same = rest.says_the_same(&whole);
         let is_gone = whole.seed.is_some_and(|seed| !kept.contains(seed.to_text().as_str()));
         (same && is_gone).then_some(kept)
     }

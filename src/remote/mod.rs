@@ -14,6 +14,7 @@ mod base;
 mod brought;
 mod ca;
 mod directory;
+mod heads;
 mod log;
 mod metrics;
 mod mirror;

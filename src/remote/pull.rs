@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::base;
 use super::brought::{Brought, Wanted};
 use super::ca::Mirrors;
+use super::heads::{Heads, check, unsound};
 use super::log::{self, From};
 use super::mirror::{Mirror, Mirrored};
 use super::waiting::{self, BringError};
@@ -17,10 +18,9 @@ use super::{Fault, MirrorError, PullError};
 use crate::digest::Digest;
 use crate::disk::{Access, Disk, DiskError, RealFiles};
 use crate::fleet::{Fleet, FleetError, Known, fork};
-use crate::limits::{CHECKPOINT_BYTES_MAX, KEY_FILE_BYTES_MAX, SEALED_BYTES_MAX};
+use crate::limits::{KEY_FILE_BYTES_MAX, SEALED_BYTES_MAX};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::evidence::Evidence;
-use crate::log::note::Note;
 use crate::name::MemberName;
 use crate::state::Void;
 use crate::store::{
@@ -244,37 +244,6 @@ impl std::convert::From<MirrorError> for Failed {
 impl<E: Into<PullError>> std::convert::From<E> for Failed {
     fn from(e: E) -> Self {
         Self::Here(e.into())
-    }
-}
-
-/// The heads that a mirror shows.
-struct Heads {
-    newest: SignedHead,
-    published: Option<SignedHead>,
-    /// As they were sent, with their names.
-    bytes: Vec<(&'static str, Vec<u8>)>,
-}
-
-impl Heads {
-    fn ask(brought: &Brought<'_>) -> Result<Self, MirrorError> {
-        let mut bytes = Vec::new();
-        let mut read = |path: &'static str| {
-            let Some(found) = brought.ask(path, CHECKPOINT_BYTES_MAX)? else { return Ok(None) };
-            let note = Note::parse(&found).map_err(|e| MirrorError::wrong(path, format!("it {e}")))?;
-            let checkpoint = Checkpoint::parse(&note.text);
-            let checkpoint = checkpoint.ok_or_else(|| MirrorError::wrong(path, "its text is not a checkpoint"))?;
-            bytes.push((path, found));
-            Ok::<_, MirrorError>(Some((note, checkpoint)))
-        };
-        // What waits is read first: who publishes it meanwhile removes it after the other is there.
-        let (waiting, published) = (read(HEAD)?, read(CHECKPOINT)?);
-        let newest = match (waiting, &published) {
-            (Some(head), Some(old)) if head.1.size > old.1.size => head,
-            (_, Some(published)) => published.clone(),
-            (Some(head), None) => head,
-            (None, None) => return Err(MirrorError::Missing(format!("keyring/{CHECKPOINT}"))),
-        };
-        Ok(Self { newest, published, bytes })
     }
 }
 
@@ -542,41 +511,6 @@ impl Here {
             _ => None,
         }
     }
-}
-
-/// What the replay of what was brought says.
-fn unsound(e: FleetError) -> MirrorError {
-    match e {
-        FleetError::Pin { found, pinned } => {
-            MirrorError::Fleet { found: found.to_string(), pinned: pinned.to_string() }
-        }
-        e => MirrorError::Unsound(e),
-    }
-}
-
-/// What opening a fleet does not look at, and a verification of the keyring would name.
-fn check(fleet: &Fleet, signers: &log::Signers) -> Result<(), MirrorError> {
-    let keys = fleet.every_log_key();
-    if let Some((path, _)) = signers.iter().find(|(_, signer)| !keys.contains(signer)) {
-        return Err(MirrorError::wrong(path, "it is not signed by the log's key"));
-    }
-    if let Some(published) = fleet.published() {
-        if !published.is_signed {
-            return Err(MirrorError::Unsound(FleetError::Unsigned));
-        }
-        if let Some(missing) = published.lacks() {
-            let size = published.checkpoint.size;
-            return Err(MirrorError::Unsound(FleetError::Unpublished { missing, size }));
-        }
-    }
-    let notes =
-        fleet.head().map(|h| (HEAD, &h.note)).into_iter().chain(fleet.published().map(|p| (CHECKPOINT, &p.note)));
-    for (path, note) in notes {
-        if let Some(name) = fleet.strange_signature(note) {
-            return Err(MirrorError::wrong(path, format!("its line of {name} is nobody's whom the policy names")));
-        }
-    }
-    Ok(())
 }
 
 /// Takes the keyring's lock, waiting a while for whoever has it.

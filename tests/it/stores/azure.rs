@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use keys::disk::{Cloud, Disk};
 
-use super::{does_as_a_disk_does, keeps_its_word};
+use super::{a_fleet_lives, does_as_a_disk_does, keeps_its_word};
 use crate::support::{Ran, Running, Sandbox, Tool, bound, tests};
 
 tests!["stores::azure":
@@ -66,17 +66,5 @@ fn a_container_in_azure_keeps_its_word(_: &Sandbox) {
 
 fn a_fleet_lives_in_a_container(sandbox: &Sandbox) {
     let server = Server::start();
-    let keys = |home: &str, args: &[&str]| server.keys(sandbox, home, args);
-    for home in ["alice", "fra1"] {
-        assert!(keys(home, &["store", "probe"]).ok().ends_with("held\n"));
-    }
-    keys("alice", &["init", "cdn.example", "--operator", "Alice <alice@ops.example>"]).ok();
-    keys("fra1", &["enroll", "fra1", "--service", "nginx", "--endpoint", "198.51.100.1"]).ok();
-    keys("alice", &["approve", "--all", "--yes"]).ok();
-    let value = sandbox.write("value", "the value");
-    keys("alice", &["seal", "nginx@fra1/tls.key", "--in", value.to_str().unwrap()]).ok();
-    keys("alice", &["rotate", "--all", "--yes", "--reason", "staff change"]).ok();
-    keys("fra1", &["sync"]).ok();
-    assert_eq!(keys("fra1", &["open", "nginx@fra1/tls.key"]).ok(), "the value");
-    assert!(keys("nobody", &["log", "verify"]).ok().starts_with("verified: "));
+    a_fleet_lives(sandbox, &|home, args| server.keys(sandbox, home, args));
 }

@@ -38,6 +38,23 @@ pub(crate) fn tests() -> Vec<Test> {
     [here::tests(), git::tests()].concat()
 }
 
+/// A fleet's life in a store, where `keys` runs the program on it with a home.
+#[cfg(feature = "store-object")]
+fn a_fleet_lives(sandbox: &Sandbox, keys: &dyn Fn(&str, &[&str]) -> crate::support::Ran) {
+    for home in ["alice", "fra1"] {
+        assert!(keys(home, &["store", "probe"]).ok().ends_with("held\n"));
+    }
+    keys("alice", &["init", "cdn.example", "--operator", "Alice <alice@ops.example>"]).ok();
+    keys("fra1", &["enroll", "fra1", "--service", "nginx", "--endpoint", "198.51.100.1"]).ok();
+    keys("alice", &["approve", "--all", "--yes"]).ok();
+    let value = sandbox.write("value", "the value");
+    keys("alice", &["seal", "nginx@fra1/tls.key", "--in", value.to_str().unwrap()]).ok();
+    keys("alice", &["rotate", "--all", "--yes", "--reason", "staff change"]).ok();
+    keys("fra1", &["sync"]).ok();
+    assert_eq!(keys("fra1", &["open", "nginx@fra1/tls.key"]).ok(), "the value");
+    assert!(keys("nobody", &["log", "verify"]).ok().starts_with("verified: "));
+}
+
 /// What every bucket has to do.
 fn keeps_its_word(bucket: &dyn Bucket) {
     let get = |key: &str| bucket.get(key, 1 << 20).unwrap();
