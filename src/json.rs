@@ -4,6 +4,9 @@
 //! duplicate keys, white space, other escapes, other orders and other spellings of a number in one stroke. Keys are
 //! ASCII, so the byte order of `serde_json`'s map is the UTF-16 order that RFC 8785, section 3.2.3 asks for.
 
+mod write;
+
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -42,10 +45,9 @@ pub fn canonical(value: &Value) -> String {
 ///
 /// # Panics
 /// If the type does not serialise to JSON with text keys, which is a bug in the type.
-pub fn to_canonical(value: &impl serde::Serialize) -> String {
-    // By way of `Value`, whose map is ordered; a struct's own order is that of its declaration.
-    let value = serde_json::to_value(value).expect("our types have text keys and finite numbers");
-    canonical(&value)
+pub fn to_canonical(value: &impl Serialize) -> String {
+    let written = write::ordered(value).expect("our types have text keys and finite numbers");
+    String::from_utf8(written.text).expect("JSON is text")
 }
 
 /// Reads canonical JSON.
@@ -67,6 +69,29 @@ pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
 /// [`JsonError`], also if a field is missing, unknown or of another type.
 pub fn parse_as<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
     serde_json::from_value(parse(bytes)?).map_err(JsonError::Fields)
+}
+
+/// Reads JSON into a type, without a tree of it in between and in whatever spelling. What has to be canonical, [`is_written`] says
+/// afterwards, at less cost than [`parse_as`] where the text is large.
+///
+/// # Errors
+/// [`JsonError`], also if a field is missing, unknown or of another type.
+pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
+    serde_json::from_slice(bytes).map_err(|e| if e.is_data() { JsonError::Fields(e) } else { JsonError::Syntax(e) })
+}
+
+/// Whether these bytes are what is written of a value that was read of them. A field that may be left out and says nothing
+/// makes them other bytes, too.
+///
+/// # Errors
+/// [`JsonError`], if they are not.
+pub fn is_written(bytes: &[u8], value: &impl Serialize) -> Result<(), JsonError> {
+    let written = write::ordered(value).map_err(JsonError::Fields)?;
+    match written.inexact {
+        Some(number) => Err(JsonError::Number(number)),
+        None if written.text != bytes => Err(JsonError::NotCanonical),
+        None => Ok(()),
+    }
 }
 
 fn check(value: &Value, depth: usize) -> Result<(), JsonError> {

@@ -57,8 +57,10 @@ pub const SECRET_BYTES_MAX: usize = 64 << 20;
 pub const SEALED_BYTES_MAX: usize = 96 << 20;
 /// An attachment under `keyring/objects/`, bytes, other than a sealed file.
 pub const OBJECT_BYTES_MAX: usize = 16 << 20;
-/// A state that a snapshot names, bytes: as large as any file that fits into a backup.
-pub const STATE_BYTES_MAX: usize = SEALED_BYTES_MAX;
+/// A state that a snapshot names, bytes: a secret takes 900, more with more readers, so that half a million fit.
+pub const STATE_BYTES_MAX: usize = 512 << 20;
+/// The largest file of a keyring, bytes.
+pub const KEYRING_FILE_BYTES_MAX: usize = STATE_BYTES_MAX;
 /// What a home keeps of a replay, bytes: a state, and what there is to say of void entries.
 pub const REPLAYED_BYTES_MAX: usize = STATE_BYTES_MAX + (32 << 20);
 /// A checkpoint note, bytes.

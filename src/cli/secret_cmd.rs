@@ -98,7 +98,11 @@ pub(super) fn value_of(input: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, CliEr
     };
     read.map_err(|e| CliError::new(Exit::Unknown, format!("cannot read the value: {e}")))?;
     if value.len() > SECRET_BYTES_MAX {
-        return Err(CliError::failed(format!("the value has more than {SECRET_BYTES_MAX} bytes")));
+        return Err(CliError::failed(format!(
+            "the value has more than {} MiB; nothing was sealed",
+            SECRET_BYTES_MAX >> 20
+        ))
+        .hint("encrypt the data with a key of its own (age, LUKS, a database's own encryption), and seal that key"));
     }
     Ok(value)
 }

@@ -178,7 +178,8 @@ impl Kept {
         if aside.program != PROGRAM || aside.size > size {
             return None;
         }
-        let state = State::parse(state.strip_prefix(b"\n")?, store).ok()?;
+        // By this program, and as it was: see the digest above.
+        let state = State::parse_own(state.strip_prefix(b"\n")?, store).ok()?;
         if state.log != origin || state.size != aside.size || known.pin != Some(state.id) {
             return None;
         }

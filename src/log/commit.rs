@@ -2,20 +2,22 @@
 //!
 //! `log/commit/<20 digits>` is made by create-if-absent, so exactly one writer wins each number and history is a line
 //! without a lock. It is written *before* the checkpoint; tiles and checkpoint follow from it, and whoever comes next can
-//! finish them (see `crate::store`). It is a note signed with the log's key: what somebody else puts in its place is
-//! never published.
+//! finish them (see `crate::store`). It begins with a note signed with the log's key: what somebody else puts in its place
+//! is never published.
 //!
 //! ```text
-//! keys/commit/v1
+//! keys/commit/v2
 //! 6
 //! 7
 //! Uqzw4QyVNuFTcbpbd2oUhsZPsXWsm+EUa/R8Nd0ytz4=
-//! eyJhY3QiOiJzZWNyZXQuc2VhbCIs…
+//! JGVb8x…
 //!
 //! — cdn.example/keys/1 O4k4o1Vz…
+//! eyJhY3QiOiJzZWNyZXQuc2VhbCIs…
 //! ```
-//! Old size, new size, new root, then one entry a line in base64. No checkpoint has such a first line, so neither can pass
-//! for the other.
+//! Old size, new size, new root, and the SHA-256 of what follows the note: one entry a line in base64. An Ed25519 signature
+//! goes over what it signs twice, so it goes over the digest. No checkpoint has such a first line, so neither can pass for
+//! the other.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -24,7 +26,9 @@ use crate::digest::Digest;
 use crate::limits::{COMMIT_ENTRIES_MAX, ENTRY_BYTES_MAX};
 use crate::log::note::{Note, SignerKey};
 
-const HEADER: &str = "keys/commit/v1";
+const HEADER: &str = "keys/commit/v2";
+/// Lines before the entries: five of text, an empty one, one signature.
+const NOTE_LINES: usize = 7;
 
 /// The entries that were given the places `old_size` onward.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,17 +59,20 @@ impl Commit {
 
     /// Writes the file, signed with the log's key.
     pub fn to_bytes(&self, key: &SignerKey) -> Vec<u8> {
-        let text = self.to_text();
-        Note { signatures: vec![key.sign(&text)], text }.to_bytes()
+        let entries = self.entry_lines();
+        let text = self.head(&Digest::of(entries.as_bytes()));
+        let mut bytes = Note { signatures: vec![key.sign(&text)], text }.to_bytes();
+        bytes.extend_from_slice(entries.as_bytes());
+        bytes
     }
 
-    fn head(&self) -> String {
-        format!("{HEADER}\n{}\n{}\n{}\n", self.old_size, self.new_size(), BASE64.encode(self.new_root.0))
+    fn head(&self, entries: &Digest) -> String {
+        let (root, entries) = (BASE64.encode(self.new_root.0), BASE64.encode(entries.0));
+        format!("{HEADER}\n{}\n{}\n{root}\n{entries}\n", self.old_size, self.new_size())
     }
 
-    fn to_text(&self) -> String {
-        let mut text = self.head();
-        text.reserve(self.entries.iter().map(|entry| entry.len().div_ceil(3) * 4 + 1).sum());
+    fn entry_lines(&self) -> String {
+        let mut text = String::with_capacity(self.entries.iter().map(|entry| entry.len().div_ceil(3) * 4 + 1).sum());
         for entry in &self.entries {
             BASE64.encode_string(entry, &mut text);
             text.push('\n');
@@ -73,14 +80,19 @@ impl Commit {
         text
     }
 
-    /// Reads the file; `None` for any other spelling. Whether the note's one signature is the log's the caller judges.
+    /// Reads the file; `None` for any other spelling, and for entries of which the note says something else. Whether the
+    /// note's one signature is the log's the caller judges.
     pub fn parse(bytes: &[u8]) -> Option<(Self, Note)> {
-        let note = Note::parse(bytes).ok().filter(|n| n.signatures.len() == 1 && n.to_bytes() == bytes)?;
-        let mut lines = note.text.strip_suffix('\n')?.split('\n');
-        let (HEADER, old_size, _new_size, root) = (lines.next()?, lines.next()?, lines.next()?, lines.next()?) else {
-            return None;
-        };
-        let entries = lines
+        let (end, _) = bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').nth(NOTE_LINES - 1)?;
+        let (note, rest) = bytes.split_at_checked(end + 1)?;
+        let note = Note::parse(note).ok().filter(|n| n.signatures.len() == 1 && n.to_bytes() == note)?;
+        let mut lines = note.text.split('\n').skip(1);
+        let (old_size, _new_size, root) = (lines.next()?, lines.next()?, lines.next()?);
+        let digest = Digest::of(rest);
+        let entries = rest
+            .strip_suffix(b"\n")?
+            .split(|b| *b == b'\n')
+            // An entry has one spelling in base64: the decoder takes no other padding, and no bits that are left over.
             .map(|line| BASE64.decode(line).ok().filter(|e| e.len() <= ENTRY_BYTES_MAX))
             .collect::<Option<Vec<_>>>()?;
         let commit = Self {
@@ -88,8 +100,7 @@ impl Commit {
             new_root: Digest(BASE64.decode(root).ok()?.try_into().ok()?),
             entries,
         };
-        // An entry has one spelling in base64: the decoder takes no other padding, and no bits that are left over.
-        let right = (1..=COMMIT_ENTRIES_MAX).contains(&commit.entries.len()) && note.text.starts_with(&commit.head());
+        let right = (1..=COMMIT_ENTRIES_MAX).contains(&commit.entries.len()) && note.text == commit.head(&digest);
         right.then_some((commit, note))
     }
 }
@@ -116,19 +127,30 @@ mod tests {
                 let changed = [&bytes[..i], &[wrong], &bytes[i + 1..]].concat();
                 let read = Commit::parse(&changed);
                 // What can be read, another commit or another signature, is spelled as it would be written.
-                assert!(read.is_none_or(|(other, note)| other.to_text() == note.text), "byte {i} {wrong}");
+                let written = |other: &Commit| other.head(&Digest::of(other.entry_lines().as_bytes()));
+                assert!(read.is_none_or(|(other, note)| written(&other) == note.text), "byte {i} {wrong}");
             }
             assert_eq!(Commit::parse(&bytes[..i]), None, "{i} bytes");
         }
+        let text = String::from_utf8(bytes.clone()).unwrap();
         let spelled = |from: &str, to: &str| {
-            let text = std::str::from_utf8(&bytes).unwrap();
             assert!(text.contains(from));
             Commit::parse(text.replacen(from, to, 1).as_bytes())
         };
+        // Other entries, of which the note says so.
+        let entries = text.splitn(NOTE_LINES + 1, '\n').last().unwrap();
+        let digest = |entries: &str| BASE64.encode(Digest::of(entries.as_bytes()).0);
+        let told = |from: &str, to: &str| {
+            let other = entries.replacen(from, to, 1);
+            let text = text.replacen(&digest(entries), &digest(&other), 1).replacen(entries, &other, 1);
+            Commit::parse(text.as_bytes())
+        };
         // "one" is b25l, "two" is dHdv; two bytes have a padding, with two bits in front of it that are not used.
-        assert!(spelled("dHdv\n", "dHc=\n").is_some_and(|(other, _)| other.entries[1] == b"tw"));
-        for strange in ["dHd=\n", "dHc\n", "dHc==\n", "dH dv\n", "dHdv=\n", "dHdv\n\n", "dHdv \n", "dHd-\n"] {
-            assert_eq!(spelled("dHdv\n", strange), None, "{strange:?}");
+        assert_eq!(spelled("dHdv\n", "dHc=\n"), None);
+        assert!(told("dHdv\n", "dHc=\n").is_some_and(|(other, _)| other.entries[1] == b"tw"));
+        for strange in ["dHd=\n", "dHc\n", "dHc==\n", "dH dv\n", "dHdv=\n", "dHdv\n\n", "dHdv \n", "dHd-\n", "dHdv\r\n"]
+        {
+            assert_eq!(told("dHdv\n", strange), None, "{strange:?}");
         }
         for (from, to) in
             [("\n6\n", "\n06\n"), ("\n6\n", "\n+6\n"), ("\n8\n", "\n9\n"), ("\n8\n", "\n08\n"), ("\n6\n", "\n 6\n")]

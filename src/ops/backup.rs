@@ -22,7 +22,7 @@ use crate::digest::Digest;
 use crate::disk::{Disk, EntryKind, NewFile, is_temporary};
 use crate::fleet::{Draft, Fleet, Signer};
 use crate::home::Home;
-use crate::limits::{BACKUP_FILES_MAX, KEY_FILE_BYTES_MAX, POLICY_BYTES_MAX, SEALED_BYTES_MAX, SHARE_BYTES_MAX};
+use crate::limits::{BACKUP_FILES_MAX, KEY_FILE_BYTES_MAX, KEYRING_FILE_BYTES_MAX, POLICY_BYTES_MAX, SHARE_BYTES_MAX};
 use crate::name::{Kind, MemberName, Slot};
 use crate::openpgp::{self, BodyWriter, Certificate, Fingerprint, PublicKey, StatementSignature, sign_statement};
 use crate::statement::{Act, BackupMade};
@@ -238,7 +238,7 @@ impl Sources<'_> {
         let (disk, at, limit) = match path.split_once('/') {
             Some(("policy", at)) => (self.policy, at, POLICY_BYTES_MAX),
             Some(("home", at)) => (self.home.ok_or_else(|| moved(path))?.0, at, KEY_FILE_BYTES_MAX),
-            Some((_, at)) => (self.keyring, at, SEALED_BYTES_MAX),
+            Some((_, at)) => (self.keyring, at, KEYRING_FILE_BYTES_MAX),
             None => return Err(OpsError::Impossible(format!("{path} belongs nowhere"))),
         };
         let bytes = disk.read(at, limit).map_err(crate::fleet::FleetError::from)?;

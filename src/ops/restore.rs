@@ -27,7 +27,7 @@ use crate::digest::Digest;
 use crate::disk::{Access, Disk, DiskError, Files as _, RealFiles};
 use crate::fleet::{Fleet, FleetError, Known};
 use crate::home::Home;
-use crate::limits::{BACKUP_SUMS_BYTES_MAX, KEY_FILE_BYTES_MAX, SEALED_BYTES_MAX, SHARE_BYTES_MAX};
+use crate::limits::{BACKUP_SUMS_BYTES_MAX, KEY_FILE_BYTES_MAX, KEYRING_FILE_BYTES_MAX, SHARE_BYTES_MAX};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::note::Note;
 use crate::openpgp::{self, Certificate, OwnKey, policy_at};
@@ -236,7 +236,7 @@ fn unpack(place: &Place, contents: &Contents, file: &mut File, key: &ContentKey)
         if part.is_none_or(|p| p.path != *path) {
             return Err(bad(format!("{path} is not where SHA256SUMS has it")));
         }
-        let bytes = Zeroizing::new(reader.bytes(SEALED_BYTES_MAX).map_err(bad)?);
+        let bytes = Zeroizing::new(reader.bytes(KEYRING_FILE_BYTES_MAX).map_err(bad)?);
         if Digest::of(&bytes) != *digest {
             return Err(bad(path));
         }

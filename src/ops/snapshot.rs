@@ -13,7 +13,10 @@ pub fn plan_snapshot(reason: &str, fleet: &Fleet) -> Result<(Snapshot, Draft), O
     let head = fleet.head().ok_or_else(|| OpsError::Impossible("the log has no entry yet".to_owned()))?;
     let bytes = fleet.logged_state().to_bytes();
     if bytes.len() > STATE_BYTES_MAX {
-        let problem = format!("the state has {} bytes; a snapshot has at most {STATE_BYTES_MAX}", bytes.len());
+        let problem = format!(
+            "the state has {} bytes; a snapshot has at most {STATE_BYTES_MAX}; what is beyond that needs a fleet of its own",
+            bytes.len()
+        );
         return Err(OpsError::Impossible(problem));
     }
     let (root, size) = (head.checkpoint.root, head.checkpoint.size);

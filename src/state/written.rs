@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::fold::{Objects, Stop};
 use super::policy::read_policy;
@@ -34,9 +34,9 @@ pub enum StateError {
     /// Written by a program that knows more, or less.
     #[error("the state has the version {0}; this program reads version {VERSION}")]
     Version(u64),
-    /// The same state is written in another way.
-    #[error("the state is not written as this program writes it")]
-    NotCanonical,
+    /// It does not end with its line.
+    #[error("the state does not end with a line feed")]
+    Torn,
     /// A file of the policy in force could not be had.
     #[error("the state's policy: {0}")]
     Object(#[from] ObjectError),
@@ -45,10 +45,25 @@ pub enum StateError {
     Policy(String),
 }
 
+/// What is written.
+#[derive(Serialize)]
+struct Whole<'a> {
+    v: u64,
+    #[serde(flatten)]
+    state: &'a State,
+}
+
+/// What every version has.
+#[derive(Deserialize)]
+struct Versioned {
+    v: u64,
+}
+
 /// What is read, before the policy is.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Parts {
+    v: u64,
     fleet: FleetName,
     id: Digest,
     log: String,
@@ -95,11 +110,7 @@ impl State {
     /// # Panics
     /// If a part of it has no form in JSON, which is a bug in that part.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut value = serde_json::to_value(self).expect("our types have text keys and whole numbers");
-        if let Some(fields) = value.as_object_mut() {
-            fields.insert("v".to_owned(), VERSION.into());
-        }
-        let mut text = json::canonical(&value);
+        let mut text = json::to_canonical(&Whole { v: VERSION, state: self });
         text.push('\n');
         text.into_bytes()
     }
@@ -114,17 +125,28 @@ impl State {
     /// # Errors
     /// [`StateError`]; every other spelling of the same state is one.
     pub fn parse(bytes: &[u8], objects: &impl Objects) -> Result<Self, StateError> {
-        let line = bytes.strip_suffix(b"\n").ok_or(StateError::NotCanonical)?;
-        let mut value = json::parse(line)?;
-        // Before anything else: a later version may have other fields.
-        let version = value.as_object_mut().and_then(|fields| fields.remove("v")).and_then(|v| v.as_u64());
-        if version != Some(VERSION) {
-            return Err(StateError::Version(version.unwrap_or_default()));
-        }
-        let parts = Parts::deserialize(value).map_err(JsonError::Fields)?;
-        let state = parts.with_policy(objects)?;
+        let state = Self::parse_own(bytes, objects)?;
         // Whatever the types let pass (an unknown field inside, a number or a name spelled otherwise) is not what we write.
-        if state.to_bytes() == bytes { Ok(state) } else { Err(StateError::NotCanonical) }
+        json::is_written(&bytes[..bytes.len() - 1], &Whole { v: VERSION, state: &state })?;
+        Ok(state)
+    }
+
+    /// Reads a state of which is known that this program has written it, as it is: without comparing it with what would be
+    /// written now.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub(crate) fn parse_own(bytes: &[u8], objects: &impl Objects) -> Result<Self, StateError> {
+        let line = bytes.strip_suffix(b"\n").ok_or(StateError::Torn)?;
+        let parts: Parts = json::read(line).map_err(|e| match json::read::<Versioned>(line) {
+            // A later version may have other fields.
+            Ok(Versioned { v }) if v != VERSION => StateError::Version(v),
+            _ => e.into(),
+        })?;
+        match parts.v {
+            VERSION => parts.with_policy(objects),
+            v => Err(StateError::Version(v)),
+        }
     }
 }
 

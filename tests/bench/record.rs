@@ -20,7 +20,7 @@ use keys::openpgp::{Fingerprint, sign_statement};
 use keys::ops;
 use keys::state::Replay;
 use keys::statement::{Act, Entry, Seal, Signed, Statement, key_hash, principal};
-use keys::store::{Head, LogReader, Store, Target, append, prove, read_checkpoint};
+use keys::store::{Growing, Head, LogReader, Store, Target, append, prove, read_checkpoint};
 use keys::time::{Span, Time};
 use rustix::time::{ClockId, clock_gettime};
 use sequoia_openpgp as pgp;
@@ -47,11 +47,13 @@ pub fn measure(entries: u64) {
     }
     let keyring = directory.join("keyring");
     let (append, hashes) = (once("record-append", &keyring), once("record-hashes", &keyring));
+    let tiles = once("record-tiles", &keyring);
     let (raw, audit) = (once("record-raw", &keyring), once("record-audit", &keyring));
     let proofs = once("record-proofs", &keyring);
     println!("{:<44} {:>9} {:>9} {:>9}", format!("a log of {entries} entries"), "cpu", "wall", "memory");
     for (what, took) in [
         ("append all, in commits of 512", &append),
+        ("of that: tiles and bundles, in one go", &tiles),
         ("hash all entries to the signed root", &hashes),
         ("raw signature checks, one core", &raw),
         ("verify everything (keys log verify)", &audit),
@@ -77,6 +79,7 @@ pub fn measure(entries: u64) {
 pub fn part(name: &str, keyring: &Path) {
     match name {
         "record-append" => append_again(keyring),
+        "record-tiles" => tiles(keyring),
         "record-hashes" => hash(keyring),
         "record-raw" => raw(keyring),
         "record-audit" => audit(keyring),
@@ -148,6 +151,19 @@ fn append_again(keyring: &Path) {
     let origin = read_checkpoint(&open(keyring)).expect("a checkpoint").1.origin;
     let key = SignerKey::generate(&origin, &mut rand::rngs::StdRng::from_seed([7; 32]));
     timed(|| append_all(&store, None, &origin, all, &key));
+}
+
+/// What a log has without commits: bundles and tiles, each durable and read back.
+fn tiles(keyring: &Path) {
+    let all = entries(&open(keyring));
+    let directory = tempfile::tempdir_in("../../target").expect("a temporary directory");
+    let store =
+        Store::new(Disk::new(RealFiles::create(&directory.path().join("keyring"), Access::Public).expect("a disk")));
+    timed(|| {
+        let mut growing = Growing::default();
+        all.into_iter().for_each(|entry| growing.push(&store, entry).expect("pushed"));
+        growing.finish(&store).expect("written");
+    });
 }
 
 fn hash(keyring: &Path) {

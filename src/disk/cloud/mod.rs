@@ -6,7 +6,8 @@
 
 mod wire;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 
 use futures_util::TryStreamExt as _;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -21,7 +22,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::{Bucket, Condition, EntryKind, Tag};
-use crate::limits::{LISTING_MAX, URL_BYTES_MAX};
+use crate::limits::{KEY_FILE_BYTES_MAX, LISTING_MAX, URL_BYTES_MAX};
 use wire::{Count, Wire};
 
 /// A prefix in an object store.
@@ -89,7 +90,7 @@ impl Cloud {
                 let builder =
                     set(settings, GoogleCloudStorageBuilder::from_env, GoogleCloudStorageBuilder::with_config)?;
                 let builder = builder.with_url(&url).with_retry(retry).with_http_connector(wire);
-                let base = builder.get_config_value(&GoogleConfigKey::BaseUrl);
+                let base = builder.get_config_value(&GoogleConfigKey::BaseUrl).or_else(|| account_base(&builder));
                 (vec![base], builder.build().map(|s| Box::new(s) as _))
             }
             _ => return Err(bad(format!("no object store is known as '{scheme}://'"))),
@@ -140,6 +141,20 @@ impl Cloud {
             Err(e) => Err(failed(e)),
         }
     }
+}
+
+/// The end that a service account's key names, in a setting or in a file. One that cannot be read is not judged here: the
+/// builder says what is wrong with it.
+fn account_base(builder: &GoogleCloudStorageBuilder) -> Option<String> {
+    let key = builder.get_config_value(&GoogleConfigKey::ServiceAccountKey).map(String::into_bytes);
+    let file = || {
+        let path = builder.get_config_value(&GoogleConfigKey::ServiceAccount)?;
+        let mut text = Vec::new();
+        File::open(path).ok()?.take(KEY_FILE_BYTES_MAX as u64).read_to_end(&mut text).ok()?;
+        Some(text)
+    };
+    let account: serde_json::Value = serde_json::from_slice(&key.or_else(file)?).ok()?;
+    account.get("gcs_base_url")?.as_str().map(str::to_owned)
 }
 
 /// What is set of a store: by the environment, or by these settings alone.
@@ -303,5 +318,26 @@ impl Bucket for Cloud {
 impl std::fmt::Debug for Cloud {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Cloud({})", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_bucket_at_another_end_is_another_store() {
+        let key = r#"{"gcs_base_url":"http://127.0.0.1:1","disable_oauth":true,"client_email":"","private_key":"","private_key_id":""}"#;
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("account.json");
+        std::fs::write(&path, key).expect("written");
+        let identity = |settings: &[(&str, &str)]| {
+            Cloud::open_with("gs://fleets/cdn", Some(settings)).expect("a store").identity().to_owned()
+        };
+        assert_eq!(identity(&[("google_base_url", "http://127.0.0.1:2")]), "gs://fleets http://127.0.0.1:2");
+        for settings in [("google_service_account_key", key), ("google_service_account", path.to_str().expect("text"))]
+        {
+            assert_eq!(identity(&[settings]), "gs://fleets http://127.0.0.1:1", "{}", settings.0);
+        }
     }
 }

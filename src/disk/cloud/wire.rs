@@ -15,7 +15,7 @@ use object_store::client::{
     HttpService,
 };
 
-use crate::limits::SEALED_BYTES_MAX;
+use crate::limits::KEYRING_FILE_BYTES_MAX;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ const TRIES: u32 = 5;
 /// What an error may have to say.
 const ERROR_BYTES_MAX: u64 = 64 << 10;
 /// More than any object of a keyring, and than one page of a listing.
-const ANSWER_BYTES_MAX: u64 = SEALED_BYTES_MAX as u64 + (1 << 20);
+const ANSWER_BYTES_MAX: u64 = KEYRING_FILE_BYTES_MAX as u64 + (1 << 20);
 /// How much of a body is read at once.
 const PIECE_BYTES: usize = 64 << 10;
 

@@ -90,8 +90,14 @@ fn secrets(before: &State, after: &State) -> BTreeMap<Address, SecretEffect> {
     fn live<'a>(state: &'a State, address: &Address) -> Option<&'a LiveSecret> {
         state.secrets.get(address).and_then(|s| s.live.as_ref())
     }
+    // Most steps leave most secrets alone: copies of a state share what is the same, so that this is known at once.
+    let same_readers = before.members == after.members && before.policy == after.policy;
     let mut found = BTreeMap::new();
-    for address in before.secrets.keys().chain(after.secrets.keys()) {
+    let new = after.secrets.keys().filter(|address| !before.secrets.contains_key(*address));
+    for address in before.secrets.keys().chain(new) {
+        if same_readers && before.secrets.get(address) == after.secrets.get(address) {
+            continue;
+        }
         let (old, new) = (live(before, address), live(after, address));
         let readers = |l: &Option<&LiveSecret>| -> BTreeSet<MemberName> {
             l.iter().flat_map(|l| l.readers.keys().cloned()).collect()

@@ -84,17 +84,23 @@ fn every_byte_of_a_cosigned_log_is_covered(sandbox: &Sandbox) {
         cases.extend((0..bytes.len()).map(|at| flipped(path, bytes, at, (at * 5 + path.len()) % 8)));
     }
     // The signature line of a commit; whose it is shows only in a replay, so every byte of two and some of the others.
-    const LINE: usize = 130;
+    let line = |bytes: &[u8]| {
+        let begin = bytes.windows(3).position(|three| three == "\u{2014}".as_bytes()).expect("a signature line");
+        let length = bytes[begin..].iter().position(|b| *b == b'\n').expect("its end") + 1;
+        begin..begin + length
+    };
     for (i, (path, bytes)) in commits.iter().enumerate() {
-        let places = (bytes.len() - LINE..bytes.len()).step_by(if i < 2 { 1 } else { 10 });
+        let places = line(bytes).step_by(if i < 2 { 1 } else { 10 });
         cases.extend(places.map(|at| flipped(path, bytes, at, at % 8)));
     }
     all_hold(files, &cases, 15_000);
-    // Before it the same byte of every commit at once, since one that is damaged hides no other.
-    let longest = commits.iter().map(|(_, bytes)| bytes.len() - LINE).max().unwrap();
+    // Around it the same byte of every commit at once, since one that is damaged hides no other.
+    let others = |bytes: &[u8]| (0..bytes.len()).filter(|at| !line(bytes).contains(at)).collect::<Vec<_>>();
+    let commits: Vec<_> = commits.into_iter().map(|(path, bytes)| (path, bytes, others(bytes))).collect();
+    let longest = commits.iter().map(|(_, _, others)| others.len()).max().unwrap();
     let flipped_at = |at: usize| {
-        let long = commits.iter().filter(|(_, bytes)| bytes.len() - LINE > at);
-        long.map(|(path, bytes)| ((*path).clone(), flipped(path, bytes, at, at % 8).content.unwrap())).collect()
+        let long = commits.iter().filter_map(|(path, bytes, others)| Some((path, bytes, *others.get(at)?)));
+        long.map(|(path, bytes, at)| ((*path).clone(), flipped(path, bytes, at, at % 8).content.unwrap())).collect()
     };
     all_named(files, &(0..longest).map(flipped_at).collect::<Vec<_>>(), 1_500);
 }
