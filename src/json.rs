@@ -50,6 +50,15 @@ pub fn to_canonical(value: &impl Serialize) -> String {
     String::from_utf8(written.text).expect("JSON is text")
 }
 
+/// The same, at the end of a text.
+///
+/// # Panics
+/// As [`to_canonical`].
+pub fn append_canonical(text: &mut Vec<u8>, value: &impl Serialize) {
+    let written = write::ordered_after(std::mem::take(text), value);
+    *text = written.expect("our types have text keys and finite numbers").text;
+}
+
 /// Reads canonical JSON.
 ///
 /// # Errors

@@ -234,10 +234,14 @@ pub(super) fn written(
         unlocked: unlocked.iter().map(|(by, unlocked)| (*by, unlocked.into())).collect(),
         void: void.iter().map(Into::into).collect(),
     };
-    let mut rest = json::to_canonical(&aside).into_bytes();
-    rest.push(b'\n');
-    rest.extend(state.to_bytes());
-    let mut bytes = format!("{TITLE}{}\n", Digest::of(&rest)).into_bytes();
-    bytes.extend(rest);
+    // Once only: a state may be large.
+    let title = |digest: Digest| format!("{TITLE}{digest}\n").into_bytes();
+    let mut bytes = title(Digest::of(b""));
+    let begin = bytes.len();
+    json::append_canonical(&mut bytes, &aside);
+    bytes.push(b'\n');
+    state.append_to(&mut bytes);
+    let digest = Digest::of(&bytes[begin..]);
+    bytes[..begin].copy_from_slice(&title(digest));
     bytes
 }

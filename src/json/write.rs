@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
-use serde::ser::Error as _;
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter, Serializer};
 
 use crate::limits::JSON_INTEGER_MAX;
@@ -31,14 +30,19 @@ struct Open {
 /// Writes a value, the fields of each object in the order of their keys.
 ///
 /// # Errors
-/// What the value says of itself; a number that is not whole.
+/// What the value says of itself.
 pub(super) fn ordered(value: &impl Serialize) -> Result<Ordered, serde_json::Error> {
-    let mut ordered = Ordered::default();
+    ordered_after(Vec::new(), value)
+}
+
+/// The same, after a text that is there already.
+///
+/// # Errors
+/// As [`ordered`].
+pub(super) fn ordered_after(text: Vec<u8>, value: &impl Serialize) -> Result<Ordered, serde_json::Error> {
+    let mut ordered = Ordered { text, ..Ordered::default() };
     value.serialize(&mut Serializer::with_formatter(io::sink(), Ordering(&mut ordered)))?;
-    match std::str::from_utf8(&ordered.text) {
-        Ok(_) => Ok(ordered),
-        Err(e) => Err(serde_json::Error::custom(e)),
-    }
+    Ok(ordered)
 }
 
 impl Ordered {

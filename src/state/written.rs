@@ -110,9 +110,15 @@ impl State {
     /// # Panics
     /// If a part of it has no form in JSON, which is a bug in that part.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut text = json::to_canonical(&Whole { v: VERSION, state: self });
-        text.push('\n');
-        text.into_bytes()
+        let mut bytes = Vec::new();
+        self.append_to(&mut bytes);
+        bytes
+    }
+
+    /// Writes the same bytes behind others.
+    pub(crate) fn append_to(&self, bytes: &mut Vec<u8>) {
+        json::append_canonical(bytes, &Whole { v: VERSION, state: self });
+        bytes.push(b'\n');
     }
 
     /// The *state hash*: SHA-256 of [`State::to_bytes`].
