@@ -51,10 +51,16 @@ pub const POLICY_BYTES_MAX: usize = 1 << 20;
 pub const READERS_MAX: usize = 4_096;
 /// PKESK packets in front of a sealed body: active and standby key of [`READERS_MAX`] readers.
 pub const PKESK_MAX: usize = 8_192;
-/// A secret's plaintext, bytes, when it is held in memory.
+/// A secret's plaintext, bytes, when it is held in memory. A larger one is in parts ([`PARTS_MAX`]).
 pub const SECRET_BYTES_MAX: usize = 64 << 20;
 /// A sealed file, bytes: [`SECRET_BYTES_MAX`], its packets and [`PKESK_MAX`] recipients.
 pub const SEALED_BYTES_MAX: usize = 96 << 20;
+/// A part of a larger value, bytes of plaintext; the last one may have less.
+pub const PART_BYTES: usize = 8 << 20;
+/// Parts of one value: 4 GiB. One statement has their digests, 67 bytes each.
+pub const PARTS_MAX: usize = 512;
+/// A part as it is kept, bytes: the modern profile adds 16 to each 4 096.
+pub const PART_FILE_BYTES_MAX: usize = PART_BYTES + (1 << 20);
 /// An attachment under `keyring/objects/`, bytes, other than a sealed file.
 pub const OBJECT_BYTES_MAX: usize = 16 << 20;
 /// A state that a snapshot names, bytes: a secret takes 900, more with more readers, so that half a million fit.

@@ -351,12 +351,15 @@ pub(super) struct Withdraw {
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "The value is never an argument: others can read a process's arguments.
+#[command(
+    after_help = "The value is never an argument: others can read a process's arguments. It may have up to 4 GiB: one of more than 64 MiB
+is kept in parts, and opened part by part.
 Examples:
   keys seal nginx@fra1/tls.key < key.pem
   keys seal nginx@fra1/tls.key --in key.pem --reason 'yearly renewal'
   keys seal nginx@fra1/app.yaml --values --in app.yaml
-  keys seal nginx@fra1/settings --values=env < service.env")]
+  keys seal nginx@fra1/settings --values=env < service.env"
+)]
 pub(super) struct Seal {
     /// Where: OWNER/NAME, for example nginx@fra1/tls.key or fra1/registry-token
     pub address: Address,

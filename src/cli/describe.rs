@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::limits::PART_BYTES;
 use crate::name::{Address, Label, MemberName};
 use crate::policy::Case;
 use crate::state::State;
@@ -75,7 +76,13 @@ pub(super) fn act(
         }
         Act::Seal(list) => list
             .iter()
-            .flat_map(|c| readers(&c.address, &format!("gets version {}", c.version), objects(&c.recipients), state))
+            .flat_map(|c| {
+                let size = match c.parts.len() {
+                    0 => String::new(),
+                    n => format!(", a large value in {n} parts of up to {} MiB", PART_BYTES >> 20),
+                };
+                readers(&c.address, &format!("gets version {}{size}", c.version), objects(&c.recipients), state)
+            })
             .collect(),
         Act::Reseal(list) => list
             .iter()

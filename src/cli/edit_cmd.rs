@@ -36,7 +36,7 @@ pub(super) fn edit(context: &Context, args: &Edit) -> Result<Exit, CliError> {
     let before = match is_there {
         true => {
             let opened = opened(context, |fleet| Ok(ops::open(address, None, &home, fleet)?))?;
-            warn_burned(context, address, &opened);
+            warn_burned(context, address, opened.burned.as_ref());
             if opened.version + 1 != plan.version {
                 return Err(moved(address));
             }

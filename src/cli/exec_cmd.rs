@@ -124,7 +124,7 @@ fn open_one(
     fleet: &mut Fleet,
 ) -> Result<Zeroizing<Vec<u8>>, OpsError> {
     let opened = ops::open(address, reader, home, fleet)?;
-    warn_burned(context, address, &opened);
+    warn_burned(context, address, opened.burned.as_ref());
     Ok(opened.value)
 }
 

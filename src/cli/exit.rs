@@ -261,6 +261,13 @@ impl From<OpsError> for CliError {
             OpsError::Seal { source: SealError::TooLarge | SealError::NoRecipients, .. } => Self::failed(&e),
             OpsError::Seal { .. } => Self::new(Exit::No, &e)
                 .hint("the file is not what its author sealed; 'keys log verify' checks the keyring"),
+            OpsError::Large { ref address, .. } => Self::failed(&e).hint(format!(
+                "'keys open {address}' gives it out, 'keys cp' and 'keys mv' copy it; a structured file that large is sealed with --whole"
+            )),
+            OpsError::Part { .. } => Self::new(Exit::No, &e)
+                .hint("'keys pull' brings from a mirror what is missing here; 'keys log verify' checks the keyring"),
+            OpsError::Spool { .. } => Self::new(Exit::Unknown, &e)
+                .hint("until it is sealed a large value lies, encrypted, in the home's directory: is there room?"),
             OpsError::Shape { .. } => Self::failed(&e)
                 .hint("--values says of which format it is; --whole seals it without a readable shape"),
             OpsError::Misshapen { .. } => {

@@ -7,6 +7,7 @@ use super::exit::{CliError, Exit};
 use super::git;
 use crate::limits::{LINT_FILE_BYTES_MAX, LISTING_MAX, POLICY_BYTES_MAX, SEALED_BYTES_MAX};
 use crate::lint::{self, Code, Finding, Severity};
+use crate::name::Address;
 use crate::ops;
 
 /// What was found in files, and how many were looked through.
@@ -23,9 +24,12 @@ fn limit(path: &str) -> usize {
     if is_sealed(path) { SEALED_BYTES_MAX } else { LINT_FILE_BYTES_MAX.max(POLICY_BYTES_MAX) }
 }
 
-/// Whether a sealed file belongs here.
+/// Whether a sealed file belongs here, or a part of a large value.
 fn is_sealed(path: &str) -> bool {
-    (path.starts_with("keyring/sealed/") || path.contains("/keyring/sealed/")) && path.ends_with(".pgp")
+    let below = path.strip_prefix("keyring/").or_else(|| path.rsplit_once("/keyring/").map(|(_, below)| below));
+    below
+        .filter(|below| below.starts_with("sealed/"))
+        .is_some_and(|below| below.ends_with(".pgp") || Address::part_from_path(below).is_some())
 }
 
 impl Looked {

@@ -47,6 +47,7 @@ mod import_args;
 mod import_cmd;
 mod invite_cmd;
 mod krl_cmd;
+mod large_cmd;
 mod lint_cmd;
 mod lint_files;
 mod log_cmd;

@@ -1,6 +1,6 @@
 //! Secrets: seal, open, list, remove, who, reach.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::{IsTerminal as _, Read};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use super::context::{Context, Planned, Shown, placed_exit, placed_json, placed_t
 use super::describe::{self, names_json};
 use super::exit::{CliError, Exit};
 use super::history_cmd;
+use super::large_cmd::{self, Input, Output};
 use super::output::Table;
 use super::shape_cmd;
 use crate::fleet::Fleet;
@@ -42,11 +43,15 @@ pub(super) fn seal(context: &Context, args: &Seal) -> Result<Exit, CliError> {
         return if context.json { context.answer(plan_json(&plan), Exit::Pending) } else { Ok(Exit::Pending) };
     }
     // The value before the lock: it may come slowly, and nobody should wait for it.
-    let value = value_of(args.input.as_deref())?;
+    let mut value = large_cmd::read(context, args.input.as_deref())?;
     let (plan, placed) = context.change(|fleet, home| {
         let plan = planned(fleet)?;
         let usual = if plan.version == 1 { "sealed" } else { "new value" };
-        let draft = ops::seal(&plan, &value, &reason(&args.reason, usual), args.change.signer.as_ref(), home, fleet)?;
+        let (why, signer) = (reason(&args.reason, usual), args.change.signer.as_ref());
+        let draft = match &mut value {
+            Input::Whole(value) => ops::seal(&plan, value, &why, signer, home, fleet)?,
+            Input::Large(value) => ops::seal_large(&plan, value, &why, signer, home, fleet)?,
+        };
         let placed = context.place(fleet, home, vec![draft], &args.change)?;
         Ok((plan, placed))
     })?;
@@ -79,39 +84,52 @@ pub(super) fn plan_text(plan: &ops::SealPlan) -> String {
 
 /// The value: from a file or stdin, wiped when dropped. On a terminal it would be shown as it is typed.
 pub(super) fn value_of(input: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, CliError> {
-    // One allocation of the full size: a growing buffer would leave copies behind.
-    let mut value = Zeroizing::new(Vec::with_capacity(64 << 10));
-    let limit = SECRET_BYTES_MAX as u64 + 1;
-    let read = match input {
+    let (mut from, size) = source(input)?;
+    let value = first_of(&mut from, size)?;
+    if value.len() > SECRET_BYTES_MAX {
+        let problem = format!("the value has more than {} MiB, too many to be held in memory", SECRET_BYTES_MAX >> 20);
+        return Err(CliError::failed(problem).hint("'keys seal', 'open', 'cp' and 'mv' take larger ones"));
+    }
+    Ok(value)
+}
+
+/// What a value is read from, and how many bytes there are at least.
+pub(super) fn source(input: Option<&Path>) -> Result<(Box<dyn Read>, u64), CliError> {
+    match input {
         Some(path) => {
             let file = std::fs::File::open(path)
                 .map_err(|e| CliError::new(Exit::NotFound, format!("cannot read {}: {e}", shown(path))))?;
-            let size = file.metadata().map_or(0, |m| m.len()).min(limit);
-            value.reserve_exact(usize::try_from(size).unwrap_or_default());
-            file.take(limit).read_to_end(&mut value)
+            let size = file.metadata().map_or(0, |m| m.len());
+            Ok((Box::new(file), size))
         }
         None if std::io::stdin().is_terminal() => {
-            return Err(CliError::usage("the value is read from stdin, which is a terminal")
-                .hint("pipe it in, or give a file with --in"));
+            Err(CliError::usage("the value is read from stdin, which is a terminal")
+                .hint("pipe it in, or give a file with --in"))
         }
-        None => std::io::stdin().lock().take(limit).read_to_end(&mut value),
-    };
-    read.map_err(|e| CliError::new(Exit::Unknown, format!("cannot read the value: {e}")))?;
-    if value.len() > SECRET_BYTES_MAX {
-        return Err(CliError::failed(format!(
-            "the value has more than {} MiB; nothing was sealed",
-            SECRET_BYTES_MAX >> 20
-        ))
-        .hint("encrypt the data with a key of its own (age, LUKS, a database's own encryption), and seal that key"));
+        None => Ok((Box::new(std::io::stdin().lock()), 0)),
     }
+}
+
+/// As much of a value as may be held in memory, and a byte more where there is more.
+pub(super) fn first_of(from: &mut dyn Read, size: u64) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    let limit = SECRET_BYTES_MAX as u64 + 1;
+    // One allocation of the full size: a growing buffer would leave copies behind.
+    let capacity = usize::try_from(size.min(limit)).unwrap_or_default().max(64 << 10);
+    let mut value = Zeroizing::new(Vec::with_capacity(capacity));
+    let read = from.take(limit).read_to_end(&mut value);
+    read.map_err(|e| CliError::new(Exit::Unknown, format!("cannot read the value: {e}")))?;
     Ok(value)
 }
 
 /// `keys open`.
 pub(super) fn open(context: &Context, args: &Open) -> Result<Exit, CliError> {
     let home = context.home()?;
-    let opened = opened(context, |fleet| Ok(ops::open(&args.address, args.reader.as_ref(), &home, fleet)?))?;
-    warn_burned(context, &args.address, &opened);
+    let found = opened(context, |fleet| large_cmd::open(context, args, &home, fleet))?;
+    let opened = match found {
+        Output::Whole(opened) => opened,
+        Output::Large(large, store) => return large_cmd::give_out(context, &args.address, &large, &store),
+    };
+    warn_burned(context, &args.address, opened.burned.as_ref());
     if context.verbose {
         context.say(&format!(
             "{} version {}, sealed by {} on {}",
@@ -126,8 +144,8 @@ pub(super) fn open(context: &Context, args: &Open) -> Result<Exit, CliError> {
 }
 
 /// Says so if somebody else may know a value.
-pub(super) fn warn_burned(context: &Context, address: &Address, opened: &ops::Opened) {
-    if let Some(by) = &opened.burned {
+pub(super) fn warn_burned(context: &Context, address: &Address, by: Option<&MemberName>) {
+    if let Some(by) = by {
         context.say(&format!(
             "warning: {address} is burned: {by} could read this value, and was compromised or lost; replace it"
         ));

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::context::{Context, Planned, Shown, reason};
 use super::exit::{CliError, Exit};
+use super::large_cmd;
 use super::secret_cmd::{opened, plan_json, plan_text, value_of, warn_burned};
 use super::value_args::{Copy, Diff};
 use crate::fleet::Fleet;
@@ -41,9 +42,17 @@ fn transfer(context: &Context, args: &Copy, removes: bool) -> Result<Exit, CliEr
         Ok(plan)
     };
     let drafts = |plan: &SealPlan, fleet: &mut Fleet, home: &Home| {
-        let opened = ops::open(from, None, home, fleet)?;
-        warn_burned(context, from, &opened);
-        let mut drafts = vec![ops::seal(plan, &opened.value, &why, args.change.signer.as_ref(), home, fleet)?];
+        let signer = args.change.signer.as_ref();
+        let draft = if let Some(large) = ops::open_large(from, None, home, fleet)? {
+            warn_burned(context, from, large.burned.as_ref());
+            let mut value = large_cmd::keep(context, fleet, &mut large.reader(fleet.store()), large.size())?;
+            ops::seal_large(plan, &mut value, &why, signer, home, fleet)?
+        } else {
+            let opened = ops::open(from, None, home, fleet)?;
+            warn_burned(context, from, opened.burned.as_ref());
+            ops::seal(plan, &opened.value, &why, signer, home, fleet)?
+        };
+        let mut drafts = vec![draft];
         if removes {
             drafts.push(ops::plan_remove(from, &why, fleet)?);
         }

@@ -32,7 +32,7 @@ pub use files::Files;
 pub use memory::Memory;
 pub use probe::{Probed, Probing, probe};
 pub use real::{Access, RealFiles};
-pub use stream::{NewFile, open_file};
+pub use stream::{NewFile, open_file, unnamed};
 
 /// What a directory holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

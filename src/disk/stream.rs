@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::DiskError;
 
@@ -136,6 +137,27 @@ impl Drop for NewFile {
         if !self.committed {
             let _ = rustix::fs::unlinkat(&self.directory, partial(&self.name), AtFlags::empty());
         }
+    }
+}
+
+/// A file without a name in this directory, for its owner alone: it is gone when it is closed, also by a crash.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn unnamed(directory: &Path) -> Result<File, DiskError> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o600);
+    let failed = |e| error("create a file in", directory, e);
+    match rustix::fs::openat(CWD, directory, flags | OFlags::TMPFILE, mode) {
+        Ok(fd) => Ok(fd.into()),
+        // Not every file system has them: one that loses its name at once.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+            let path = directory.join(format!(".tmp-{}-spool", std::process::id()));
+            let fd = rustix::fs::openat(CWD, &path, flags | OFlags::CREATE | OFlags::EXCL, mode).map_err(failed)?;
+            rustix::fs::unlinkat(CWD, &path, AtFlags::empty()).map_err(failed)?;
+            Ok(fd.into())
+        }
+        Err(e) => Err(failed(e)),
     }
 }
 

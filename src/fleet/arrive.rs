@@ -13,22 +13,27 @@ use super::views::MARK;
 use super::{Fleet, FleetError};
 use crate::digest::Digest;
 use crate::disk::{Created, Disk};
-use crate::limits::{CHECKPOINT_BYTES_MAX, COMMIT_BYTES_MAX, KEY_FILE_BYTES_MAX, STATE_BYTES_MAX, TILE_BYTES_MAX};
+use crate::limits::{
+    CHECKPOINT_BYTES_MAX, COMMIT_BYTES_MAX, KEY_FILE_BYTES_MAX, PART_FILE_BYTES_MAX, SEALED_BYTES_MAX, STATE_BYTES_MAX,
+    TILE_BYTES_MAX,
+};
 use crate::log::commit::Commit;
 use crate::log::note::Note;
 use crate::log::tile::TileId;
 use crate::name::{Address, MemberName};
 use crate::ssh::{Serial, SshCertificate};
-use crate::state::State;
+use crate::state::{LiveSecret, State};
 use crate::store::{CHECKPOINT, HEAD, Store, collect, issued_path, issued_serial, object_digest, staged_digest};
 
-/// A sealed file that the log has at an address, and who can read it.
+/// A sealed file, or a part of a large value, that the log has at an address, and who can read it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SealedHere {
-    /// The address.
-    pub address: Address,
+    /// Its path in the keyring.
+    pub path: String,
     /// The file.
     pub file: Digest,
+    /// How large such a file may be, bytes.
+    pub limit: usize,
     /// The readers.
     pub readers: Vec<MemberName>,
 }
@@ -40,13 +45,19 @@ impl Fleet {
     /// [`FleetError`].
     pub fn sealed_files(&self) -> Result<Vec<SealedHere>, FleetError> {
         let of = |state: &State| -> Vec<SealedHere> {
-            let live = state.live_secrets();
-            live.map(|(address, secret)| SealedHere {
-                address: address.clone(),
-                file: secret.file,
+            let here = |path: String, file: Digest, limit: usize, secret: &LiveSecret| SealedHere {
+                path,
+                file,
+                limit,
                 readers: secret.readers.keys().cloned().collect(),
-            })
-            .collect()
+            };
+            let of_one = |(address, secret): (&Address, &LiveSecret)| {
+                let parts = secret.parts.iter();
+                let parts = parts.map(|part| here(address.part_path(part), *part, PART_FILE_BYTES_MAX, secret));
+                let own = here(address.path(), secret.file, SEALED_BYTES_MAX, secret);
+                std::iter::once(own).chain(parts).collect::<Vec<_>>()
+            };
+            state.live_secrets().flat_map(of_one).collect()
         };
         let mut all = of(self.logged_state());
         if let Some(then) = self.then()? {

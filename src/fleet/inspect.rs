@@ -12,8 +12,8 @@ use super::{Fleet, FleetError, Known, Progress, View};
 use crate::digest::Digest;
 use crate::disk::{EntryKind, is_temporary};
 use crate::limits::{
-    BUNDLES_MISSING_MAX, CERT_BYTES_MAX, ENTRY_BYTES_MAX, KEY_FILE_BYTES_MAX, OBJECT_BYTES_MAX, REQUEST_BYTES_MAX,
-    SEALED_BYTES_MAX, STATE_BYTES_MAX,
+    BUNDLES_MISSING_MAX, CERT_BYTES_MAX, ENTRY_BYTES_MAX, KEY_FILE_BYTES_MAX, OBJECT_BYTES_MAX, PART_FILE_BYTES_MAX,
+    REQUEST_BYTES_MAX, SEALED_BYTES_MAX, STATE_BYTES_MAX,
 };
 use crate::log::tile::TILE_WIDTH;
 use crate::name::{Address, MemberName};
@@ -259,6 +259,8 @@ impl Fleet {
                 self.check_issued(path, serial, report)?;
             } else if let Some(address) = Address::from_path(path) {
                 self.check_sealed(path, &address, state, report)?;
+            } else if let Some((address, part)) = Address::part_from_path(path) {
+                self.check_part(path, &address, &part, state, report)?;
             } else if !path.starts_with("proposals/") && !path.starts_with(super::acks::DIRECTORY) {
                 report.damage(path, "the log knows nothing of it");
             }
@@ -290,13 +292,18 @@ impl Fleet {
         }
         let mut others = BTreeSet::new();
         for (address, secret) in self.logged_state().live_secrets().chain(state.live_secrets()) {
-            let (path, staged) = (address.path(), crate::store::staged_path(&secret.file));
-            if seen.contains(path.as_str()) || seen.contains(staged.as_str()) {
-                continue;
-            }
-            match own {
-                Some(own) if !secret.readers.keys().any(|reader| own.contains(reader)) => drop(others.insert(address)),
-                _ => report.damage(&path, "it is missing"),
+            for file in secret.files() {
+                let path = if *file == secret.file { address.path() } else { address.part_path(file) };
+                let staged = crate::store::staged_path(file);
+                if seen.contains(path.as_str()) || seen.contains(staged.as_str()) {
+                    continue;
+                }
+                match own {
+                    Some(own) if !secret.readers.keys().any(|reader| own.contains(reader)) => {
+                        others.insert(address);
+                    }
+                    _ => report.damage(&path, "it is missing"),
+                }
             }
         }
         if !others.is_empty() {
@@ -393,6 +400,26 @@ impl Fleet {
             );
         } else {
             report.damage(path, "it is not the version that the log has");
+        }
+        Ok(())
+    }
+
+    fn check_part(
+        &self,
+        path: &str,
+        address: &Address,
+        part: &Digest,
+        state: &State,
+        report: &mut Report,
+    ) -> Result<(), FleetError> {
+        let Some(bytes) = report.read(&self.store, path, PART_FILE_BYTES_MAX)? else { return Ok(()) };
+        let is_live = |state: &State| state.live_secret(address).is_some_and(|live| live.parts.contains(part));
+        if Digest::of(&bytes) != *part {
+            report.damage(path, "it is not what its name says");
+        } else if !self.logged_state().secrets.contains_key(address) {
+            report.damage(path, "the log has no secret of this address");
+        } else if !is_live(state) && !is_live(self.logged_state()) {
+            report.note(path, "a part of a value that is not the newest; the next change of the secret removes it");
         }
         Ok(())
     }

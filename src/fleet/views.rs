@@ -8,7 +8,7 @@ use crate::disk::EntryKind;
 use crate::limits::{CERT_BYTES_MAX, COMMIT_ENTRIES_MAX, OBJECT_BYTES_MAX, STATE_BYTES_MAX};
 use crate::name::{Address, MemberName};
 use crate::openpgp::Sealed;
-use crate::state::{Objects as _, Unlocked};
+use crate::state::{LiveSecret, Objects as _, Unlocked};
 use crate::statement::{Act, Entry, ObjectKind, PublishedKey, Statement};
 use crate::store::{StoreError, certificate_path, object_digest, pending, staged_digest, staged_path, sweep};
 use crate::wireguard::exchange::Exchange;
@@ -163,7 +163,7 @@ impl Fleet {
         members.iter().try_for_each(|member| self.refresh_certificate(member))?;
         addresses.iter().try_for_each(|address| self.refresh_sealed(address))?;
         // A sealed file that was superseded in the very commit that brought it has no address to be moved to.
-        let live: BTreeSet<Digest> = self.logged_state().live_secrets().map(|(_, s)| s.file).collect();
+        let live: BTreeSet<Digest> = self.logged_state().live_secrets().flat_map(|(_, s)| s.files().copied()).collect();
         for digest in sealed.difference(&live) {
             self.store.disk().remove(&staged_path(digest))?;
         }
@@ -192,13 +192,15 @@ impl Fleet {
 
     /// Brings these sealed files to the addresses where the log has them.
     pub(super) fn place_sealed(&self, files: &BTreeSet<Digest>) -> Result<(), FleetError> {
-        let mut live = self.logged_state().live_secrets().filter(|(_, secret)| files.contains(&secret.file));
+        let is_meant = |secret: &LiveSecret| secret.files().any(|file| files.contains(file));
+        let mut live = self.logged_state().live_secrets().filter(|(_, secret)| is_meant(secret));
         live.try_for_each(|(address, _)| self.refresh_sealed(address))
     }
 
     fn refresh_sealed(&self, address: &Address) -> Result<(), FleetError> {
         let (disk, path) = (self.store.disk(), address.path());
         let Some(live) = self.logged_state().secrets.get(address).and_then(|s| s.live.as_ref()) else {
+            self.refresh_parts(address, &[])?;
             if disk.remove(&path)? {
                 disk.prune(path.rsplit_once('/').map_or("", |(directory, _)| directory));
             }
@@ -207,6 +209,27 @@ impl Fleet {
         if self.store.staged(&live.file)?.is_some() {
             disk.rename(&staged_path(&live.file), &path)?;
             disk.prune("objects/sealed");
+        }
+        self.refresh_parts(address, &live.parts)
+    }
+
+    /// Brings the parts of a large value to where they belong, and removes those of the value before.
+    fn refresh_parts(&self, address: &Address, parts: &[Digest]) -> Result<(), FleetError> {
+        let (disk, directory) = (self.store.disk(), address.parts_directory());
+        for part in parts {
+            if self.store.staged(part)?.is_some() {
+                disk.rename(&staged_path(part), &address.part_path(part))?;
+                disk.prune("objects/sealed");
+            }
+        }
+        for (name, kind) in disk.list(&directory)? {
+            let is_outgrown = Digest::parse(&name).is_some_and(|digest| !parts.contains(&digest));
+            if kind == EntryKind::File && is_outgrown {
+                disk.remove(&format!("{directory}/{name}"))?;
+            }
+        }
+        if parts.is_empty() {
+            disk.prune(&directory);
         }
         Ok(())
     }
@@ -221,6 +244,12 @@ impl Fleet {
         for (file, body) in files {
             let there = self.store.staged(&file)?;
             if !there.is_some_and(|bytes| Sealed::parse(&bytes).is_ok_and(|s| s.body_digest() == body)) {
+                return Ok(false);
+            }
+        }
+        let parts = if let Act::Seal(list) = act { list.iter().flat_map(|c| &c.parts).collect() } else { Vec::new() };
+        for part in parts {
+            if self.store.staged(part)?.is_none() {
                 return Ok(false);
             }
         }

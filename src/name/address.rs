@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{Label, MemberName, NameError, check};
+use crate::digest::Digest;
 
 /// Whose secret it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +55,26 @@ impl Address {
             Scope::SharedService(service) => format!("sealed/_shared/{service}/{name}.pgp"),
             Scope::Shared => format!("sealed/_shared/{name}.pgp"),
         }
+    }
+
+    /// The file of a part of a large value, beside that: `sealed/fra1/db/dump.parts/<64 digits>`. No sealed file lies so deep
+    /// without the ending `.pgp`, and no part has it.
+    pub fn part_path(&self, part: &Digest) -> String {
+        format!("{}/{part}", self.parts_directory())
+    }
+
+    /// Where the parts of a large value lie.
+    pub fn parts_directory(&self) -> String {
+        let path = self.path();
+        format!("{}.parts", path.strip_suffix(".pgp").unwrap_or(&path))
+    }
+
+    /// The address and the part whose file `path` would be; the inverse of [`Address::part_path`].
+    pub fn part_from_path(path: &str) -> Option<(Self, Digest)> {
+        let (directory, name) = path.rsplit_once('/')?;
+        let address = Self::from_path(&format!("{}.pgp", directory.strip_suffix(".parts")?))?;
+        let part = Digest::parse(name)?;
+        (address.part_path(&part) == path).then_some((address, part))
     }
 
     /// The address whose file `path` would be; the inverse of [`Address::path`].
@@ -134,6 +155,30 @@ mod tests {
             "sealed/fra1/x",
         ] {
             assert_eq!(Address::from_path(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn parts_lie_beside_their_file_and_nowhere_else() {
+        let part = Digest::of(b"a part");
+        for text in ["nginx@fra1/tls.key", "fra1/dump", "nginx@*/x.parts", "*/a.pgp"] {
+            let address: Address = text.parse().unwrap();
+            let path = address.part_path(&part);
+            assert_eq!(Address::part_from_path(&path), Some((address.clone(), part)), "{path}");
+            assert_eq!(Address::from_path(&path), None, "{path}");
+            assert_eq!(Address::part_from_path(&address.path()), None);
+        }
+        let address: Address = "fra1/dump".parse().unwrap();
+        assert_eq!(address.part_path(&part), format!("sealed/fra1/dump.parts/{part}"));
+        for path in [
+            format!("sealed/fra1/dump/{part}"),
+            format!("sealed/fra1/dump.parts/{}", part.to_string().to_uppercase()),
+            format!("sealed/fra1/dump.parts/{part}.pgp"),
+            format!("sealed/../dump.parts/{part}"),
+            format!("sealed/fra1/.parts/{part}"),
+            "sealed/fra1/dump.parts/1".to_owned(),
+        ] {
+            assert_eq!(Address::part_from_path(&path), None, "{path}");
         }
     }
 

@@ -27,7 +27,10 @@ pub use certify::{Grant, certify, merge_revocation, withdraw};
 pub use make::{Made, add_subkey, generate};
 pub use message::{Envelope, Opened, OwnKey, PublicKey, SealError, open, open_raw, reseal, seal};
 pub use packets::{PacketError, Sealed};
-pub use plain::{BodyWriter, armor, armor_certificates, body_reader, dearmor, decrypt, encrypt, one_time, session_key};
+pub use plain::{
+    BodyKey, BodyWriter, armor, armor_certificates, body_reader, dearmor, decrypt, encrypt, one_time, open_body,
+    session_key,
+};
 pub use profile::{Profile, Validity, notation_name, policy_at};
 pub use public::{read_public_key, write_public_key};
 pub use sign::{SignatureError, StatementSignature, same_key, sign_statement};

@@ -136,6 +136,36 @@ pub fn one_time(profile: Profile, user_id: &str, validity: Span, now: Time) -> R
     Ok(cert)
 }
 
+/// An AES-256 key for one message; wiped when dropped.
+#[derive(Clone)]
+pub struct BodyKey(SessionKey);
+
+impl BodyKey {
+    /// A new one.
+    ///
+    /// # Errors
+    /// [`OpenpgpError`], if the system gives no random bytes.
+    pub fn generate() -> Result<Self, OpenpgpError> {
+        SessionKey::new(32).map(Self).doing("make a key")
+    }
+
+    /// One of 32 bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        (bytes.len() == 32).then(|| Self(bytes.into()))
+    }
+
+    /// Its 32 bytes.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for BodyKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BodyKey(..)")
+    }
+}
+
 /// Encrypts what is written with a key that both sides have, while it is written. [`BodyWriter::finish`] ends it.
 pub struct BodyWriter<'a>(Message<'a>);
 
@@ -195,6 +225,23 @@ pub fn body_reader<'a>(
         .and_then(|b| b.with_policy(policy, None, helper))
         .map_err(|e| SealError::Decrypt(crate::text::shown(&e.to_string()).to_string()))?;
     Ok(reader)
+}
+
+/// Decrypts such a message of at most `limit` bytes inside; it is known to be whole then.
+///
+/// # Errors
+/// [`SealError`].
+pub fn open_body(bytes: &[u8], key: &BodyKey, profile: Profile, limit: usize) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let algorithm = (profile == Profile::Compat).then_some(SymmetricAlgorithm::AES256);
+    let policy = policy_at(crate::time::LATEST);
+    let bad = |e: String| SealError::Decrypt(crate::text::shown(&e).to_string());
+    let reader = DecryptorBuilder::from_bytes(bytes)
+        .and_then(|b| b.with_policy(&policy, None, Helper { algorithm, key: key.0.clone() }))
+        .map_err(|e| bad(e.to_string()))?;
+    // One allocation of the full size: a growing buffer would leave copies behind.
+    let mut inside = Zeroizing::new(Vec::with_capacity(limit + 1));
+    reader.take(limit as u64 + 1).read_to_end(&mut inside).map_err(|e| bad(e.to_string()))?;
+    if inside.len() > limit { Err(SealError::TooLarge) } else { Ok(inside) }
 }
 
 /// Gives Sequoia's reader the session key.

@@ -72,8 +72,9 @@ fn sealed_files(fleet: &Fleet) -> Result<Vec<Finding>, OpsError> {
     let mut found = Vec::new();
     let (state, store) = (fleet.state(), fleet.store());
     for (address, live) in state.live_secrets() {
-        match store.sealed(address, &live.file) {
-            Ok(_) => {}
+        let parts = || live.parts.iter().try_for_each(|part| store.part(address, part).map(drop));
+        match store.sealed(address, &live.file).and_then(|_| parts()) {
+            Ok(()) => {}
             Err(e @ (StoreError::Missing(_) | StoreError::Damaged { .. })) => {
                 let fix = "fetch it again from a mirror; keys log verify";
                 found.push(finding(Severity::Error, Code::SealedDamaged, address.to_string(), e.to_string(), fix));
@@ -82,6 +83,11 @@ fn sealed_files(fleet: &Fleet) -> Result<Vec<Finding>, OpsError> {
         }
     }
     for (path, _) in store.disk().walk("sealed").map_err(StoreError::from).map_err(FleetError::from)? {
+        if let Some((address, part)) = Address::part_from_path(&path)
+            && state.live_secret(&address).is_some_and(|live| live.parts.contains(&part))
+        {
+            continue;
+        }
         let bytes = store.read(&path, SEALED_BYTES_MAX).map_err(FleetError::from)?.unwrap_or_default();
         found.extend(sealed_file(&path, &bytes));
         let is_live = |a: &Address| state.secrets.get(a).is_some_and(|s| s.live.is_some());

@@ -84,6 +84,7 @@ mod import;
 mod invite;
 mod join;
 mod krl;
+mod large;
 mod lint;
 mod login;
 mod mesh;
@@ -109,6 +110,7 @@ use crate::digest::Digest;
 use crate::fleet::FleetError;
 use crate::formats::ShapeError;
 use crate::home::HomeError;
+use crate::limits::PART_BYTES;
 use crate::name::{Address, FleetName, MemberName, NameError, Slot};
 use crate::openpgp::{CertificateError, OpenpgpError, SealError};
 use crate::policy::PolicyError;
@@ -134,6 +136,7 @@ pub use import::{Fate as ImportFate, ImportPlan, Incoming, plan_import};
 pub use invite::{Inviting, Terms, hardware_uuid, invite_draft, parse_inventory, plan_invite, plan_uninvite};
 pub use join::{Joining, Ticket, ask, ask_by_invitation, ask_to_found};
 pub use krl::{KrlAge, KrlCheck, SerialsPlan, certificates_of, check_krl, krl, krl_bytes, plan_revoke_serials};
+pub use large::{Large, Parted, open_large, seal_large};
 pub use lint::{Lint, duplicate_values, lint, sealed_file};
 pub use mesh::{agent_wants, check_policy, ends, fixed_peers, mesh, mesh_findings, wanted_lanes, wireguard_files};
 pub use open::{Opened, open, open_foreign, open_version, select};
@@ -190,6 +193,34 @@ pub enum OpsError {
         address: Address,
         /// Why.
         source: SealError,
+    },
+    /// The value is in parts, which only [`open_large`] opens.
+    #[error("{address} is too large to be held in memory: {parts} parts of up to {} MiB", PART_BYTES >> 20)]
+    Large {
+        /// Which.
+        address: Address,
+        /// How many parts.
+        parts: usize,
+    },
+    /// A part of a large value is not as it has to be.
+    #[error("{address}: part {part} of {of} {problem}")]
+    Part {
+        /// Which.
+        address: Address,
+        /// Which part, from 1.
+        part: usize,
+        /// Of how many.
+        of: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A large value cannot be read or kept meanwhile.
+    #[error("cannot {doing} the value: {source}")]
+    Spool {
+        /// What was being done.
+        doing: &'static str,
+        /// Why not.
+        source: std::io::Error,
     },
     /// A structured file has no shape.
     #[error("{address}: {source}")]

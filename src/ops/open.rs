@@ -92,6 +92,22 @@ fn open_checked(
     home: &Home,
     fleet: &mut Fleet,
 ) -> Result<Opened, OpsError> {
+    match live.parts.len() {
+        0 => open_file(address, version, live, file, only, home, fleet),
+        parts => Err(OpsError::Large { address: address.clone(), parts }),
+    }
+}
+
+/// Opens a sealed file: the value, or of a large one the list of its parts.
+pub(super) fn open_file(
+    address: &Address,
+    version: u64,
+    live: &LiveSecret,
+    file: &[u8],
+    only: Option<&MemberName>,
+    home: &Home,
+    fleet: &mut Fleet,
+) -> Result<Opened, OpsError> {
     let state = fleet.state();
     let envelope = Envelope {
         fleet: state.fleet.clone(),

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::OpsError;
 use crate::digest::Digest;
 use crate::fleet::Fleet;
-use crate::limits::SUBMIT_BYTES_MAX;
+use crate::limits::{PART_BYTES, SUBMIT_BYTES_MAX};
 use crate::name::MemberName;
-use crate::statement::{Entry, ObjectKind, Submission, SubmissionError};
+use crate::statement::{Act, Entry, ObjectKind, Submission, SubmissionError};
 use crate::store::Store;
 
 /// Something to be handed in.
@@ -33,8 +33,18 @@ pub fn outbox(fleet: &mut Fleet, by: Option<&BTreeSet<MemberName>>) -> Result<Ve
             continue;
         }
         let entry = Entry { signed: proposal.signed, signatures: proposal.signatures };
-        let objects = attached(fleet.store(), &entry);
-        found.push(Outgoing { id: entry.signed.id, bytes: Submission::of_entry(&entry, &objects) });
+        let id = entry.signed.id;
+        // Each of these is larger than what can be handed in: it need not be read for that.
+        let large = if let Act::Seal(list) = &entry.signed.statement.act {
+            list.iter().map(|change| change.parts.len()).sum::<usize>()
+        } else {
+            0
+        };
+        let bytes = match large {
+            0 => Submission::of_entry(&entry, &attached(fleet.store(), &entry)),
+            parts => Err(SubmissionError::TooLarge(parts * PART_BYTES)),
+        };
+        found.push(Outgoing { id, bytes });
     }
     Ok(found)
 }

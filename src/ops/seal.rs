@@ -166,6 +166,20 @@ pub fn seal_all(
     Ok(drafts)
 }
 
+/// Seals the list of the parts of a large value; they are staged already.
+pub(super) fn seal_list(
+    plan: &SealPlan,
+    (list, parts): (&[u8], Vec<Digest>),
+    reason: &str,
+    author: Option<&MemberName>,
+    home: &Home,
+    fleet: &mut Fleet,
+) -> Result<Draft, OpsError> {
+    let (_, fingerprint, mut signer) = author_key(author, home, fleet)?;
+    let (change, objects) = sealed(plan, list, &fingerprint, Borrowed(&mut signer), fleet)?;
+    Ok(Draft::with(Act::Seal(vec![Seal { parts, ..change }]), reason, objects))
+}
+
 /// One change, and what it refers to.
 fn sealed(
     plan: &SealPlan,
@@ -199,6 +213,7 @@ fn sealed(
         body,
         file: Digest::of(&file),
         generation: plan.generation,
+        parts: Vec::new(),
         prev: plan.prev,
         recipients: Digest::of(&set),
         shape: shape.as_deref().map(Digest::of),

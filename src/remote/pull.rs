@@ -18,7 +18,7 @@ use super::{Fault, MirrorError, PullError};
 use crate::digest::Digest;
 use crate::disk::{Access, Disk, DiskError, RealFiles};
 use crate::fleet::{Fleet, FleetError, Known, fork};
-use crate::limits::{KEY_FILE_BYTES_MAX, SEALED_BYTES_MAX};
+use crate::limits::KEY_FILE_BYTES_MAX;
 use crate::log::checkpoint::Checkpoint;
 use crate::log::evidence::Evidence;
 use crate::name::MemberName;
@@ -426,7 +426,7 @@ impl Here {
     /// Brings the sealed files that are wanted and not here.
     fn secrets(&self, brought: &Brought<'_>, fleet: &Fleet, pull: &Pull<'_>) -> Result<(), Failed> {
         let had: BTreeSet<_> = match &self.fleet {
-            Some(here) => here.sealed_files()?.into_iter().map(|s| (s.address, s.file)).collect(),
+            Some(here) => here.sealed_files()?.into_iter().map(|s| (s.path, s.file)).collect(),
             None => BTreeSet::new(),
         };
         let mut wanted = Vec::new();
@@ -434,14 +434,14 @@ impl Here {
             if !pull.want.wants(sealed.readers.iter()) {
                 continue;
             }
-            let (address, staged) = (sealed.address.path(), staged_path(&sealed.file));
+            let (path, staged) = (sealed.path, staged_path(&sealed.file));
             let is_there = |path: &str| Ok::<_, Failed>(pull.keyring.read_part(path, 0, 0)?.is_some());
-            let is_old = had.contains(&(sealed.address.clone(), sealed.file));
-            if is_there(&staged)? || (is_old && is_there(&address)?) {
+            let old = (path, sealed.file);
+            if is_there(&staged)? || (had.contains(&old) && is_there(&old.0)?) {
                 continue;
             }
-            let at = vec![address, staged.clone()];
-            wanted.push(Wanted { path: staged, at, digest: sealed.file, limit: SEALED_BYTES_MAX });
+            let at = vec![old.0, staged.clone()];
+            wanted.push(Wanted { path: staged, at, digest: sealed.file, limit: sealed.limit });
         }
         match brought.all(&wanted)?.pop() {
             Some(path) => Err(MirrorError::Missing(path).into()),

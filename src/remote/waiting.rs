@@ -12,7 +12,7 @@ use crate::disk::{Disk, DiskError, EntryKind};
 use crate::fleet::Fleet;
 use crate::limits::{CHECKPOINT_BYTES_MAX, ENTRY_BYTES_MAX, REQUEST_BYTES_MAX, SUBMIT_BYTES_MAX, WAITING_FILES_MAX};
 use crate::state::Void;
-use crate::statement::{ObjectKind, Signed};
+use crate::statement::{Act, ObjectKind, Signed};
 use crate::store::{Public, Store, object_path, staged_path};
 
 /// How long a mirror has for all of it.
@@ -91,6 +91,12 @@ fn proposal(mirror: &dyn Mirror, keyring: &Disk, id: &Digest, parts: &[Public]) 
                 let Some(body) = named(mirror, &path, id, ENTRY_BYTES_MAX)? else { return Ok(Files::new()) };
                 // What cannot be read nobody here could sign.
                 let Ok(signed) = Signed::parse(&body) else { return Ok(Files::new()) };
+                // What is too large to be handed in comes here as a file, or not at all.
+                if let Act::Seal(list) = &signed.statement.act
+                    && list.iter().any(|change| !change.parts.is_empty())
+                {
+                    return Ok(Files::new());
+                }
                 let objects: BTreeSet<(Digest, ObjectKind)> = signed.statement.act.objects().into_iter().collect();
                 for (digest, kind) in objects {
                     let path = if kind == ObjectKind::Sealed { staged_path(&digest) } else { object_path(&digest) };

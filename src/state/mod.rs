@@ -235,6 +235,16 @@ pub struct LiveSecret {
     /// The shape of a structured file, an object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shape: Option<Digest>,
+    /// The parts of a large value, in order: sealed files beside the one that says how to open them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Digest>,
+}
+
+impl LiveSecret {
+    /// All its files: the sealed one, then the parts of a large value.
+    pub fn files(&self) -> impl Iterator<Item = &Digest> {
+        std::iter::once(&self.file).chain(&self.parts)
+    }
 }
 
 /// Indexes in the mesh's address pools.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::fold::{Context, Objects, Replay, Stop};
 use super::{LiveSecret, Secret, State, Void};
 use crate::digest::Digest;
+use crate::limits::PARTS_MAX;
 use crate::name::{ActName, Address, MemberName, Slot};
 use crate::policy::Case;
 use crate::statement::{RecipientSet, Remove, Reseal, Seal};
@@ -24,6 +25,9 @@ impl<O: Objects> Replay<O> {
                 before.map_or(0, |s| s.version)
             ))
             .into());
+        }
+        if let Some(problem) = bad_parts(change) {
+            return Err(bad(problem.to_owned()).into());
         }
         let author = state.active_member(context.by)?;
         if author.active(Slot::Sign).map(|k| k.key.as_str()) != Some(change.author.as_str()) {
@@ -66,6 +70,7 @@ impl<O: Objects> Replay<O> {
             readers,
             burned: None,
             shape: change.shape,
+            parts: change.parts.clone(),
         };
         let secret = Secret {
             generation: change.generation,
@@ -148,6 +153,18 @@ impl<O: Objects> Replay<O> {
             }
         }
         Ok(other)
+    }
+}
+
+/// What is wrong with the parts that a change names.
+fn bad_parts(change: &Seal) -> Option<&'static str> {
+    let files: BTreeSet<&Digest> = change.parts.iter().chain([&change.file]).collect();
+    match change.parts.len() {
+        0 => None,
+        n if n > PARTS_MAX => Some("it has more parts than a value may have"),
+        _ if change.shape.is_some() => Some("it has both a shape and parts"),
+        n if files.len() != n + 1 => Some("it names one of its files twice"),
+        _ => None,
     }
 }
 

@@ -114,7 +114,9 @@ impl Act {
             Self::Certify(list) => list.iter().map(|c| (c.cert, K::Certificate)).collect(),
             Self::Seal(list) => {
                 let shapes = list.iter().filter_map(|c| c.shape).map(|d| (d, K::Shape));
-                list.iter().flat_map(|c| [(c.recipients, K::Recipients), (c.file, K::Sealed)]).chain(shapes).collect()
+                let parts = list.iter().flat_map(|c| &c.parts).map(|d| (*d, K::Sealed));
+                let own = list.iter().flat_map(|c| [(c.recipients, K::Recipients), (c.file, K::Sealed)]);
+                own.chain(shapes).chain(parts).collect()
             }
             Self::Reseal(list) => {
                 list.iter().flat_map(|c| [(c.recipients, K::Recipients), (c.file, K::Sealed)]).collect()
@@ -351,6 +353,9 @@ pub struct Seal {
     /// The secret's generation after this.
     #[serde(rename = "gen")]
     pub generation: u64,
+    /// SHA-256 of the parts that a large value was cut into, in order; none for a value that is in the file itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Digest>,
     /// The statement that changed the secret before; none for the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prev: Option<Digest>,

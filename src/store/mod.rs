@@ -8,7 +8,7 @@
 //!   objects/ssh/00000000000000000042             an SSH certificate by serial: its entry determines it
 //!   objects/sealed/<64 digits>                   a sealed file on its way to its address
 //!   certs/ab/cdef…                               certificates by fingerprint (openpgp-cert-d), as of the newest entry
-//!   sealed/…                                     secrets by address, as of the newest entry
+//!   sealed/…                                     secrets by address, as of the newest entry; parts of large ones beside them
 //!   proposals/<id>/body  proposals/<id>/<sha256>.sig
 //! ```
 //! `certs/` and `sealed/` are views: what they hold follows from the log and `objects/`, and is made again from there
@@ -24,7 +24,7 @@ mod read;
 
 use crate::digest::Digest;
 use crate::disk::{Created, Disk, DiskError};
-use crate::limits::{OBJECT_BYTES_MAX, SEALED_BYTES_MAX};
+use crate::limits::{OBJECT_BYTES_MAX, PART_FILE_BYTES_MAX, SEALED_BYTES_MAX};
 use crate::log::cosign::CosignerKey;
 use crate::name::Address;
 use crate::openpgp::Fingerprint;
@@ -173,22 +173,42 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn sealed(&self, address: &Address, file: &Digest) -> Result<Vec<u8>, StoreError> {
-        let path = address.path();
-        let at_address = self.disk.read(&path, SEALED_BYTES_MAX)?;
-        if let Some(bytes) = at_address.as_ref().filter(|bytes| Digest::of(bytes) == *file) {
-            return Ok(bytes.clone());
-        }
+        self.placed(address.path(), file, SEALED_BYTES_MAX)
+    }
+
+    /// Reads a part of a large value, from beside its sealed file or from where it waits.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn part(&self, address: &Address, part: &Digest) -> Result<Vec<u8>, StoreError> {
+        self.placed(address.part_path(part), part, PART_FILE_BYTES_MAX)
+    }
+
+    fn placed(&self, path: String, file: &Digest, limit: usize) -> Result<Vec<u8>, StoreError> {
+        let is_right = |bytes: &Vec<u8>| Digest::of(bytes) == *file;
+        let at_address = match self.read(&path, limit)? {
+            Some(bytes) if is_right(&bytes) => return Ok(bytes),
+            found => found.is_some(),
+        };
         match self.staged(file)? {
             Some(bytes) => Ok(bytes),
             // Between our two looks a writer may have moved it.
-            None => match self.disk.read(&path, SEALED_BYTES_MAX)? {
-                Some(bytes) if Digest::of(&bytes) == *file => Ok(bytes),
-                _ if at_address.is_some() => {
+            None => match self.read(&path, limit)? {
+                Some(bytes) if is_right(&bytes) => Ok(bytes),
+                _ if at_address => {
                     Err(StoreError::Damaged { path, problem: "it is not the version that the log has".to_owned() })
                 }
                 _ => Err(StoreError::Missing(path)),
             },
         }
+    }
+
+    /// Writes a sealed file to where it waits to be moved to its address, durably.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn stage_sealed(&self, file: &Digest, bytes: &[u8]) -> Result<Created, StoreError> {
+        Ok(self.disk.create(&staged_path(file), bytes)?)
     }
 }
 
@@ -211,7 +231,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn staged(&self, file: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.disk.read(&staged_path(file), SEALED_BYTES_MAX)?.filter(|bytes| Digest::of(bytes) == *file))
+        Ok(self.read(&staged_path(file), SEALED_BYTES_MAX)?.filter(|bytes| Digest::of(bytes) == *file))
     }
 }
 

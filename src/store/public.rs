@@ -32,6 +32,8 @@ pub enum Public {
     Certificate(String),
     /// A sealed file.
     Sealed(Address),
+    /// A part of a large value, beside its sealed file.
+    Part(Address, Digest),
     /// A proposal's statement.
     Body(Digest),
     /// A signature of a proposal.
@@ -79,7 +81,8 @@ impl Public {
                 is_fingerprint.then_some(Self::Certificate(digits))
             }
             ("acks", name) => name.parse().ok().map(Self::Ack),
-            ("sealed", _) => Address::from_path(path).map(Self::Sealed),
+            ("sealed", _) => (Address::from_path(path).map(Self::Sealed))
+                .or_else(|| Address::part_from_path(path).map(|(address, part)| Self::Part(address, part))),
             ("proposals", below) => match below.split_once('/')? {
                 ("requests", name) => name.strip_suffix(".request").and_then(digest).map(Self::Request),
                 (id, "body") => digest(id).map(Self::Body),
@@ -113,6 +116,7 @@ impl Public {
                 format!("certs/{two}/{rest}")
             }
             Self::Sealed(address) => address.path(),
+            Self::Part(address, part) => address.part_path(part),
             Self::Body(id) => format!("proposals/{id}/body"),
             Self::Signature(id, name) => format!("proposals/{id}/{name}.sig"),
             Self::Request(digest) => request_path(digest),
@@ -125,7 +129,7 @@ impl Public {
     pub fn is_immutable(&self) -> bool {
         match self {
             Self::Tile(id) => id.width == TILE_WIDTH,
-            Self::Commit(_) | Self::Object(_) | Self::Issued(_) | Self::Staged(_) => true,
+            Self::Commit(_) | Self::Object(_) | Self::Issued(_) | Self::Staged(_) | Self::Part(..) => true,
             Self::Body(_) | Self::Signature(..) | Self::Request(_) => true,
             Self::Checkpoint
             | Self::Head
@@ -160,6 +164,7 @@ mod tests {
             format!("keyring/certs/{two}/{rest}"),
             "keyring/sealed/fra1/nginx/tls.key.pgp".to_owned(),
             "keyring/sealed/_shared/ntp-key.pgp".to_owned(),
+            format!("keyring/sealed/fra1/db/dump.parts/{d}"),
             format!("keyring/proposals/{d}/body"),
             format!("keyring/proposals/{d}/{d}.sig"),
             format!("keyring/proposals/requests/{d}.request"),

@@ -265,6 +265,7 @@ pub(crate) fn bodies(stage: &Stage, count: u64, pace: u64) -> Vec<Signed> {
             body: live.body,
             file: live.file,
             generation: secret.generation + 1,
+            parts: Vec::new(),
             prev: Some(secret.prev),
             recipients: live.recipients,
             shape: None,

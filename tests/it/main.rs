@@ -39,6 +39,7 @@ mod import;
 mod integrations;
 mod inviting;
 mod kept;
+mod large;
 mod lifecycle;
 mod lint;
 mod locks;
@@ -121,6 +122,7 @@ fn main() -> std::process::ExitCode {
         integrations::tests(),
         inviting::tests(),
         kept::tests(),
+        large::tests(),
         lifecycle::tests(),
         lint::tests(),
         locks::tests(),

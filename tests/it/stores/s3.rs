@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use keys::disk::{Cloud, Disk};
+use keys::limits::SECRET_BYTES_MAX;
 
 use super::{does_as_a_disk_does, keeps_its_word};
 use crate::support::{Ran, Running, Sandbox, Tool, bound, tests};
@@ -113,6 +114,13 @@ fn a_fleet_lives_in_a_bucket(sandbox: &Sandbox) {
     assert!(requests(&again) < 12 && requests(&again) < requests(&brought), "{}", again.stderr());
     assert_eq!(keys("fra1", &["--fleet", "copy", "open", "nginx@fra1/tls.key"]).ok(), "the value");
     keys("fra1", &["--fleet", "other", "pull", "--from", "s3://fleets/nowhere"]).exits(3);
+    // A value that does not fit into memory comes in parts, one request each; the copy's readers have them too.
+    let large: String = (0..SECRET_BYTES_MAX / 16 + 1).map(|n| format!("{n:015}\n")).collect();
+    let file = sandbox.write("large", &large);
+    keys("alice", &["seal", "fra1/dump", "--in", file.to_str().unwrap()]).ok();
+    assert!(keys("fra1", &["open", "fra1/dump"]).ok() == large);
+    pull(&[]).ok();
+    assert!(keys("fra1", &["--fleet", "copy", "open", "fra1/dump"]).ok() == large);
     // What needs a directory says so.
     let refused = keys("alice", &["serve", "--listen", "127.0.0.1:0"]);
     refused.exits(2);
