@@ -10,7 +10,7 @@ use sequoia_openpgp as pgp;
 
 use pgp::crypto::{Decryptor as KeyDecryptor, SessionKey, Signer as KeySigner};
 use pgp::packet::key::{PublicParts, UnspecifiedRole};
-use pgp::packet::pkesk::{PKESK3, PKESK6};
+use pgp::packet::pkesk::PKESK6;
 use pgp::packet::signature::SignatureBuilder;
 use pgp::packet::signature::subpacket::NotationDataFlags;
 use pgp::packet::{Key, PKESK, Packet, SKESK, Signature};
@@ -18,7 +18,7 @@ use pgp::parse::Parse as _;
 use pgp::parse::stream::{
     DecryptionHelper, DecryptorBuilder, MessageLayer, MessageStructure, VerificationError, VerificationHelper,
 };
-use pgp::serialize::SerializeInto as _;
+use pgp::serialize::Serialize as _;
 use pgp::serialize::stream::{Encryptor, LiteralWriter, Message, Recipient, Signer};
 use pgp::types::{Features, SignatureType, SymmetricAlgorithm};
 use pgp::{Cert, Fingerprint, KeyHandle};
@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 
 use super::packets::{PacketError, Sealed};
 use super::profile::{HASH, notation_name};
+use super::wrap::Wraps;
 use super::{Doing as _, OpenpgpError, Profile, policy_at};
 use crate::digest::Digest;
 use crate::limits::SECRET_BYTES_MAX;
@@ -127,6 +128,22 @@ pub fn seal(
     profile: Profile,
     now: Time,
 ) -> Result<Vec<u8>, SealError> {
+    seal_with(&mut Wraps::default(), value, envelope, recipients, author, profile, now)
+}
+
+/// The same, as one of many messages of a command: the key agreements with their readers are made once.
+///
+/// # Errors
+/// [`SealError`].
+pub fn seal_with(
+    wraps: &mut Wraps,
+    value: &[u8],
+    envelope: &Envelope,
+    recipients: &[&PublicKey],
+    author: impl KeySigner + Send + Sync,
+    profile: Profile,
+    now: Time,
+) -> Result<Vec<u8>, SealError> {
     if recipients.is_empty() {
         return Err(SealError::NoRecipients);
     }
@@ -142,20 +159,23 @@ pub fn seal(
         template = template.set_notation(name, text, human.clone(), false).doing("describe a secret")?;
     }
     let mut out = Vec::new();
-    let handle = |key: &PublicKey| match profile {
-        Profile::Compat => KeyHandle::from(key.keyid()),
-        Profile::Modern => KeyHandle::from(key.fingerprint()),
+    let encryptor = match profile {
+        Profile::Compat => {
+            let session_key = SessionKey::new(32).doing("make a key")?;
+            for key in recipients {
+                write_pkesk(&mut out, wraps.pkesk(key, &session_key, SymmetricAlgorithm::AES256)?)?;
+            }
+            let message = Message::new(&mut out);
+            Encryptor::with_session_key(message, SymmetricAlgorithm::AES256, session_key).doing("encrypt")?
+        }
+        Profile::Modern => {
+            let features = Features::empty().set_seipdv2();
+            let handle = |key: &PublicKey| KeyHandle::from(key.fingerprint());
+            let recipients = recipients.iter().map(|key| Recipient::new(features.clone(), handle(key), *key));
+            let encryptor = Encryptor::for_recipients(Message::new(&mut out), recipients);
+            encryptor.symmetric_algo(SymmetricAlgorithm::AES256).aead_algo(profile.aead())
+        }
     };
-    let features = match profile {
-        Profile::Compat => Features::empty().set_seipdv1(),
-        Profile::Modern => Features::empty().set_seipdv2(),
-    };
-    let recipients = recipients.iter().map(|key| Recipient::new(features.clone(), handle(key), *key));
-    let mut encryptor =
-        Encryptor::for_recipients(Message::new(&mut out), recipients).symmetric_algo(SymmetricAlgorithm::AES256);
-    if profile == Profile::Modern {
-        encryptor = encryptor.aead_algo(profile.aead());
-    }
     let message = encryptor.build().doing("encrypt")?;
     let message = Signer::with_template(message, author, template)
         .doing("sign")?
@@ -238,6 +258,19 @@ pub fn reseal(
     own: &mut [(Fingerprint, Box<dyn KeyDecryptor + '_>)],
     recipients: &[&PublicKey],
 ) -> Result<Vec<u8>, SealError> {
+    reseal_with(&mut Wraps::default(), bytes, own, recipients)
+}
+
+/// The same, as one of many messages of a command: the key agreements with their readers are made once.
+///
+/// # Errors
+/// [`SealError`].
+pub fn reseal_with(
+    wraps: &mut Wraps,
+    bytes: &[u8],
+    own: &mut [(Fingerprint, Box<dyn KeyDecryptor + '_>)],
+    recipients: &[&PublicKey],
+) -> Result<Vec<u8>, SealError> {
     if recipients.is_empty() {
         return Err(SealError::NoRecipients);
     }
@@ -246,13 +279,17 @@ pub fn reseal(
     let mut out = Vec::with_capacity(bytes.len());
     for key in recipients {
         let pkesk: PKESK = match algorithm {
-            Some(algorithm) => PKESK3::for_recipient(algorithm, &session_key, key).doing("seal to a key")?.into(),
+            Some(algorithm) => wraps.pkesk(key, &session_key, algorithm)?,
             None => PKESK6::for_recipient(&session_key, key).doing("seal to a key")?.into(),
         };
-        out.extend(Packet::from(pkesk).to_vec().doing("write a recipient")?);
+        write_pkesk(&mut out, pkesk)?;
     }
     out.extend_from_slice(sealed.body);
     Ok(out)
+}
+
+fn write_pkesk(out: &mut Vec<u8>, pkesk: PKESK) -> Result<(), OpenpgpError> {
+    Packet::from(pkesk).serialize(out).doing("write a recipient")
 }
 
 type Unwrapped = (Option<SymmetricAlgorithm>, SessionKey);

@@ -20,12 +20,15 @@ mod sign;
 mod tests;
 mod verifier;
 mod web;
+mod wrap;
 
 pub use bind::{Use, extend, rebind, subkey_states, without_later};
 pub use certificate::{Certificate, CertificateError, directory_path, material};
 pub use certify::{Grant, certify, merge_revocation, withdraw};
 pub use make::{Made, add_subkey, generate};
-pub use message::{Envelope, Opened, OwnKey, PublicKey, SealError, open, open_raw, reseal, seal};
+pub use message::{
+    Envelope, Opened, OwnKey, PublicKey, SealError, open, open_raw, reseal, reseal_with, seal, seal_with,
+};
 pub use packets::{PacketError, Sealed};
 pub use plain::{
     BodyKey, BodyWriter, armor, armor_certificates, body_reader, dearmor, decrypt, encrypt, one_time, open_body,
@@ -36,6 +39,7 @@ pub use public::{read_public_key, write_public_key};
 pub use sign::{SignatureError, StatementSignature, same_key, sign_statement};
 pub use verifier::{Claimed, Verifier};
 pub use web::{Web, amount_for};
+pub use wrap::Wraps;
 
 /// A fingerprint; text form: upper-case hexadecimal, 40 digits (v4) or 64 (v6), as `gpg` and `sq` print it.
 pub use sequoia_openpgp::Fingerprint;

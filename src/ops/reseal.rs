@@ -15,7 +15,7 @@ use crate::fleet::{Draft, Fleet, FleetError};
 use crate::home::Home;
 use crate::limits::CHANGES_MAX;
 use crate::name::{Address, Glob, MemberName};
-use crate::openpgp::{Fingerprint, SealError, Sealed};
+use crate::openpgp::{Fingerprint, SealError, Sealed, Wraps};
 use crate::state::{Drift, LiveSecret};
 use crate::statement::{Act, RecipientSet, Reseal};
 use crate::store::StoreError;
@@ -196,15 +196,15 @@ struct Wrapping<'a> {
 }
 
 impl Wrapping<'_> {
-    fn carry_out(&self) -> Result<Vec<u8>, SealError> {
+    fn carry_out(&self, wraps: &mut Wraps) -> Result<Vec<u8>, SealError> {
         let boxed = |(f, pair): &(Fingerprint, KeyPair)| (f.clone(), Box::new(pair.clone()) as Box<dyn Decryptor>);
-        wrap(self.old, &mut self.own.iter().map(boxed).collect::<Vec<_>>(), self.recipients)
+        wrap(wraps, self.old, &mut self.own.iter().map(boxed).collect::<Vec<_>>(), self.recipients)
     }
 }
 
-fn wrap(old: &[u8], own: &mut [OwnKey], recipients: &[RecipientKey]) -> Result<Vec<u8>, SealError> {
+fn wrap(wraps: &mut Wraps, old: &[u8], own: &mut [OwnKey], recipients: &[RecipientKey]) -> Result<Vec<u8>, SealError> {
     let keys: Vec<_> = recipients.iter().filter_map(|(certificate, f)| certificate.key(f)).collect();
-    crate::openpgp::reseal(old, own, &keys)
+    crate::openpgp::reseal_with(wraps, old, own, &keys)
 }
 
 /// Wraps the session keys of all jobs anew, on as many threads as there are cores; the files in the jobs' order.
@@ -214,9 +214,10 @@ fn wrap_all(jobs: &mut [Job]) -> Vec<Result<Vec<u8>, SealError>> {
     let (quick, slow): (Vec<usize>, Vec<usize>) =
         (0..jobs.len()).partition(|i| jobs.get(*i).is_some_and(|j| !j.own.is_empty()));
     let mut files: BTreeMap<usize, Result<Vec<u8>, SealError>> = BTreeMap::new();
+    let mut wraps = Wraps::default();
     for i in slow {
         if let Some(job) = jobs.get_mut(i) {
-            files.insert(i, wrap(&job.old, &mut job.behind_agent, &job.recipients));
+            files.insert(i, wrap(&mut wraps, &job.old, &mut job.behind_agent, &job.recipients));
         }
     }
     let wrappings: Vec<(usize, Wrapping<'_>)> = quick
@@ -226,7 +227,13 @@ fn wrap_all(jobs: &mut [Job]) -> Vec<Result<Vec<u8>, SealError>> {
     std::thread::scope(|scope| {
         let workers: Vec<_> = wrappings
             .chunks(share)
-            .map(|part| scope.spawn(move || part.iter().map(|(i, w)| (*i, w.carry_out())).collect::<Vec<_>>()))
+            .map(|part| {
+                scope.spawn(move || {
+                    // Each thread agrees with the readers by itself.
+                    let mut wraps = Wraps::default();
+                    part.iter().map(|(i, w)| (*i, w.carry_out(&mut wraps))).collect::<Vec<_>>()
+                })
+            })
             .collect();
         for worker in workers {
             match worker.join() {

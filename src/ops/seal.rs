@@ -12,7 +12,7 @@ use crate::formats::{Format, Shape};
 use crate::home::Home;
 use crate::limits::{OBJECT_BYTES_MAX, SEALS_MAX};
 use crate::name::{Address, Kind, MemberName, Slot};
-use crate::openpgp::{Certificate, Envelope, Fingerprint, Sealed};
+use crate::openpgp::{Certificate, Envelope, Fingerprint, Sealed, Wraps, seal_with};
 use crate::state::{LiveSecret, ReadersError};
 use crate::statement::{Act, RecipientSet, Remove, Seal};
 
@@ -152,12 +152,13 @@ pub fn seal_all(
     fleet: &mut Fleet,
 ) -> Result<Vec<Draft>, OpsError> {
     let (_, fingerprint, mut signer) = author_key(author, home, fleet)?;
+    let mut wraps = Wraps::default();
     let mut drafts = Vec::new();
     for part in values.chunks(SEALS_MAX) {
         let mut changes = Vec::with_capacity(part.len());
         let mut objects = Vec::with_capacity(2 * part.len());
         for (plan, value) in part {
-            let (change, attached) = sealed(plan, value, &fingerprint, Borrowed(&mut signer), fleet)?;
+            let (change, attached) = sealed(plan, value, (&fingerprint, Borrowed(&mut signer)), &mut wraps, fleet)?;
             changes.push(change);
             objects.extend(attached);
         }
@@ -176,7 +177,7 @@ pub(super) fn seal_list(
     fleet: &mut Fleet,
 ) -> Result<Draft, OpsError> {
     let (_, fingerprint, mut signer) = author_key(author, home, fleet)?;
-    let (change, objects) = sealed(plan, list, &fingerprint, Borrowed(&mut signer), fleet)?;
+    let (change, objects) = sealed(plan, list, (&fingerprint, Borrowed(&mut signer)), &mut Wraps::default(), fleet)?;
     Ok(Draft::with(Act::Seal(vec![Seal { parts, ..change }]), reason, objects))
 }
 
@@ -184,8 +185,8 @@ pub(super) fn seal_list(
 fn sealed(
     plan: &SealPlan,
     value: &[u8],
-    author: &Fingerprint,
-    signer: Borrowed<'_>,
+    (author, signer): (&Fingerprint, Borrowed<'_>),
+    wraps: &mut Wraps,
     fleet: &mut Fleet,
 ) -> Result<(Seal, Vec<Vec<u8>>), OpsError> {
     let address = &plan.address;
@@ -204,7 +205,7 @@ fn sealed(
     let shapeless = |source| OpsError::Shape { address: address.clone(), source };
     let shape = plan.shape.map(|format| Shape::of(format, value)).transpose().map_err(shapeless)?;
     let shape = shape.map(|shape| shape.to_bytes());
-    let file = crate::openpgp::seal(value, &envelope, &keys, signer, profile, fleet.now()).map_err(failed)?;
+    let file = seal_with(wraps, value, &envelope, &keys, signer, profile, fleet.now()).map_err(failed)?;
     let body = Sealed::parse(&file).map_err(|e| failed(e.into()))?.body_digest();
     let set = plan.recipients.to_bytes();
     let change = Seal {

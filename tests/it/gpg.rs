@@ -1,7 +1,7 @@
 //! What the program makes, in the hands of stock gpg: secrets, certificates, statements, the web of trust; and an operator
 //! whose keys never leave her gpg-agent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use keys::openpgp::Sealed;
@@ -11,6 +11,7 @@ use crate::support::{GpgHome, Ran, Sandbox, TestFleet, fingerprints, tests, user
 tests!["gpg":
     a_service_opens_its_secrets_before_and_after_a_rotation needs [Gpg, GpgConf],
     gpg_encrypts_to_the_active_subkey_alone needs [Gpg, GpgConf],
+    what_one_command_seals_opens_one_by_one needs [Gpg],
     gpg_verifies_statements_across_a_rotation_of_the_signing_keys needs [Gpg, GpgConf],
     an_operator_in_gpg_agent_founds_a_fleet needs [Gpg, GpgConf],
     an_operator_in_gpg_agent_admits_seals_and_opens needs [Gpg, GpgConf],
@@ -87,6 +88,36 @@ fn a_service_opens_its_secrets_before_and_after_a_rotation(sandbox: &Sandbox) {
     assert!([&now_active, &now_standby].contains(&&decrypt(&fresh, &sealed).1));
     let old = sandbox.write("old.pgp", before);
     assert_eq!(decrypt(&fresh, &old).1, now_active, "what was sealed to the standby before it was promoted");
+}
+
+/// All of them have one ephemeral point, and a session key each; gpg knows nothing of that.
+fn what_one_command_seals_opens_one_by_one(sandbox: &Sandbox) {
+    let fleet = TestFleet::of_one(sandbox);
+    fleet.join("fra1", "nginx");
+    let values: String = (0..90).map(|n| format!("VALUE_{n}=the value of {n}\n")).collect();
+    sandbox.write("many.env", values);
+    fleet.keys("alice", &["import", "env", "many.env", "--to", "nginx@fra1", "--yes"]).ok();
+    let gpg = GpgHome::new(sandbox, "g");
+    gpg.import(&sandbox.path("fra1/members/nginx@fra1/openpgp.tsk"));
+    gpg.import(&fleet.export_ring("ring", &[]).0);
+    let (mut points, mut session_keys) = (BTreeSet::new(), BTreeSet::new());
+    for n in [0, 1, 45, 79, 80, 89] {
+        let path = fleet.keyring(&format!("sealed/fra1/nginx/value_{n}.pgp"));
+        let ran = gpg.run(&["--show-session-key", "--decrypt", text(&path)]);
+        assert_eq!(ran.ok(), format!("the value of {n}"));
+        assert_eq!(GpgHome::status(&ran, "GOODSIG").len(), 1);
+        session_keys.insert(GpgHome::status(&ran, "SESSION_KEY")[0][0].clone());
+        let file = std::fs::read(&path).unwrap();
+        let sealed = Sealed::parse(&file).unwrap();
+        assert_eq!(sealed.recipients.len(), 4);
+        // Version 3, key id, algorithm; then the point: its length in bits, and 33 bytes.
+        points.extend(sealed.recipients.iter().map(|(_, packet)| packet[12..47].to_vec()));
+    }
+    assert_eq!((points.len(), session_keys.len()), (1, 6));
+    // Another command makes another one.
+    fleet.seal("nginx@fra1/tls.key", VALUE);
+    let file = std::fs::read(fleet.keyring(SECRET)).unwrap();
+    assert!(Sealed::parse(&file).unwrap().recipients.iter().all(|(_, packet)| !points.contains(&packet[12..47])));
 }
 
 fn gpg_encrypts_to_the_active_subkey_alone(sandbox: &Sandbox) {
