@@ -59,6 +59,8 @@ pub const SEALED_BYTES_MAX: usize = 96 << 20;
 pub const PART_BYTES: usize = 8 << 20;
 /// Parts of one value: 4 GiB. One statement has their digests, 67 bytes each.
 pub const PARTS_MAX: usize = 512;
+/// A value in parts, bytes.
+pub const LARGE_BYTES_MAX: u64 = (PARTS_MAX as u64) * (PART_BYTES as u64);
 /// A part as it is kept, bytes: the modern profile adds 16 to each 4 096.
 pub const PART_FILE_BYTES_MAX: usize = PART_BYTES + (1 << 20);
 /// An attachment under `keyring/objects/`, bytes, other than a sealed file.

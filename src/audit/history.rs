@@ -84,7 +84,8 @@ impl History {
     }
 
     fn readers(&self, secret: &Secret) -> BTreeSet<Reader> {
-        let live = secret.live.iter().flat_map(|live| &live.readers).filter(|(member, _)| self.is_asked_for(member));
+        let live =
+            secret.live.iter().flat_map(|live| live.readers.iter()).filter(|(member, _)| self.is_asked_for(member));
         live.flat_map(|(member, keys)| keys.iter().map(|key| (secret.version, member.clone(), key.clone()))).collect()
     }
 

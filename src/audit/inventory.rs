@@ -84,7 +84,7 @@ pub(super) fn secrets(state: &State, exposure: &Exposure<MemberName>) -> Vec<Sec
             version: secret.version,
             sealed: live.map(|l| (l.sealed, l.author.clone())),
             readers: live.map(|l| names(&l.readers)).unwrap_or_default(),
-            exposed: live.map(|l| l.exposed.clone()).unwrap_or_default(),
+            exposed: live.map(|l| BTreeSet::clone(&l.exposed)).unwrap_or_default(),
             ever: exposure.of(address),
             orphan,
             burned: live.and_then(|l| l.burned.clone()),

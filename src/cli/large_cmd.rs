@@ -14,7 +14,7 @@ use super::secret_cmd::{first_of, source, warn_burned};
 use crate::disk;
 use crate::fleet::Fleet;
 use crate::home::Home;
-use crate::limits::SECRET_BYTES_MAX;
+use crate::limits::{LARGE_BYTES_MAX, SECRET_BYTES_MAX};
 use crate::name::Address;
 use crate::ops::{self, Large, Opened, Parted};
 use crate::store::Store;
@@ -34,6 +34,13 @@ pub(super) enum Output {
 /// Reads a value from a file or stdin.
 pub(super) fn read(context: &Context, input: Option<&Path>) -> Result<Input, CliError> {
     let (mut from, size) = source(input)?;
+    if size > LARGE_BYTES_MAX {
+        return Err(CliError::failed(format!(
+            "the value has more than {} GiB; nothing was sealed",
+            LARGE_BYTES_MAX >> 30
+        ))
+        .hint("encrypt the data with a key of its own (age, LUKS, a database's own encryption), and seal that key"));
+    }
     let is_large = size > SECRET_BYTES_MAX as u64;
     let first = if is_large { Zeroizing::default() } else { first_of(&mut from, size)? };
     if !is_large && first.len() <= SECRET_BYTES_MAX {

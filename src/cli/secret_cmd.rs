@@ -1,8 +1,10 @@
 //! Secrets: seal, open, list, remove, who, reach.
 
 use std::io::{IsTerminal as _, Read};
+use std::os::fd::AsFd;
 use std::path::Path;
 
+use rustix::fs::FileType;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -93,21 +95,28 @@ pub(super) fn value_of(input: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, CliEr
     Ok(value)
 }
 
-/// What a value is read from, and how many bytes there are at least.
+/// What a value is read from, and how many bytes there are; 0 where nobody can tell.
 pub(super) fn source(input: Option<&Path>) -> Result<(Box<dyn Read>, u64), CliError> {
     match input {
         Some(path) => {
             let file = std::fs::File::open(path)
                 .map_err(|e| CliError::new(Exit::NotFound, format!("cannot read {}: {e}", shown(path))))?;
-            let size = file.metadata().map_or(0, |m| m.len());
+            let size = size_of(&file);
             Ok((Box::new(file), size))
         }
         None if std::io::stdin().is_terminal() => {
             Err(CliError::usage("the value is read from stdin, which is a terminal")
                 .hint("pipe it in, or give a file with --in"))
         }
-        None => Ok((Box::new(std::io::stdin().lock()), 0)),
+        None => Ok((Box::new(std::io::stdin().lock()), size_of(std::io::stdin()))),
     }
+}
+
+/// The size of a regular file, from where it is read on.
+fn size_of(file: impl AsFd) -> u64 {
+    let found = rustix::fs::fstat(&file).ok().filter(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile);
+    let size = found.and_then(|stat| u64::try_from(stat.st_size).ok()).unwrap_or_default();
+    size.saturating_sub(rustix::fs::tell(&file).unwrap_or_default())
 }
 
 /// As much of a value as may be held in memory, and a byte more where there is more.
@@ -258,7 +267,7 @@ pub(super) fn who(context: &Context, args: &Who) -> Result<Exit, CliError> {
         return context.answer(value, Exit::Ok);
     }
     let mut table = Table::new(&["reader", "key", "key is"]);
-    for (member, keys) in &live.readers {
+    for (member, keys) in live.readers.iter() {
         for key in keys {
             let state_of = state
                 .members

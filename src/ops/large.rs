@@ -27,7 +27,7 @@ use super::seal::{SealPlan, seal_list};
 use crate::digest::Digest;
 use crate::fleet::{Draft, Fleet, FleetError};
 use crate::home::Home;
-use crate::limits::{PART_BYTES, PARTS_MAX};
+use crate::limits::{LARGE_BYTES_MAX, PART_BYTES, PARTS_MAX};
 use crate::name::{Address, MemberName};
 use crate::openpgp::{BodyKey, BodyWriter, Profile, SealError, open_body};
 use crate::store::Store;
@@ -133,8 +133,8 @@ impl<F: Read + Write + Seek> Parted<F> {
                 filled += usize::from(*length > 0);
             }
             if list.parts.len() + filled > PARTS_MAX {
-                let most = (PARTS_MAX * PART_BYTES) >> 30;
-                let source = io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {most} GiB"));
+                let problem = format!("it has more than {} GiB", LARGE_BYTES_MAX >> 30);
+                let source = io::Error::new(io::ErrorKind::FileTooLarge, problem);
                 return Err(OpsError::Spool { doing: "seal", source });
             }
             let full = clear.get(..filled).unwrap_or_default();

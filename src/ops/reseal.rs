@@ -150,7 +150,7 @@ impl<'a> Ground<'a> {
             Err(e) => return Err(FleetError::from(e).into()),
         }
         let target = self.target(secret, readers, fleet);
-        Ok((target.set.readers == secret.readers).then(|| target.left_out.join("; ")))
+        Ok((target.set.readers == *secret.readers).then(|| target.left_out.join("; ")))
     }
 
     /// All that resealing one secret takes, the work aside.

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use super::ahead::{Facts, Prepared};
+use super::shared::Shared;
 use super::signers::Endorsed;
 use super::{AppliedHere, PolicyInForce, State, Unlocked, Void};
 use crate::digest::Digest;
@@ -153,6 +154,8 @@ pub struct Replay<O> {
     pub(super) endorsed: Endorsed,
     /// What became of locked statements while the present entry is judged.
     pub(super) unlocked: Vec<Unlocked>,
+    /// What secrets have alike.
+    pub(super) shared: Shared,
 }
 
 /// Which quorum a change is held to.
@@ -181,6 +184,7 @@ impl<O: Objects> Replay<O> {
             applied: Vec::new(),
             endorsed: Endorsed::new(),
             unlocked: Vec::new(),
+            shared: Shared::default(),
         }
     }
 
@@ -199,6 +203,7 @@ impl<O: Objects> Replay<O> {
             applied: Vec::new(),
             endorsed: Endorsed::new(),
             unlocked: Vec::new(),
+            shared: Shared::default(),
         }
     }
 

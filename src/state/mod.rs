@@ -26,6 +26,7 @@ mod objections;
 mod policy;
 mod query;
 mod secrets;
+mod shared;
 mod signers;
 mod sites;
 mod snapshots;
@@ -194,6 +195,11 @@ impl Member {
     }
 }
 
+/// Readers and their keys. Many secrets have the same ones, and share them in memory.
+pub type Readers = Arc<BTreeMap<MemberName, Vec<String>>>;
+/// Names that many secrets have alike, and share in memory.
+pub type Names = Arc<BTreeSet<MemberName>>;
+
 /// A secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret {
@@ -206,7 +212,7 @@ pub struct Secret {
     /// Its value's version; goes on counting after a removal.
     pub version: u64,
     /// Who was meant to read it last; a removal does not change that.
-    pub meant_for: BTreeSet<MemberName>,
+    pub meant_for: Names,
 }
 
 /// A secret that has not been removed.
@@ -227,9 +233,9 @@ pub struct LiveSecret {
     /// The recipient set, an object.
     pub recipients: Digest,
     /// Who can read it now, and by which keys.
-    pub readers: BTreeMap<MemberName, Vec<String>>,
+    pub readers: Readers,
     /// Who could ever read this value.
-    pub exposed: BTreeSet<MemberName>,
+    pub exposed: Names,
     /// Whose compromise or loss burned this value, and when.
     pub burned: Option<(Time, MemberName)>,
     /// The shape of a structured file, an object.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::fold::{Context, Objects, Replay, Stop};
-use super::{LiveSecret, Secret, State, Void};
+use super::{LiveSecret, Names, Secret, State, Void};
 use crate::digest::Digest;
 use crate::limits::PARTS_MAX;
 use crate::name::{ActName, Address, MemberName, Slot};
@@ -42,7 +42,7 @@ impl<O: Objects> Replay<O> {
         let state = self.state_ref()?;
         let readers = match &set {
             Some(set) => &set.readers,
-            None => &state.live(address)?.readers,
+            None => &*state.live(address)?.readers,
         };
         // A removal in between makes nobody a reader who was none.
         let case = match state.secrets.get(address).map(|s| &s.meant_for) {
@@ -53,11 +53,11 @@ impl<O: Objects> Replay<O> {
         let readers_signed = RecipientSet::names_digest_of(readers);
         let owner = owner(address);
         self.quorum(ActName::Seal, Some(case), owner.as_ref().map(|o| (o, false)), context)?;
-        let secrets = &mut self.state_mut()?.secrets;
-        let before = secrets.get_mut(address).and_then(|s| Arc::make_mut(s).live.as_mut());
-        let same = || before.map(|live| std::mem::take(&mut live.readers)).unwrap_or_default();
-        let readers = set.map_or_else(same, |set| set.readers);
-        let exposed: BTreeSet<MemberName> = readers.keys().cloned().collect();
+        let readers = match set {
+            Some(set) => Arc::new(set.readers),
+            None => Arc::clone(&self.state_ref()?.live(address)?.readers),
+        };
+        let exposed: Names = Arc::new(readers.keys().cloned().collect());
         let live = LiveSecret {
             author: context.by.clone(),
             author_key: change.author.clone(),
@@ -66,7 +66,7 @@ impl<O: Objects> Replay<O> {
             file: change.file,
             readers_signed,
             recipients: change.recipients,
-            exposed: exposed.clone(),
+            exposed: Arc::clone(&exposed),
             readers,
             burned: None,
             shape: change.shape,
@@ -79,8 +79,7 @@ impl<O: Objects> Replay<O> {
             live: Some(live),
             version: change.version,
         };
-        secrets.insert(address.clone(), Arc::new(secret));
-        Ok(())
+        self.set_secret(address, secret)
     }
 
     pub(super) fn reseal(&mut self, change: &Reseal, context: &Context<'_>) -> Result<(), Stop> {
@@ -97,15 +96,29 @@ impl<O: Objects> Replay<O> {
         let case = if set.as_ref().is_some_and(wider) { Case::Wider } else { Case::Same };
         let owner = owner(address);
         self.quorum(ActName::Reseal, Some(case), owner.as_ref().map(|o| (o, false)), context)?;
-        if let Some(secret) = self.state_mut()?.secrets.get_mut(address).map(Arc::make_mut) {
+        let secret = self.state_ref()?.secrets.get(address).map(|secret| Secret::clone(secret));
+        if let Some(mut secret) = secret {
             (secret.generation, secret.prev) = (change.generation, context.id);
             if let Some(live) = &mut secret.live {
                 (live.file, live.recipients) = (change.file, change.recipients);
-                live.readers = set.map_or_else(|| std::mem::take(&mut live.readers), |set| set.readers);
-                live.exposed.extend(live.readers.keys().cloned());
-                secret.meant_for = live.readers.keys().cloned().collect();
+                if let Some(set) = set {
+                    live.readers = Arc::new(set.readers);
+                }
+                let readers: Names = Arc::new(live.readers.keys().cloned().collect());
+                if !live.exposed.is_superset(&readers) {
+                    Arc::make_mut(&mut live.exposed).extend(readers.iter().cloned());
+                }
+                secret.meant_for = readers;
             }
+            self.set_secret(address, secret)?;
         }
+        Ok(())
+    }
+
+    /// Puts a secret into the state; what it has in common with others it shares with them.
+    fn set_secret(&mut self, address: &Address, mut secret: Secret) -> Result<(), Stop> {
+        self.shared.share(&mut secret);
+        self.state_mut()?.secrets.insert(address.clone(), Arc::new(secret));
         Ok(())
     }
 
@@ -138,7 +151,7 @@ impl<O: Objects> Replay<O> {
                 Some(read.map_err(|e| Void::Object { object: *digest, problem: e.to_string() })?)
             }
         };
-        let readers = other.as_ref().map(|set| &set.readers).or(before.map(|live| &live.readers));
+        let readers = other.as_ref().map(|set| &set.readers).or(before.map(|live| &*live.readers));
         let allowed = state.readers(address).map_err(|e| bad(e.to_string()))?;
         for (reader, keys) in readers.into_iter().flatten() {
             if !allowed.contains(reader) {

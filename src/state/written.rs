@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fold::{Objects, Stop};
 use super::policy::read_policy;
+use super::shared;
 use super::{
     Done, Drills, EmergencyLogged, Held, Invitation, Issued, Locked, Member, MeshIndexes, ObjectError, PolicyInForce,
     Recorded, Secret, State,
@@ -73,6 +74,7 @@ struct Parts {
     members: BTreeMap<MemberName, Arc<Member>>,
     #[serde(with = "by_fingerprint")]
     former: BTreeMap<Fingerprint, (MemberName, Digest)>,
+    #[serde(deserialize_with = "shared::secrets")]
     secrets: BTreeMap<Address, Arc<Secret>>,
     material: BTreeMap<Digest, MemberName>,
     mesh: MeshIndexes,

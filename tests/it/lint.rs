@@ -200,7 +200,7 @@ fn a_long_reach_is_found_and_said_in_numbers(sandbox: &Sandbox) {
     // A reader on another PoP.
     let mut elsewhere = state.clone();
     let live = Arc::make_mut(elsewhere.secrets.get_mut(&ADDRESS.parse().unwrap()).unwrap()).live.as_mut().unwrap();
-    live.readers.insert(member("nginx@ams1"), vec!["KEY".to_owned()]);
+    std::sync::Arc::make_mut(&mut live.readers).insert(member("nginx@ams1"), vec!["KEY".to_owned()]);
     let found: Vec<_> = findings(&elsewhere, 100);
     let expected = ["ams1", "nginx@ams1"].map(|m| (warning, Code::ReachElsewhere, m.to_owned()));
     assert_eq!(found, expected);

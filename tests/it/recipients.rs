@@ -2,10 +2,12 @@
 //! PoPs has to be declared.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use keys::digest::Digest;
 use keys::name::MemberName;
 use keys::ops;
+use keys::state::State;
 use keys::statement::{Act, RecipientSet};
 
 use crate::support::stage::{Stage, member};
@@ -14,6 +16,7 @@ use crate::support::{Sandbox, TestFleet, tests};
 tests!["recipients":
     a_seal_for_others_than_policy_and_log_name_is_void,
     sharing_between_pops_has_to_be_declared,
+    secrets_with_the_same_readers_have_them_once_in_memory,
 ];
 
 fn a_seal_for_others_than_policy_and_log_name_is_void(sandbox: &Sandbox) {
@@ -84,4 +87,31 @@ fn sharing_between_pops_has_to_be_declared(sandbox: &Sandbox) {
     propose(&format!("match = \"{shared}\"\nshared = true"));
     fleet.seal(shared, "value");
     assert_eq!(fleet.keys("ams1", &["open", shared]).ok(), "value");
+}
+
+fn secrets_with_the_same_readers_have_them_once_in_memory(sandbox: &Sandbox) {
+    let mut stage = Stage::found(sandbox, &["alice"]);
+    stage.join(sandbox, "fra1", &["nginx"]);
+    for address in ["nginx@fra1/a", "nginx@fra1/b", "fra1/c"] {
+        stage.seal("alice", address, "the value");
+    }
+    let replay = stage.replay();
+    let folded = replay.state().unwrap();
+    let bytes = folded.to_bytes();
+    let read = State::parse(&bytes, &stage.keyring).unwrap();
+    assert!(read == *folded && read.to_bytes() == bytes);
+    for state in [folded, &read] {
+        let secret = |address: &str| &state.secrets[&address.parse().unwrap()];
+        let live = |address: &str| secret(address).live.as_ref().unwrap();
+        let (a, b, c) = (live("nginx@fra1/a"), live("nginx@fra1/b"), live("fra1/c"));
+        assert!(Arc::ptr_eq(&a.readers, &b.readers) && Arc::ptr_eq(&a.exposed, &b.exposed));
+        assert!(Arc::ptr_eq(&a.exposed, &secret("nginx@fra1/a").meant_for));
+        assert!(a.readers != c.readers && a.exposed != c.exposed);
+    }
+    // What one of them becomes is nothing to the others.
+    let mut changed = read.clone();
+    let secret = Arc::make_mut(changed.secrets.get_mut(&"nginx@fra1/a".parse().unwrap()).unwrap());
+    Arc::make_mut(&mut secret.live.as_mut().unwrap().readers).clear();
+    assert_eq!(read.to_bytes(), bytes);
+    assert_eq!(changed.secrets[&"nginx@fra1/b".parse().unwrap()], read.secrets[&"nginx@fra1/b".parse().unwrap()]);
 }
